@@ -1,0 +1,67 @@
+"""What a backend offers: a handful of primitives, each a plain function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from groupmap._typing import Array, DType
+
+
+@dataclass(frozen=True)
+class Ops:
+    """The primitives of one array library.
+
+    A backend replaces only those that it does better than `groupmap.backends.generic`. Every
+    `rows` is shaped ``(..., n)``, its last axis is the group, and it holds no NaN.
+    """
+
+    sortable: Callable[..., Array]
+    """``(rows, xp)``: keys in the order of the rows' entries, of a dtype that sorts and compares."""
+
+    count_less: Callable[..., tuple[Array, Array]]
+    """``(rows, xp) -> (less, less_equal)``: for each entry, how many of its row are < and ≤ it."""
+
+    search_rows: Callable[..., Array]
+    """``(sorted_rows, values, side, xp)``: `searchsorted`, each row of values in its own row."""
+
+    stable_argsort: Callable[..., Array]
+    """``(rows, xp)``: the order of each row's entries, equal ones in order of appearance."""
+
+    ndtri: Callable[..., Array]
+    """``(p, xp)``: the quantile function of the standard normal distribution."""
+
+    ndtr: Callable[..., Array]
+    """``(x, xp)``: the cdf of the standard normal distribution."""
+
+    standard_normal: Callable[..., Array]
+    """``(like, dtype, rng, xp)``: normal draws shaped as `like`, on its device."""
+
+    random_keys: Callable[..., Array]
+    """``(like, rng, xp)``: uniform draws shaped as `like`, on its device."""
+
+    widest_real: Callable[..., DType]
+    """``(like, xp)``: float64, or float32 where the device of `like` has none."""
+
+    can_read: Callable[..., bool]
+    """``(x)``: whether Python may branch on the data; False while they are traced."""
+
+    detach: Callable[..., Array]
+    """``(x)``: the same data, out of sight of automatic differentiation."""
+
+    connect: Callable[..., Array]
+    """``(y, x, missing, vjp)``: y, with ``vjp(x, y, missing, grad, xp)`` as its gradient to x."""
+
+    to_host: Callable[..., Array]
+    """``(x)``: a small array of counts, as a NumPy array."""
+
+    keep_layout: Callable[..., Array]
+    """``(y, like)``: y in the memory layout of `like`, where the library has such a notion."""
+
+    keeps_tables: bool
+    """Whether an array made in one call may be used in a later one."""
+
+    over_blocks: Callable[..., Array]
+    """``(function, x, companions, reference, *, whole_axes, dtype, xp, ops)``: the function of x,
+    of its companions (of x's shape, or None) and of the reference (1-D, or with x's axes, or
+    None), on whole arrays or block by block."""

@@ -1,0 +1,134 @@
+"""The primitives in nothing but the array API standard: any compliant library runs on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat
+import array_api_extra as xpx
+import numpy as np
+
+from groupmap._typing import Array, DType, Namespace, RandomSource
+from groupmap.backends._normal import ndtr, ndtri
+from groupmap.backends._ops import Ops
+
+
+def sortable(rows: Array, xp: Namespace) -> Array:
+    """Return the rows themselves: the standard sorts and compares every real dtype."""
+    del xp
+    return rows
+
+
+def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
+    """How many entries of its row are less than each entry, and how many at most equal to it."""
+    ascending = xp.sort(rows, axis=-1)
+    return (
+        search_rows(ascending, rows, "left", xp),
+        search_rows(ascending, rows, "right", xp),
+    )
+
+
+def search_rows(sorted_rows: Array, values: Array, side: str, xp: Namespace) -> Array:
+    """`searchsorted` on the last axis, each row of values in its own sorted row."""
+    return xpx.searchsorted(sorted_rows, values, side=side, xp=xp)
+
+
+def stable_argsort(rows: Array, xp: Namespace) -> Array:
+    """The order of each row's entries, equal ones in order of appearance."""
+    return xp.argsort(rows, axis=-1, stable=True)
+
+
+def host_generator(rng: RandomSource) -> np.random.Generator:
+    """The NumPy generator that `rng` names: a Generator, or a seed for one."""
+    remedy = "pass rng=numpy.random.default_rng(seed), or the seed itself."
+    if rng is None:
+        raise ValueError(
+            "rng=None: eps > 0 and ties='random' draw random numbers and need a generator; "
+            + remedy
+        )
+    if isinstance(rng, bool) or not isinstance(rng, np.random.Generator | int | np.integer):
+        raise TypeError(f"rng={rng!r} is no generator for this array library; {remedy}")
+    return np.random.default_rng(rng)
+
+
+def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
+    """Standard normal draws, made by NumPy in float64 and rounded to `dtype`."""
+    draws = host_generator(rng).standard_normal(like.shape)
+    return xp.asarray(draws, dtype=dtype, device=array_api_compat.device(like))
+
+
+def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
+    """Uniform draws, made by NumPy."""
+    draws = host_generator(rng).random(like.shape)
+    return xp.asarray(draws, device=array_api_compat.device(like))
+
+
+def widest_real(like: Array, xp: Namespace) -> DType:
+    """float64, or float32 where the device of `like` has none."""
+    info = xp.__array_namespace_info__()
+    offered = info.dtypes(kind="real floating", device=array_api_compat.device(like))
+    return offered.get("float64", xp.float32)
+
+
+def can_read(x: Array) -> bool:
+    """Whether Python may branch on the data of x."""
+    return not array_api_compat.is_lazy_array(x)
+
+
+def detach(x: Array) -> Array:
+    """Return x itself: nothing differentiates here."""
+    return x
+
+
+def connect(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array] | None) -> Array:
+    """Return y itself: nothing differentiates here."""
+    del x, missing, vjp
+    return y
+
+
+def to_host(x: Array) -> np.ndarray[Any, Any]:
+    """Return a small array of counts as a NumPy array."""
+    return np.asarray(x)
+
+
+def keep_layout(y: Array, like: Array) -> Array:
+    """Return y itself: the standard has no memory layout."""
+    del like
+    return y
+
+
+def over_blocks(
+    function: Callable[..., Array],
+    x: Array,
+    companions: Sequence[Array | None],
+    reference: Array | None,
+    *,
+    whole_axes: Sequence[int],
+    dtype: DType,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """The function of the whole arrays: they have no blocks."""
+    del whole_axes, dtype
+    return function(x, *companions, reference, xp=xp, ops=ops)
+
+
+OPS = Ops(
+    sortable=sortable,
+    count_less=count_less,
+    search_rows=search_rows,
+    stable_argsort=stable_argsort,
+    ndtri=ndtri,
+    ndtr=ndtr,
+    standard_normal=standard_normal,
+    random_keys=random_keys,
+    widest_real=widest_real,
+    can_read=can_read,
+    detach=detach,
+    connect=connect,
+    to_host=to_host,
+    keep_layout=keep_layout,
+    keeps_tables=True,
+    over_blocks=over_blocks,
+)

@@ -1,0 +1,79 @@
+"""JAX: keys as its source of randomness, and gradients that are said and not inherited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from groupmap._typing import Array, DType, Namespace, RandomSource
+from groupmap.backends import generic
+
+
+def _is_key(rng: RandomSource) -> bool:
+    return isinstance(rng, jax.Array) and (
+        jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) or rng.dtype == jnp.uint32
+    )
+
+
+def _refuse_the_host_while_tracing(like: Array, rng: RandomSource) -> None:
+    if isinstance(like, jax.core.Tracer):
+        raise TypeError(
+            f"rng={rng!r} draws on the host, which a traced function does only once; "
+            "pass rng=jax.random.key(seed), as an argument of that function."
+        )
+
+
+def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
+    """Standard normal draws, from a JAX key or (outside of tracing) a NumPy generator."""
+    if _is_key(rng):
+        return jax.random.normal(rng, like.shape, dtype)
+    _refuse_the_host_while_tracing(like, rng)
+    return generic.standard_normal(like, dtype, rng, xp)
+
+
+def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
+    """Uniform draws, from a JAX key or (outside of tracing) a NumPy generator."""
+    if _is_key(rng):
+        return jax.random.uniform(rng, like.shape)
+    _refuse_the_host_while_tracing(like, rng)
+    return generic.random_keys(like, rng, xp)
+
+
+def can_read(x: Array) -> bool:
+    """Whether Python may branch on the data of x."""
+    return not isinstance(x, jax.core.Tracer)
+
+
+def connect(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array] | None) -> Array:
+    """Return y, with ``vjp(x, y, missing, grad, xp)`` as its gradient to x."""
+    if vjp is None or not jnp.issubdtype(x.dtype, jnp.floating):
+        return y
+
+    @jax.custom_vjp
+    def connected(y: Array, x: Array, missing: Array | None) -> Array:
+        del x, missing
+        return y
+
+    def forward(y: Array, x: Array, missing: Array | None) -> tuple[Array, tuple[Array, ...]]:
+        return y, (x, y, missing)
+
+    def backward(saved: tuple[Array, ...], grad: Array) -> tuple[Array, Array, None]:
+        x, y, missing = saved
+        return grad, vjp(x, y, missing, grad, xp=jnp).astype(x.dtype), None
+
+    connected.defvjp(forward, backward)
+    return connected(y, x, missing)
+
+
+OPS = replace(
+    generic.OPS,
+    standard_normal=standard_normal,
+    random_keys=random_keys,
+    can_read=can_read,
+    keeps_tables=False,  # made inside jit, even of constants, they are tracers
+    detach=jax.lax.stop_gradient,
+    connect=connect,
+)

@@ -1,0 +1,182 @@
+"""PyTorch: batched searches, its own special functions, and the hook for gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import array_api_compat.torch as xp_torch
+import torch
+
+from groupmap._typing import Array, DType, Namespace, RandomSource
+from groupmap.backends import generic
+
+# searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
+_WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
+_CHANNELS_LAST_NDIM = (4, 5)
+
+
+def sortable(rows: Array, xp: Namespace) -> Array:
+    """Keys in the order of the rows' entries, of a dtype that torch sorts and searches."""
+    del xp
+    if rows.dtype in _WIDER_SIGNED:
+        return rows.to(_WIDER_SIGNED[rows.dtype])
+    if rows.dtype == torch.uint64:
+        return rows.contiguous().view(torch.int64) ^ torch.iinfo(torch.int64).min
+    return rows
+
+
+def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
+    """How many entries of its row are less than each entry, and how many at most equal to it."""
+    del xp
+    rows = rows.contiguous()  # or each of the two searches copies, and warns
+    ascending = torch.sort(rows, dim=-1).values
+    return (
+        torch.searchsorted(ascending, rows, side="left"),
+        torch.searchsorted(ascending, rows, side="right"),
+    )
+
+
+def search_rows(sorted_rows: Array, values: Array, side: str, xp: Namespace) -> Array:
+    """`searchsorted` on the last axis, each row of values in its own sorted row."""
+    del xp
+    return torch.searchsorted(sorted_rows.contiguous(), values.contiguous(), side=side)
+
+
+def stable_argsort(rows: Array, xp: Namespace) -> Array:
+    """The order of each row's entries, equal ones in order of appearance."""
+    del xp
+    return torch.sort(rows, dim=-1, stable=True).indices
+
+
+def ndtri(p: Array, xp: Namespace) -> Array:
+    """The quantile function of the standard normal distribution."""
+    del xp
+    return torch.special.ndtri(p)
+
+
+def ndtr(x: Array, xp: Namespace) -> Array:
+    """The cdf of the standard normal distribution."""
+    del xp
+    return torch.special.ndtr(x)
+
+
+def _generator(rng: RandomSource, device: torch.device) -> torch.Generator | None:
+    """The generator that `rng` names; None is torch's default one, as in all of torch."""
+    if rng is None or isinstance(rng, torch.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, int):
+        raise TypeError(
+            f"rng={rng!r} is no generator for torch tensors; pass a torch.Generator on the "
+            "tensor's device, a seed, or None for torch's default generator."
+        )
+    return torch.Generator(device).manual_seed(rng)
+
+
+def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
+    """Standard normal draws on the device of `like`."""
+    del xp
+    generator = _generator(rng, like.device)
+    return torch.randn(like.shape, dtype=dtype, device=like.device, generator=generator)
+
+
+def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
+    """Uniform draws on the device of `like`."""
+    del xp
+    return torch.rand(like.shape, device=like.device, generator=_generator(rng, like.device))
+
+
+def widest_real(like: Array, xp: Namespace) -> DType:
+    """float64, or float32 on the one kind of device that has none."""
+    del xp
+    return torch.float32 if like.device.type == "mps" else torch.float64
+
+
+def can_read(x: Array) -> bool:
+    """Whether Python may branch on the data, and keep tables made beside them for later.
+
+    Not while a graph is captured, nor inside vmap, grad and their kin, where a tensor that is
+    made belongs to the transform and must not outlive it. torch has no public question for the
+    latter.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in (torch.Tensor, torch.nn.Parameter)
+        and x.device.type != "meta"
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def detach(x: Array) -> Array:
+    """The same data, out of sight of automatic differentiation."""
+    return x.detach()
+
+
+class _Connection(torch.autograd.Function):
+    """Y as it is in the forward pass; an estimate of its gradient to x in the backward pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array]) -> Array:
+        del x, missing, vjp
+        return y.clone()  # an input returned as it is would be a view that refuses relu_()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:
+        del output
+        y, x, missing, ctx.vjp = inputs
+        ctx.save_for_backward(y, x, missing)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Array) -> tuple[Array, Array | None, None, None]:
+        (grad,) = grads
+        y, x, missing = ctx.saved_tensors
+        to_x = ctx.vjp(x.detach(), y.detach(), missing, grad, xp=xp_torch)
+        return grad, to_x.to(x.dtype), None, None
+
+
+def connect(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array] | None) -> Array:
+    """Return y, with ``vjp(x, y, missing, grad, xp)`` as its gradient to x."""
+    if vjp is None or not (x.requires_grad and torch.is_grad_enabled()):
+        return y
+    connected: Array = _Connection.apply(y, x, missing, vjp)  # type: ignore[no-untyped-call]
+    return connected
+
+
+def to_host(x: Array) -> Any:
+    """Return a small array of counts as a NumPy array."""
+    return x.cpu().numpy()
+
+
+def keep_layout(y: Array, like: Array) -> Array:
+    """Return y, channels_last where `like` is.
+
+    By permutation: inside vmap, tensors answer and follow no other memory format.
+    """
+    if like.ndim not in _CHANNELS_LAST_NDIM or like.is_contiguous():
+        return y
+    channels_last = torch.moveaxis(like, 1, -1)
+    if not channels_last.is_contiguous():
+        return y
+    return torch.moveaxis(torch.moveaxis(y, 1, -1).contiguous(), -1, 1)
+
+
+OPS = replace(
+    generic.OPS,
+    sortable=sortable,
+    count_less=count_less,
+    search_rows=search_rows,
+    stable_argsort=stable_argsort,
+    ndtri=ndtri,
+    ndtr=ndtr,
+    standard_normal=standard_normal,
+    random_keys=random_keys,
+    widest_real=widest_real,
+    can_read=can_read,
+    detach=detach,
+    connect=connect,
+    to_host=to_host,
+    keep_layout=keep_layout,
+)

@@ -1,0 +1,392 @@
+"""Cdfs that are fitted to data once and evaluated on other data: fit, evaluate, invert, merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import final
+
+from array_api_compat import device, is_dask_namespace
+
+from groupmap._typing import Array, Namespace
+from groupmap.backends import Ops, namespace_and_ops
+from groupmap.dtypes import as_widest_real, check_real, result_dtype
+from groupmap.grouping import Grouping, pool_axes
+from groupmap.interpolation import interpolate
+from groupmap.positions import Probabilities, RankPositions, plotting_parameters
+from groupmap.samples import quantiles_of_rows, sorted_valid
+
+TAILS = ("clip", "linear")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EmpiricalCDF:
+    """The cdf of a sample, or of many, one a group: piecewise linear between knots.
+
+    Made by `fit` or `merge`. F goes through the knots (v_k, p_k). At a run of equal knots, which
+    ties in the data give, it takes the middle of the run's probabilities. `ppf` reads the same
+    knots the other way.
+
+    Attributes
+    ----------
+    values : array
+        The knots v_k, ``(..., k)``: the free axes of the data, then the knots in ascending
+        order, in the widest real dtype of the device. NaN for groups without a valid value.
+    probabilities : array
+        The p_k of the same shape, in [0, 1].
+    counts : array
+        How many valid values each group had, ``(..., 1)``.
+    keeps_all : bool
+        Whether the knots are all the values, and not a number of quantiles of them.
+    tails : {"clip", "linear"}
+        Outside the knots: the value at the nearest end, or on along the outermost segment (then
+        `cdf` can leave [0, 1]).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> ages = gm.EmpiricalCDF.fit(np.array([20.0, 30.0, 30.0, 50.0, 60.0]))
+    >>> ages.cdf(np.array([0.0, 20.0, 30.0, 40.0, 60.0]))
+    array([0.   , 0.   , 0.375, 0.625, 1.   ])
+    >>> ages.ppf(np.array([0.0, 0.5, 1.0]))
+    array([20., 30., 60.])
+    """
+
+    values: Array
+    probabilities: Array
+    counts: Array
+    keeps_all: bool
+    tails: str
+    plotting_parameters: tuple[float, float]
+    grouping: Grouping
+    ndim: int
+
+    @classmethod
+    def fit(
+        cls,
+        x: Array,
+        *,
+        axis: int | Sequence[int] | None = -1,
+        n_quantiles: int | None = None,
+        positions: object = "linear",
+        where: Array | None = None,
+        tails: str = "clip",
+    ) -> EmpiricalCDF:
+        """Fit the cdf of each group.
+
+        Parameters
+        ----------
+        x : array
+            Finite real data of any shape and supported library; NaN means missing.
+        axis : int, sequence of int or None, default -1
+            The axes whose entries form one group; None pools all of them.
+        n_quantiles : int, optional
+            How many knots to keep: the quantiles at p = 0 … 1 in equal steps, by
+            `numpy.quantile`'s method `positions`. None keeps every value, at its position.
+        positions : str or pair of float, default "linear"
+            As in `quantile_map`.
+        where : array of bool, optional
+            True where an entry counts; broadcasts to x.
+        tails : {"clip", "linear"}, default "clip"
+            What `cdf` and `ppf` do outside the knots.
+
+        Returns
+        -------
+        EmpiricalCDF
+            Its arrays are of x's namespace and on x's device.
+
+        Raises
+        ------
+        TypeError
+            If x is no real array, or a Dask array, or n_quantiles is no integer.
+        ValueError
+            If x is empty along `axis` or holds infinities, or an option is unknown.
+
+        References
+        ----------
+        Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
+        Statistician 50 (4), 361-365.
+        """
+        xp, ops = namespace_and_ops(x, where)
+        check_real(x, "x", xp)
+        _refuse_dask(xp)
+        _check_tails(tails)
+        grouping = pool_axes(axis, x.ndim)
+        rows = grouping.to_rows(x, xp)
+        _check_sample(rows, x.shape, xp, ops)
+        missing = None
+        if where is not None:
+            missing = ~grouping.to_rows(xp.broadcast_to(where, x.shape), xp)
+        ascending, counts = sorted_valid(rows, missing, xp, ops)
+        parameters = plotting_parameters(positions)
+        values, probabilities = _knots(
+            ascending, counts, _checked_n_quantiles(n_quantiles), parameters, xp, ops
+        )
+        keeps_all = n_quantiles is None
+        return cls(
+            values, probabilities, counts, keeps_all, tails, parameters, grouping, x.ndim
+        )
+
+    def cdf(self, x: Array) -> Array:
+        """F(x), the share of the fitted data below x.
+
+        Parameters
+        ----------
+        x : array
+            Values of any shape where one group was fitted; else with the axes of the fitted
+            data, and its lengths (or 1) along those that were not pooled.
+
+        Returns
+        -------
+        array
+            Probabilities of the dtype, namespace and device of x (integers: the default real
+            dtype). NaN where x is NaN, and in groups that had no valid value. Non-decreasing in
+            x; no gradient is promised.
+
+        Raises
+        ------
+        TypeError
+            If x is of another library than the fitted data, or has no real dtype.
+        ValueError
+            If x has other groups than the fitted data.
+        """
+        return self._read(x, "x", self.values, self.probabilities)
+
+    def ppf(self, p: Array) -> Array:
+        """Q(p), the quantile function, the inverse of `cdf`.
+
+        Parameters
+        ----------
+        p : array
+            Probabilities in [0, 1], shaped as x in `cdf`.
+
+        Returns
+        -------
+        array
+            Quantiles of the dtype, namespace and device of p (integers: the default real dtype).
+            NaN where p is NaN, and in groups that had no valid value.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `cdf`.
+        """
+        return self._read(p, "p", self.probabilities, self.values)
+
+    def _read(self, x: Array, name: str, knots: Array, heights: Array) -> Array:
+        xp, ops = namespace_and_ops(self.values, x)
+        check_real(x, name, xp)
+        grouping, shape = self._evaluation_grouping(x, name)
+        rows = as_widest_real(grouping.to_rows(xp.broadcast_to(x, shape), xp), xp, ops)
+        absent = xp.isnan(self.values[..., :1])
+        knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
+        found = interpolate(
+            rows, knots, heights, extrapolate=self.tails == "linear", xp=xp, ops=ops
+        )
+        found = xp.where(absent | xp.isnan(rows), xp.nan, found)
+        return xp.astype(grouping.from_rows(found, shape, xp), result_dtype(x, xp), copy=False)
+
+    def _evaluation_grouping(
+        self, x: Array, name: str
+    ) -> tuple[Grouping, tuple[int, ...]]:
+        free_shape = tuple(self.values.shape[:-1])
+        if not free_shape:
+            return pool_axes(None, x.ndim), tuple(x.shape)
+        if x.ndim == self.ndim:
+            lengths = iter(free_shape)
+            shape = tuple(
+                size if axis in self.grouping.pooled else next(lengths)
+                for axis, size in enumerate(x.shape)
+            )
+            if all(given in (1, size) for given, size in zip(x.shape, shape, strict=True)):
+                return self.grouping, shape
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}, but groups of shape {free_shape} were fitted, "
+            f"pooled over axes {self.grouping.pooled} of {self.ndim}; give {name} as many axes, "
+            "and the groups' lengths (or 1) along the others."
+        )
+
+    def merge(self, other: EmpiricalCDF, *, n_quantiles: int | None = None) -> EmpiricalCDF:
+        """The cdf of the pooled data of both.
+
+        Exact where both keep all their values; then so does the result, unless `n_quantiles` says
+        otherwise. Else it is the mean of both cdfs, weighted by their counts, thinned to knots at
+        K probabilities in equal steps. With K₁ and K₂ knots of n₁ and n₂ values (K = n where all
+        are kept) it differs from the cdf of the pooled data by at most
+        w₁/(K₁−1) + w₂/(K₂−1) + 1/(K−1) + 4/(n₁+n₂) in p, w being the shares of the counts.
+
+        Parameters
+        ----------
+        other : EmpiricalCDF
+            Fitted with the same groups and positions, in the same namespace and on the same
+            device.
+        n_quantiles : int, optional
+            The K of the result. By default all values where that is exact, else the greater of
+            the two.
+
+        Returns
+        -------
+        EmpiricalCDF
+
+        Raises
+        ------
+        TypeError
+            If `other` is no EmpiricalCDF or of another library.
+        ValueError
+            If the groups, positions or tails differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import groupmap as gm
+        >>> first = gm.EmpiricalCDF.fit(np.array([0.0, 2.0]))
+        >>> both = first.merge(gm.EmpiricalCDF.fit(np.array([1.0, 3.0, 4.0])))
+        >>> both.values
+        array([0., 1., 2., 3., 4.])
+        """
+        if not isinstance(other, EmpiricalCDF):
+            raise TypeError(f"other={other!r} is no EmpiricalCDF; fit one first.")
+        xp, ops = namespace_and_ops(self.values, other.values)
+        self._check_alike(other)
+        counts = self.counts + other.counts
+        keeps_all = self.keeps_all and other.keeps_all
+        if keeps_all:
+            ascending, counts = _pooled_values(self, other, xp, ops)
+        else:
+            n_quantiles = n_quantiles or max(self.values.shape[-1], other.values.shape[-1])
+        wanted = _checked_n_quantiles(n_quantiles)
+        if keeps_all:
+            values, probabilities = _knots(
+                ascending, counts, wanted, self.plotting_parameters, xp, ops
+            )
+        else:
+            values, probabilities = _averaged_knots(self, other, wanted, xp, ops)
+        return EmpiricalCDF(
+            values,
+            probabilities,
+            counts,
+            wanted is None,
+            self.tails,
+            self.plotting_parameters,
+            self.grouping,
+            self.ndim,
+        )
+
+    def _check_alike(self, other: EmpiricalCDF) -> None:
+        for name, mine, theirs in (
+            ("groups", self.values.shape[:-1], other.values.shape[:-1]),
+            ("positions", self.plotting_parameters, other.plotting_parameters),
+            ("tails", self.tails, other.tails),
+        ):
+            if mine != theirs:
+                raise ValueError(
+                    f"the {name} differ: {mine} here and {theirs} in other; "
+                    "fit both with the same ones."
+                )
+
+
+def _knots(
+    ascending: Array,
+    counts: Array,
+    n_quantiles: int | None,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> tuple[Array, Array]:
+    """(values, probabilities), both ``(..., k)``: all values at their positions, or quantiles."""
+    on, dtype = device(ascending), ascending.dtype
+    if n_quantiles is None:
+        rank = xp.arange(ascending.shape[-1], dtype=dtype, device=on)
+        n = as_widest_real(counts, xp, ops)
+        # Behind the last valid value stand its copies, which share its position.
+        last = xp.maximum(n - 1.0, xp.zeros_like(n))
+        positions = RankPositions(2.0 * xp.minimum(rank, last), n, *parameters, xp=xp)
+        return xp.where(counts > 0, ascending, xp.nan), positions.p
+    p = xp.linspace(0.0, 1.0, n_quantiles, dtype=dtype, device=on)
+    values = quantiles_of_rows(ascending, counts, Probabilities(p, xp), parameters, xp, ops)
+    return values, xp.broadcast_to(p, values.shape)
+
+
+def _pooled_values(
+    one: EmpiricalCDF, other: EmpiricalCDF, xp: Namespace, ops: Ops
+) -> tuple[Array, Array]:
+    values = xp.concat([one.values, other.values], axis=-1)
+    is_copy = [
+        xp.arange(each.values.shape[-1], device=device(values)) >= each.counts
+        for each in (one, other)
+    ]
+    return sorted_valid(values, xp.concat(is_copy, axis=-1), xp, ops)
+
+
+def _averaged_knots(
+    one: EmpiricalCDF, other: EmpiricalCDF, n_quantiles: int | None, xp: Namespace, ops: Ops
+) -> tuple[Array, Array]:
+    """Knots of the mean of two cdfs, each knot of either twice: where a jump begins, and ends."""
+    values = xp.sort(xp.concat([one.values, other.values], axis=-1), axis=-1)
+    total = as_widest_real(one.counts + other.counts, xp, ops)
+    begin, end = (
+        sum(
+            as_widest_real(each.counts, xp, ops) / total
+            * _limits(each, values, on_runs, xp, ops)
+            for each in (one, other)
+        )
+        for on_runs in ("first", "last")
+    )  # fmt: skip
+    knots = xp.reshape(xp.stack([values, values], axis=-1), (*values.shape[:-1], -1))
+    p = xp.reshape(xp.stack([begin, end], axis=-1), knots.shape)
+    wanted = xp.linspace(0.0, 1.0, n_quantiles, dtype=knots.dtype, device=device(knots))
+    wanted = xp.broadcast_to(wanted, (*knots.shape[:-1], n_quantiles))
+    return interpolate(wanted, p, knots, xp=xp, ops=ops), wanted
+
+
+def _limits(cdf: EmpiricalCDF, x: Array, on_runs: str, xp: Namespace, ops: Ops) -> Array:
+    """F just below x ("first") or at x ("last"): 0 below all knots and 1 above them."""
+    p = interpolate(x, cdf.values, cdf.probabilities, on_runs=on_runs, xp=xp, ops=ops)
+    p = xp.where(x < cdf.values[..., :1], 0.0, p)
+    return xp.where(x > cdf.values[..., -1:], 1.0, p)
+
+
+def _checked_n_quantiles(n_quantiles: object) -> int | None:
+    if n_quantiles is None:
+        return None
+    try:
+        value = index(n_quantiles)  # type: ignore[arg-type]  # whether it can is the question
+    except TypeError:
+        raise TypeError(f"n_quantiles={n_quantiles!r} must be an integer ≥ 1.") from None
+    if value < 1 or isinstance(n_quantiles, bool):
+        raise ValueError(f"n_quantiles={n_quantiles!r} must be an integer ≥ 1.")
+    return value
+
+
+def _check_tails(tails: object) -> None:
+    if tails not in TAILS:
+        raise ValueError(f"tails={tails!r} is not known; use one of {list(TAILS)}.")
+
+
+def _check_sample(
+    rows: Array, shape: tuple[int, ...], xp: Namespace, ops: Ops
+) -> None:
+    if rows.shape[-1] == 0:
+        raise ValueError(
+            f"x of shape {tuple(shape)} has 0 sample(s) in a group; at least one is required."
+        )
+    if (
+        xp.isdtype(rows.dtype, "real floating")
+        and ops.can_read(rows)
+        and bool(xp.any(xp.isinf(rows)))
+    ):
+        raise ValueError(
+            "x holds infinity, between which and a finite value nothing interpolates; "
+            "mask it by where=xp.isfinite(x)."
+        )
+
+
+def _refuse_dask(xp: Namespace) -> None:
+    if is_dask_namespace(xp):
+        raise TypeError(
+            "EmpiricalCDF is fitted to arrays in memory; fit it to x.compute(), and evaluate it "
+            "block by block, as x.map_blocks(fitted.cdf)."
+        )

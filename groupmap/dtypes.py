@@ -1,0 +1,50 @@
+"""What dtype comes in, and which one the arithmetic and the result have."""
+
+from __future__ import annotations
+
+import sys
+
+import array_api_extra as xpx
+import numpy as np
+
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops
+
+
+def check_real(x: Array, name: str, xp: Namespace) -> None:
+    """Refuse everything that has no order: bool, complex, object, str, datetime, masked arrays."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array of dtype {x.dtype}; pass {name}.filled(numpy.nan), or "
+            f"{name}.data together with where=~{name}.mask."
+        )
+    if not xp.isdtype(x.dtype, ("integral", "real floating")):
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, which has no distribution on the real line; "
+            f"convert it to a real dtype first, for instance with xp.astype({name}, xp.float32)."
+        )
+
+
+def result_dtype(x: Array, xp: Namespace) -> DType:
+    """The dtype of the map of x: its own, or for integers the namespace's default real one."""
+    if xp.isdtype(x.dtype, "real floating"):
+        return x.dtype
+    return xpx.default_dtype(xp, "real floating")
+
+
+def at_least_single(dtype: DType, xp: Namespace) -> DType:
+    """The dtype itself, or float32 in place of a half precision."""
+    return xp.float32 if xp.finfo(dtype).bits < xp.finfo(xp.float32).bits else dtype
+
+
+def as_widest_real(x: Array, xp: Namespace, ops: Ops) -> Array:
+    """X in the widest real dtype of its device."""
+    return xp.astype(x, ops.widest_real(x, xp), copy=False)
+
+
+def is_torch_object(value: object, *path: str) -> bool:
+    """Whether value is an instance of ``torch.<path>``, without importing torch to find out."""
+    found: object = sys.modules.get("torch")
+    for name in path:
+        found = getattr(found, name, None)
+    return isinstance(found, type) and isinstance(value, found)

@@ -1,0 +1,508 @@
+"""The public functions: infer the namespace, validate, group, map, ungroup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from array_api_compat import is_array_api_obj
+
+from groupmap._typing import Array, Namespace, RandomSource
+from groupmap.backends import namespace_and_ops
+from groupmap.dtypes import check_real
+from groupmap.grouping import (
+    Grouping,
+    channel_groups,
+    each_channel,
+    normalized_channel_axis,
+    pool_axes,
+    trailing_axes,
+)
+from groupmap.mapping import MapRule
+from groupmap.pipeline import map_groups
+from groupmap.samples import mean_quantiles
+from groupmap.targets import Target
+from groupmap.user_targets import as_target, check_one_sample
+
+Axis = int | Sequence[int] | None
+
+
+def quantile_map(
+    x: Array,
+    target_quantiles: object = "gaussian",
+    *,
+    axis: Axis = -1,
+    positions: object = "linear",
+    ties: str = "average",
+    where: Array | None = None,
+    eps: float = 0.0,
+    rng: RandomSource = None,
+    gradient: str | None = None,
+) -> Array:
+    r"""Map each group of values to a target distribution: y = Q(F(x)).
+
+    F is the cdf of the group's own values, Q the target's quantile function, so the smallest
+    value becomes Q(0), the median Q(½) and the greatest Q(1). This is the increasing
+    rearrangement, the optimal transport between two distributions on the line.
+
+    Parameters
+    ----------
+    x : array
+        Real data of any shape, of NumPy, PyTorch, CuPy, JAX, Dask or any other library that
+        follows the array API standard. ±inf are the extreme ranks.
+    target_quantiles : str, callable, distribution or 1-D array, default "gaussian"
+        The target Q: one of "uniform", "gaussian" (= "normal"), "cauchy", "sparse", "laplace",
+        "logistic"; a callable from probabilities in [0, 1] to values of the same shape, in x's
+        library; a frozen or new-style SciPy distribution; a torch distribution; or a reference
+        sample of any length, whose order statistics are interpolated at `positions`.
+    axis : int, sequence of int or None, default -1
+        The axes whose entries form one group; None pools all of them.
+    positions : str or pair of float, default "linear"
+        Where the ranks lie in [0, 1]: p = (rank + 1 − a)/(n + 1 − a − b), rank from 0, with
+        (a, b) = (alphap, betap) of `scipy.stats.mstats.plotting_positions`, or a name:
+        "linear" (1, 1), "hazen" (½, ½), "weibull" (0, 0), "normal_unbiased" = "blom" (⅜, ⅜),
+        "median_unbiased" (⅓, ⅓), "cunnane" (0.4, 0.4). A group of one sits at ½.
+    ties : {"average", "min", "max", "ordinal", "random"}, default "average"
+        Which rank equal values get, as in `scipy.stats.rankdata`. "ordinal" ranks them in order
+        of appearance and "random" in random order, so that the output has the target
+        distribution exactly; the other three give equal outputs to equal inputs. −0.0 equals 0.0.
+    where : array of bool, optional
+        True where an entry counts; broadcasts to x. Masked entries are NaN in the result.
+    eps : float, default 0.0
+        Standard deviation of Gaussian noise that is added to x before F, in the units of x.
+    rng : generator, seed or key, optional
+        The source of randomness for `eps` and ties="random": a `numpy.random.Generator` or a
+        seed; a `torch.Generator`, a seed or None (torch's default generator) for tensors; a
+        CuPy or Dask generator; a JAX key.
+    gradient : {None, "straight_through"}, default None
+        What passes back to x where x is a torch tensor or a JAX array: nothing, or dL/dy as it
+        is. The result is the same in either case.
+
+    Returns
+    -------
+    array
+        Of x's shape, namespace and device. The dtype is x's; integers give the namespace's
+        default real dtype, and are ranked as the integers that they are. NaN means missing: it
+        comes out as NaN in its place, and the others map as if it were not there.
+
+    Raises
+    ------
+    TypeError
+        If x is no array of a supported library, or has no real dtype; if arrays of several
+        libraries are mixed; if the target is a device.
+    ValueError
+        If an option is unknown or out of range, or a generator is needed and missing.
+
+    References
+    ----------
+    Villani, C. (2003). Topics in Optimal Transportation, section 2.2. AMS.
+
+    Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
+    Statistician 50 (4), 361-365.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> gm.quantile_map(np.array([3.0, 10.0, -2.0]), "uniform")
+    array([0.5, 1. , 0. ])
+    >>> gm.quantile_map(np.array([1.0, 2.0, 2.0, 50.0]), np.array([0.0, 10.0, 20.0, 30.0]))
+    array([ 0., 15., 15., 30.])
+    """
+    xp, ops = namespace_and_ops(x, where)
+    check_real(x, "x", xp)
+    return map_groups(
+        x,
+        pool_axes(axis, x.ndim),
+        _target_for(x, target_quantiles),
+        MapRule.checked(positions, ties, eps, gradient),
+        where=where,
+        rng=rng,
+        xp=xp,
+        ops=ops,
+    )
+
+
+def group_map(
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    target_quantiles: object = "gaussian",
+    channel_axis: int = 1,
+    positions: object = "linear",
+    ties: str = "average",
+    where: Array | None = None,
+    eps: float = 0.0,
+    rng: RandomSource = None,
+    gradient: str | None = None,
+) -> Array:
+    r"""Map each sample's equal blocks of channels: y = Q(F(x))·γ + β.
+
+    The layout of `torch.nn.functional.group_norm`; the whole distribution of each block becomes
+    the target's, not only its mean and variance.
+
+    Parameters
+    ----------
+    x : array
+        ``(N, C, *)``, or with the channels elsewhere.
+    num_groups : int
+        The number of blocks, which divides C.
+    weight, bias : array, optional
+        γ and β, ``(C,)``.
+    target_quantiles, positions, ties, where, eps, rng, gradient
+        As in `quantile_map`.
+    channel_axis : int, default 1
+        The axis of the channels; the first axis is the batch.
+
+    Returns
+    -------
+    array
+        Of x's shape, dtype, namespace and device (integers: the default real dtype; half
+        precisions are scaled in float32 and rounded once). NaN and masked entries are NaN.
+
+    Raises
+    ------
+    ValueError
+        If num_groups does not divide the channels, or weight and bias are not ``(C,)``; and as
+        `quantile_map`.
+    TypeError
+        As `quantile_map`.
+
+    See Also
+    --------
+    quantile_map : the same map on any axes, its gradient, and its references.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> x = np.array([[[1.0, 2.0], [3.0, 4.0], [70.0, 80.0], [60.0, 50.0]]])  # (1, 4, 2)
+    >>> gm.group_map(x, 2, target_quantiles="uniform")[0].round(2)
+    array([[0.  , 0.33],
+           [0.67, 1.  ],
+           [0.67, 1.  ],
+           [0.33, 0.  ]])
+    """
+    xp, ops = namespace_and_ops(x, where, weight, bias)
+    grouping = channel_groups(x.shape, num_groups, channel_axis)
+    return map_groups(
+        x,
+        grouping,
+        _target_for(x, target_quantiles),
+        MapRule.checked(positions, ties, eps, gradient),
+        where=where,
+        rng=rng,
+        weight=_along_channels(weight, "weight", x, channel_axis, xp),
+        bias=_along_channels(bias, "bias", x, channel_axis, xp),
+        xp=xp,
+        ops=ops,
+    )
+
+
+def instance_map(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    target_quantiles: object = "gaussian",
+    channel_axis: int = 1,
+    positions: object = "linear",
+    ties: str = "average",
+    where: Array | None = None,
+    eps: float = 0.0,
+    rng: RandomSource = None,
+    gradient: str | None = None,
+) -> Array:
+    r"""Map each channel of each sample: y = Q(F(x))·γ + β.
+
+    The layout of `torch.nn.functional.instance_norm`.
+
+    Parameters
+    ----------
+    x : array
+        ``(N, C, *)``, or with the channels elsewhere. Without further axes each group is a
+        single value, which maps to Q(½).
+    weight, bias : array, optional
+        γ and β, ``(C,)``.
+    target_quantiles, positions, ties, where, eps, rng, gradient
+        As in `quantile_map`.
+    channel_axis : int, default 1
+        The axis of the channels; the first axis is the batch.
+
+    Returns
+    -------
+    array
+        As `group_map`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `group_map`.
+
+    See Also
+    --------
+    quantile_map : the same map on any axes, its gradient, and its references.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> x = np.array([[[1.0, 5.0, 2.0], [30.0, 10.0, 20.0]]])  # (1, 2, 3)
+    >>> gm.instance_map(x, weight=np.array([1.0, 10.0]), target_quantiles="uniform")[0]
+    array([[ 0. ,  1. ,  0.5],
+           [10. ,  0. ,  5. ]])
+    """
+    xp, ops = namespace_and_ops(x, where, weight, bias)
+    return map_groups(
+        x,
+        each_channel(x.shape, channel_axis),
+        _target_for(x, target_quantiles),
+        MapRule.checked(positions, ties, eps, gradient),
+        where=where,
+        rng=rng,
+        weight=_along_channels(weight, "weight", x, channel_axis, xp),
+        bias=_along_channels(bias, "bias", x, channel_axis, xp),
+        xp=xp,
+        ops=ops,
+    )
+
+
+def layer_map(
+    x: Array,
+    normalized_shape: int | Sequence[int],
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    target_quantiles: object = "gaussian",
+    positions: object = "linear",
+    ties: str = "average",
+    where: Array | None = None,
+    eps: float = 0.0,
+    rng: RandomSource = None,
+    gradient: str | None = None,
+) -> Array:
+    r"""Map the trailing axes together: y = Q(F(x))·γ + β.
+
+    The layout of `torch.nn.functional.layer_norm`: ``(B, T, D)`` with normalized_shape D maps
+    each token by itself.
+
+    Parameters
+    ----------
+    x : array
+        ``(*, *normalized_shape)``.
+    normalized_shape : int or sequence of int
+        The trailing shape; an int is the length of the last axis.
+    weight, bias : array, optional
+        γ and β, of shape normalized_shape.
+    target_quantiles, positions, ties, where, eps, rng, gradient
+        As in `quantile_map`.
+
+    Returns
+    -------
+    array
+        As `group_map`.
+
+    Raises
+    ------
+    ValueError
+        If x, weight or bias do not have the trailing shape; and as `quantile_map`.
+    TypeError
+        As `quantile_map`.
+
+    See Also
+    --------
+    quantile_map : the same map on any axes, its gradient, and its references.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> gm.layer_map(np.array([[1.0, 5.0, 2.0], [30.0, 10.0, 20.0]]), 3).round(2)
+    array([[-4.26,  4.26,  0.  ],
+           [ 4.26, -4.26,  0.  ]])
+    """
+    xp, ops = namespace_and_ops(x, where, weight, bias)
+    grouping = trailing_axes(x.shape, normalized_shape)
+    return map_groups(
+        x,
+        grouping,
+        _target_for(x, target_quantiles),
+        MapRule.checked(positions, ties, eps, gradient),
+        where=where,
+        rng=rng,
+        weight=_over_trailing(weight, "weight", x, grouping),
+        bias=_over_trailing(bias, "bias", x, grouping),
+        xp=xp,
+        ops=ops,
+    )
+
+
+def match_quantiles(
+    x: Array,
+    reference: Array,
+    *,
+    axis: Axis = None,
+    positions: object = "linear",
+    ties: str = "average",
+    where: Array | None = None,
+) -> Array:
+    r"""Map each group to the distribution of a reference sample (histogram matching).
+
+    y = Q(F(x)), where Q interpolates the order statistics of the reference at `positions`. A
+    reference of n values is reproduced exactly by n distinct values of x.
+
+    Parameters
+    ----------
+    x : array
+        Real data of any shape and supported library.
+    reference : array
+        Finite values of the same library: 1-D, which serves every group, or with as many axes as
+        x and pooled over the same ones; the others have x's lengths, or 1.
+    axis : int, sequence of int or None, default None
+        The axes whose entries form one group; None pools all of them. An image ``(H, W, 3)`` is
+        matched channel by channel with ``axis=(0, 1)``.
+    positions, ties, where
+        As in `quantile_map`.
+
+    Returns
+    -------
+    array
+        Of x's shape, dtype, namespace and device (integers: the default real dtype); NaN where
+        x is NaN or masked. No gradient passes to x or to the reference.
+
+    Raises
+    ------
+    TypeError
+        If x and reference are of different libraries or have no real dtype.
+    ValueError
+        If the reference is empty, holds NaN or infinities, or has another number of axes.
+
+    See Also
+    --------
+    quantile_map : the same map to any target, with its options and references.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> gm.match_quantiles(np.array([3.0, 1.0, 2.0]), np.array([10.0, 30.0, 20.0]))
+    array([30., 10., 20.])
+    """
+    xp, ops = namespace_and_ops(x, reference, where)
+    check_real(x, "x", xp)
+    rule = MapRule.checked(positions, ties, 0.0, None)
+    grouping = pool_axes(axis, x.ndim)
+    reference = _aligned_reference(x, reference, grouping, xp)
+    return map_groups(x, grouping, reference, rule, where=where, xp=xp, ops=ops)
+
+
+def normalize_quantiles(
+    x: Array,
+    *,
+    axis: int,
+    positions: object = "linear",
+    ties: str = "average",
+) -> Array:
+    r"""Give every row the mean quantile function of all rows (quantile normalisation).
+
+    Each row (the values along `axis`) is mapped to Q(p), the mean over all rows of their p-th
+    quantiles, so that afterwards all rows have one and the same distribution.
+
+    Parameters
+    ----------
+    x : array
+        Real data of any shape and supported library, with at least one row. Of a table of genes
+        × samples, ``axis=0`` normalises the samples.
+    axis : int
+        The axis along which the values of one row lie.
+    positions, ties
+        As in `quantile_map`.
+
+    Returns
+    -------
+    array
+        Of x's shape, dtype, namespace and device (integers: the default real dtype). NaN means
+        missing: it stays NaN, and its row takes part with the quantiles of its other values; a
+        row of NaN takes no part. No gradient passes to x.
+
+    Raises
+    ------
+    TypeError
+        If x is no array of a supported library, or has no real dtype.
+    ValueError
+        If an option is unknown, or x holds infinities, which have no mean.
+
+    References
+    ----------
+    Bolstad, B. M. et al. (2003). A comparison of normalization methods for high density
+    oligonucleotide array data based on variance and bias. Bioinformatics 19 (2), 185-193.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import groupmap as gm
+    >>> gm.normalize_quantiles(np.array([[1.0, 2.0, 3.0], [30.0, 10.0, 20.0]]), axis=1)
+    array([[ 5.5, 11. , 16.5],
+           [16.5,  5.5, 11. ]])
+    """
+    xp, ops = namespace_and_ops(x)
+    check_real(x, "x", xp)
+    rule = MapRule.checked(positions, ties, 0.0, None)
+    grouping = pool_axes(axis, x.ndim)
+    mean = mean_quantiles(x, grouping, rule.plotting_parameters, xp=xp, ops=ops)
+    return map_groups(x, grouping, mean, rule, xp=xp, ops=ops)
+
+
+def _target_for(x: Array, target_quantiles: object) -> Target | Array:
+    """The target that is named, or the reference sample that stands for one."""
+    if not is_array_api_obj(target_quantiles):
+        return as_target(target_quantiles)
+    namespace_and_ops(x, target_quantiles)
+    return check_one_sample(target_quantiles)
+
+
+def _aligned_reference(x: Array, reference: Array, grouping: Grouping, xp: Namespace) -> Array:
+    """The reference with x's lengths along the axes that are not pooled."""
+    if reference.ndim == 1:
+        return reference
+    if reference.ndim == x.ndim:
+        shape = tuple(
+            m if axis in grouping.pooled else n
+            for axis, (m, n) in enumerate(zip(reference.shape, x.shape, strict=True))
+        )
+        if all(m in (1, n) for m, n in zip(reference.shape, shape, strict=True)):
+            return xp.broadcast_to(reference, shape)
+    raise ValueError(
+        f"reference has shape {tuple(reference.shape)} and x has {tuple(x.shape)}, pooled over "
+        f"axes {grouping.pooled}; give a 1-D reference, or one with x's lengths (or 1) along the "
+        "other axes."
+    )
+
+
+def _along_channels(
+    parameter: Array | None, name: str, x: Array, channel_axis: int, xp: Namespace
+) -> Array | None:
+    """A parameter ``(C,)``, shaped to broadcast against x."""
+    if parameter is None:
+        return None
+    channel = normalized_channel_axis(x.shape, channel_axis)
+    if tuple(parameter.shape) != (x.shape[channel],):
+        raise ValueError(
+            f"Expected {name} to be a vector of size equal to the number of channels in input, "
+            f"but got {name} of shape {list(parameter.shape)} and input of shape {list(x.shape)}"
+        )
+    return xp.reshape(parameter, tuple(-1 if axis == channel else 1 for axis in range(x.ndim)))
+
+
+def _over_trailing(
+    parameter: Array | None, name: str, x: Array, grouping: Grouping
+) -> Array | None:
+    """A parameter of the trailing shape, which broadcasts against x as it is."""
+    trailing = x.shape[x.ndim - len(grouping.pooled) :]
+    if parameter is not None and tuple(parameter.shape) != tuple(trailing):
+        raise ValueError(
+            f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
+            f"{list(parameter.shape)} and normalized_shape = {list(trailing)}"
+        )
+    return parameter

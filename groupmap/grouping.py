@@ -1,0 +1,164 @@
+"""Shapes only: which entries share a distribution, and how to lay them out as ``(..., n)``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import index
+
+from groupmap._typing import Array, Namespace
+
+BATCH_AND_CHANNEL = 2
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The axes that are pooled into one group; first, one axis may be split into equal blocks.
+
+    `pooled` counts the axes after the split, which turns axis c of length C into two, of lengths
+    num_groups and C / num_groups.
+    """
+
+    pooled: tuple[int, ...]
+    split_axis: int | None = None
+    num_groups: int = 1
+
+    @property
+    def whole_axes(self) -> tuple[int, ...]:
+        """The axes of the array itself whose entries are mapped together."""
+        if self.split_axis is None:
+            return self.pooled
+        after = tuple(axis - (axis > self.split_axis) for axis in self.pooled)
+        return tuple(sorted({self.split_axis, *after}))
+
+    def _split_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.split_axis is None:
+            return shape
+        c = self.split_axis
+        return (*shape[:c], self.num_groups, shape[c] // self.num_groups, *shape[c + 1 :])
+
+    def _free(self, ndim: int) -> tuple[int, ...]:
+        return tuple(axis for axis in range(ndim) if axis not in self.pooled)
+
+    def to_rows(self, x: Array, xp: Namespace) -> Array:
+        """X as ``(..., n)``, a group a row."""
+        shape = self._split_shape(x.shape)
+        free = self._free(len(shape))
+        x = _permuted(xp.reshape(x, shape), (*free, *self.pooled), xp)
+        n = math.prod(shape[axis] for axis in self.pooled)
+        return xp.reshape(x, (*(shape[axis] for axis in free), n))
+
+    def from_rows(self, rows: Array, shape: tuple[int, ...], xp: Namespace) -> Array:
+        """Back from rows to an array of the given shape."""
+        split = self._split_shape(shape)
+        order = (*self._free(len(split)), *self.pooled)
+        x = xp.reshape(rows, tuple(split[axis] for axis in order))
+        inverse = tuple(order.index(axis) for axis in range(len(order)))
+        return xp.reshape(_permuted(x, inverse, xp), shape)
+
+
+def _permuted(x: Array, order: tuple[int, ...], xp: Namespace) -> Array:
+    return x if order == tuple(range(len(order))) else xp.permute_dims(x, order)
+
+
+def normalized_axis(axis: object, ndim: int, name: str = "axis") -> int:
+    """A valid axis, counted from the front."""
+    try:
+        value = index(axis)  # type: ignore[arg-type]  # whether it can is the question
+    except TypeError:
+        raise TypeError(f"{name}={axis!r} is no axis; pass an integer.") from None
+    if not -ndim <= value < ndim:
+        raise ValueError(
+            f"{name}={value} is out of bounds for an array of {ndim} dimensions; "
+            f"use one from {-ndim} to {ndim - 1}."
+        )
+    return value % ndim
+
+
+def pool_axes(axis: int | Sequence[int] | None, ndim: int) -> Grouping:
+    """Pool the axes named, or all of them."""
+    if axis is None:
+        return Grouping(tuple(range(ndim)))
+    axes = axis if isinstance(axis, Sequence) else (axis,)
+    pooled = tuple(normalized_axis(each, ndim) for each in axes)
+    if len(set(pooled)) != len(pooled):
+        raise ValueError(f"axis={axis!r} names an axis twice; name each one once.")
+    return Grouping(tuple(sorted(pooled)))
+
+
+def channel_groups(
+    shape: tuple[int, ...], num_groups: object, channel_axis: int
+) -> Grouping:
+    """Each sample, and `num_groups` equal blocks of its channels (torch's group layout)."""
+    channel_axis = normalized_channel_axis(shape, channel_axis)
+    num_groups = checked_num_groups(num_groups)
+    if shape[channel_axis] % num_groups:
+        raise ValueError(
+            f"num_channels ({shape[channel_axis]}) must be divisible by num_groups ({num_groups})"
+        )
+    pooled = tuple(axis for axis in range(1, len(shape) + 1) if axis != channel_axis)
+    return Grouping(pooled, split_axis=channel_axis, num_groups=num_groups)
+
+
+def checked_num_groups(num_groups: object) -> int:
+    """`num_groups` as an int, if it is one and positive."""
+    try:
+        value = index(num_groups)  # type: ignore[arg-type]  # whether it can is the question
+    except TypeError:
+        raise TypeError(f"num_groups={num_groups!r} must be an integer ≥ 1.") from None
+    if isinstance(num_groups, bool):
+        raise TypeError(f"num_groups={num_groups!r} must be an integer ≥ 1.")
+    if value < 1:
+        raise ValueError(f"num_groups={value} must be an integer ≥ 1.")
+    return value
+
+
+def each_channel(shape: tuple[int, ...], channel_axis: int) -> Grouping:
+    """Each sample and channel (torch's instance layout)."""
+    channel_axis = normalized_channel_axis(shape, channel_axis)
+    return Grouping(tuple(axis for axis in range(1, len(shape)) if axis != channel_axis))
+
+
+def trailing_axes(shape: tuple[int, ...], normalized_shape: int | Sequence[int]) -> Grouping:
+    """The trailing axes, which must have the lengths given (torch's layer layout)."""
+    expected = checked_normalized_shape(normalized_shape)
+    if len(shape) < len(expected) or tuple(shape[len(shape) - len(expected) :]) != expected:
+        star = "".join(f", {size}" for size in expected)
+        raise ValueError(
+            f"Given normalized_shape={list(expected)}, expected input with shape [*{star}], "
+            f"but got input of size{list(shape)}"
+        )
+    return Grouping(tuple(range(len(shape) - len(expected), len(shape))))
+
+
+def checked_normalized_shape(normalized_shape: object) -> tuple[int, ...]:
+    """`normalized_shape` as a tuple of at least one int."""
+    sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    try:
+        expected = tuple(index(size) for size in sizes)
+    except TypeError:
+        raise TypeError(
+            f"normalized_shape={normalized_shape!r} must be an integer or a sequence of them."
+        ) from None
+    if not expected or min(expected) < 0:
+        raise ValueError(
+            f"normalized_shape={normalized_shape!r} must name at least one axis, "
+            "with lengths ≥ 0."
+        )
+    return expected
+
+
+def normalized_channel_axis(shape: tuple[int, ...], channel_axis: int) -> int:
+    """The channel axis of a batch ``(N, …, C, …)``, counted from the front."""
+    if len(shape) < BATCH_AND_CHANNEL:
+        raise ValueError(
+            f"x has shape {tuple(shape)}; expected at least 2 dimensions, a batch and channels. "
+            "Add the batch with x[None]."
+        )
+    channel = normalized_axis(channel_axis, len(shape), "channel_axis")
+    if channel == 0:
+        raise ValueError(
+            "channel_axis=0 is the batch; add one with x[None] and pass channel_axis=1."
+        )
+    return channel

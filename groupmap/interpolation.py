@@ -1,0 +1,86 @@
+"""Between sorted values: the one linear interpolation that samples and fitted cdfs share."""
+
+from __future__ import annotations
+
+import array_api_extra as xpx
+
+from groupmap._typing import Array, Namespace
+from groupmap.backends import Ops
+
+
+def between(low: Array, high: Array, fraction: Array, xp: Namespace) -> Array:
+    """low + fraction·(high − low) for low ≤ high and a fraction in [0, 1).
+
+    Exact where the fraction is 0 or the ends are equal, never above `high`, and without
+    overflow: half the difference of two finite numbers is always finite.
+    """
+    step = (high / 2.0 - low / 2.0) * fraction
+    return xp.minimum(low + step + step, high)
+
+
+def order_statistics(sorted_rows: Array, index: Array, xp: Namespace) -> Array:
+    """The values at real, zero-based indices of each sorted row, which the ends clip.
+
+    `sorted_rows` is ``(m,)`` for all rows of the index, or ``(..., m)`` beside ``(..., n)``.
+    """
+    m = sorted_rows.shape[-1]
+    index = xp.clip(index, 0.0, float(m - 1))
+    whole = xp.floor(index)
+    below = xp.astype(whole, xpx.default_dtype(xp, "integral"))
+    above = xp.minimum(below + 1, xp.full_like(below, m - 1))
+    return between(
+        take_rows(sorted_rows, below, xp), take_rows(sorted_rows, above, xp), index - whole, xp
+    )
+
+
+def take_rows(rows: Array, index: Array, xp: Namespace) -> Array:
+    """``rows[..., index]``, each row of the index in its own row, or all in the one row given."""
+    if rows.ndim == 1:
+        return xp.reshape(xp.take(rows, xp.reshape(index, (-1,)), axis=0), index.shape)
+    return xp.take_along_axis(rows, index, axis=-1)
+
+
+def interpolate(
+    x: Array,
+    knots: Array,
+    values: Array,
+    *,
+    on_runs: str = "middle",
+    extrapolate: bool = False,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Piecewise linear through (knots, values), both ``(..., k)`` and non-decreasing; x ``(..., n)``.
+
+    On a run of equal knots it takes the "middle" between the values at the run's ends, or the
+    "first" or the "last" of them. Outside the knots it keeps the value of the nearest end, or goes
+    on along the outermost segment.
+    """
+    k = knots.shape[-1]
+    first = ops.search_rows(knots, x, "left", xp)  # of the knots that are not below x
+    after = ops.search_rows(knots, x, "right", xp)  # of the knots that are above x
+    is_knot = after > first
+    if on_runs == "first":
+        after = xp.where(is_knot, first + 1, after)
+    elif on_runs == "last":
+        first = xp.where(is_knot, after - 1, first)
+    first_knot, last_knot = xp.zeros_like(first), xp.full_like(first, k - 1)
+    # On a knot: from the run's first to its last. Else: from the knot below to the knot above.
+    left = xp.clip(xp.where(is_knot, first, first - 1), first_knot, last_knot)
+    right = xp.clip(xp.where(is_knot, after - 1, first), first_knot, last_knot)
+    if extrapolate and k > 1:
+        above = (x > knots[..., -1:]) & (knots[..., -2:-1] < knots[..., -1:])
+        below = (x < knots[..., :1]) & (knots[..., :1] < knots[..., 1:2])
+        left = xp.where(above, last_knot - 1, left)
+        right = xp.where(below, first_knot + 1, right)
+    x_left, x_right = take_rows(knots, left, xp), take_rows(knots, right, xp)
+    y_left, y_right = take_rows(values, left, xp), take_rows(values, right, xp)
+    middle = between(y_left, y_right, xp.full_like(y_left, 0.5), xp)
+    width = x_right / 2.0 - x_left / 2.0
+    flat = width == 0.0
+    fraction = (x / 2.0 - x_left / 2.0) / xp.where(flat, 1.0, width)
+    if not extrapolate:
+        inside = xp.clip(fraction, 0.0, 1.0)
+        return xp.where(flat, middle, between(y_left, y_right, inside, xp))
+    line = y_left + (y_right - y_left) * fraction
+    return xp.where(flat, middle, line)

@@ -1,0 +1,98 @@
+"""Mid-ranks and tie rules: the F of y = Q(F(x)), as exact integers.
+
+For each entry x of a group of n valid values, the *doubled mid-rank* is
+
+    h = #(values < x) + #(values ≤ x) − 1,    an integer in 0 … 2n−2.
+
+Where it lies in [0, 1] is said in `groupmap.positions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops
+
+# scipy.stats.rankdata's names; h from #(values < x) and #(values ≤ x).
+COUNTING_TIES: dict[str, Callable[[Array, Array], Array]] = {
+    "average": lambda less, less_equal: less + less_equal - 1,
+    "min": lambda less, less_equal: 2 * less,  # noqa: ARG005
+    "max": lambda less, less_equal: 2 * (less_equal - 1),  # noqa: ARG005
+}
+# These give every entry a rank of its own.
+ORDERING_TIES = ("ordinal", "random")
+TIES = (*COUNTING_TIES, *ORDERING_TIES)
+
+
+def check_ties(ties: object) -> str:
+    """`ties` itself, if it is a rule."""
+    if not isinstance(ties, str) or ties not in TIES:
+        raise ValueError(f"ties={ties!r} is not known; use one of {sorted(TIES)}.")
+    return ties
+
+
+def doubled_midranks(
+    rows: Array,
+    missing: Array | None,
+    *,
+    ties: str,
+    random_keys: Array | None,
+    xp: Namespace,
+    ops: Ops,
+) -> tuple[Array, Array | int]:
+    """h of each entry, and the number of valid values: an int, or one a row where some miss.
+
+    Missing entries get some h inside the table of their row, which means nothing.
+    """
+    rows = ops.sortable(rows, xp)
+    n_valid: Array | int = rows.shape[-1]
+    if missing is not None:
+        # Above all others (or tied with the greatest), so no valid entry counts them as less;
+        # those that it would count as equal are cut off below.
+        n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
+        rows = xp.where(missing, greatest(rows.dtype, xp), rows)
+    if ties in COUNTING_TIES:
+        less, less_equal = ops.count_less(rows, xp)
+        if missing is not None:
+            less_equal = xp.minimum(less_equal, n_valid)
+        h = COUNTING_TIES[ties](less, less_equal)
+    else:
+        h = 2 * _ordinal_ranks(rows, missing, random_keys, xp, ops)
+    if missing is None:
+        return h, n_valid
+    return xp.maximum(xp.minimum(h, 2 * n_valid - 2), xp.zeros_like(n_valid)), n_valid
+
+
+def greatest(dtype: DType, xp: Namespace) -> float | int:
+    """A value that no other of this dtype exceeds."""
+    if xp.isdtype(dtype, "real floating"):
+        return float("inf")
+    return int(xp.iinfo(dtype).max)
+
+
+def _ordinal_ranks(
+    rows: Array, missing: Array | None, random_keys: Array | None, xp: Namespace, ops: Ops
+) -> Array:
+    """Ranks by value, then validity, then random key, then appearance; from the last to the first.
+
+    Sorting by one key after the other, each time stably, sorts by all of them together.
+    """
+    order = None
+    tiebreaks = (random_keys, None if missing is None else xp.astype(missing, xp.int8))
+    for key in (*tiebreaks, _without_signed_zero(rows, xp)):
+        if key is None:
+            continue
+        if order is None:
+            order = ops.stable_argsort(key, xp)
+        else:
+            so_far = xp.take_along_axis(key, order, axis=-1)
+            order = xp.take_along_axis(order, ops.stable_argsort(so_far, xp), axis=-1)
+    return ops.stable_argsort(order, xp)  # the inverse permutation
+
+
+def _without_signed_zero(rows: Array, xp: Namespace) -> Array:
+    # Some sorts put −0.0 before 0.0, though the two are equal.
+    if not xp.isdtype(rows.dtype, "real floating"):
+        return rows
+    return xp.where(rows == 0.0, xp.zeros_like(rows), rows)

@@ -1,0 +1,94 @@
+"""Quantile functions of samples: of each row, and their mean over all rows."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from array_api_compat import device
+
+from groupmap._typing import Array, Namespace
+from groupmap.backends import Ops
+from groupmap.dtypes import as_widest_real
+from groupmap.grouping import Grouping
+from groupmap.interpolation import order_statistics
+from groupmap.positions import Positions, RankPositions
+
+
+def sorted_valid(
+    rows: Array, missing: Array | None, xp: Namespace, ops: Ops
+) -> tuple[Array, Array]:
+    """Each row in ascending order, in the widest real dtype, and how many of it are valid.
+
+    What is missing lies behind the valid values, as copies of the greatest of them: it adds
+    nothing to what interpolates between them.
+    """
+    values = as_widest_real(rows, xp, ops)
+    if missing is None:
+        missing = xp.zeros(values.shape, dtype=xp.bool, device=device(values))
+    missing = missing | xp.isnan(values)
+    n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
+    ascending = xp.sort(xp.where(missing, xp.inf, values), axis=-1)
+    rank = xp.arange(values.shape[-1], device=device(values))
+    last = xp.maximum(n_valid - 1, xp.zeros_like(n_valid))
+    greatest = xp.take_along_axis(ascending, last, axis=-1)
+    return xp.where(rank < n_valid, ascending, greatest), n_valid
+
+
+def quantiles_of_rows(
+    ascending: Array,
+    n_valid: Array,
+    positions: Positions,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """The quantiles of each row at the positions, by numpy.quantile's definitions.
+
+    NaN for rows without a valid value.
+    """
+    count = as_widest_real(n_valid, xp, ops)
+    index = positions.order_statistic(count, *parameters)
+    index = xp.minimum(index, xp.maximum(count - 1.0, xp.zeros_like(count)))
+    return xp.where(n_valid > 0, order_statistics(ascending, index, xp), xp.nan)
+
+
+def mean_quantiles(
+    x: Array, grouping: Grouping, parameters: tuple[float, float], *, xp: Namespace, ops: Ops
+) -> Array:
+    """The mean over all rows of their quantile functions, at the positions of a row's ranks, (n,)."""
+    quantiles = ops.over_blocks(
+        partial(_row_quantiles, grouping=grouping, parameters=parameters),
+        x,
+        (),
+        None,
+        whole_axes=grouping.whole_axes,
+        dtype=ops.widest_real(x, xp),
+        xp=xp,
+        ops=ops,
+    )
+    free = tuple(axis for axis in range(x.ndim) if axis not in grouping.pooled)
+    absent = xp.isnan(quantiles)
+    total = xp.sum(xp.where(absent, xp.zeros_like(quantiles), quantiles), axis=free)
+    count = xp.sum(xp.astype(~absent, quantiles.dtype), axis=free)
+    return total / xp.maximum(count, xp.ones_like(count))
+
+
+def _row_quantiles(
+    x: Array,
+    reference: None,
+    *,
+    grouping: Grouping,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    del reference
+    rows = grouping.to_rows(x, xp)
+    n = rows.shape[-1]
+    if n == 0:
+        return as_widest_real(x, xp, ops)
+    ascending, n_valid = sorted_valid(rows, None, xp, ops)
+    rank = xp.arange(n, dtype=ascending.dtype, device=device(rows))
+    positions = RankPositions(2.0 * rank, n, *parameters, xp=xp)
+    quantiles = quantiles_of_rows(ascending, n_valid, positions, parameters, xp, ops)
+    return grouping.from_rows(quantiles, x.shape, xp)

@@ -1,0 +1,132 @@
+"""Q on ranks: one table of 2n − 1 values for all groups of n, or one evaluation an entry.
+
+Both take the same float64 formula to the same positions, so they agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import array_api_extra as xpx
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops, ops_for
+from groupmap.dtypes import as_widest_real
+from groupmap.interpolation import take_rows
+from groupmap.positions import RankPositions
+from groupmap.targets import Target
+
+# Sixteen tables of at most 8 MiB each, so that what is remembered stays small beside the data.
+REMEMBERED_TABLES = 16
+REMEMBERED_LENGTH = 2**20
+
+_NUMPY = array_namespace(np.empty(0))
+
+
+def quantiles_of_ranks(
+    target: Target,
+    h: Array,
+    n_valid: Array | int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    *,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Q at the doubled mid-ranks h ``(..., n)``, in `dtype`.
+
+    `n_valid` is the n of every group, or an array ``(..., 1)`` where groups miss values.
+    """
+    if not target.is_namespace_bound:
+        return _from_host_tables(target, h, n_valid, parameters, dtype, xp, ops)
+    if isinstance(n_valid, int) and target.is_tabulated:
+        return take_rows(_table(target, n_valid, parameters, dtype, h, xp, ops), h, xp)
+    if not isinstance(n_valid, int):
+        n_valid = as_widest_real(n_valid, xp, ops)
+    positions = RankPositions(as_widest_real(h, xp, ops), n_valid, *parameters, xp=xp)
+    return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
+
+
+def _table(
+    target: Target,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    like: Array,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Q at all positions of n values, in `dtype`, on the device of `like`."""
+    if (
+        target.is_remembered
+        and 2 * n <= REMEMBERED_LENGTH
+        and ops.keeps_tables
+        and ops.can_read(like)
+    ):
+        return _remembered_table(target, n, parameters, dtype, device(like), xp)
+    return _new_table(target, n, parameters, dtype, device(like), xp, ops)
+
+
+@lru_cache(maxsize=REMEMBERED_TABLES)
+def _remembered_table(
+    target: Target,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    on: object,
+    xp: Namespace,
+) -> Array:
+    return _new_table(target, n, parameters, dtype, on, xp, ops_for(xp))
+
+
+def _new_table(
+    target: Target,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    on: object,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    h = as_widest_real(xp.arange(2 * n - 1, device=on), xp, ops)
+    positions = RankPositions(h, n, *parameters, xp=xp)
+    return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
+
+
+def _from_host_tables(
+    target: Target,
+    h: Array,
+    n_valid: Array | int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Q of a target that only NumPy can ask: a table for each n that occurs, laid end to end.
+
+    The tables depend on how many values the groups have and on none of the values.
+    """
+    if not ops.can_read(h):
+        raise TypeError(
+            f"{target!r} is evaluated by NumPy, which cannot be traced; use a named target, a "
+            "torch distribution or a callable of the traced library."
+        )
+    counts = np.asarray([n_valid]) if isinstance(n_valid, int) else ops.to_host(n_valid)
+    counts = np.unique(np.maximum(counts, 1))
+    lengths = 2 * counts - 1
+    starts = np.cumsum(lengths) - lengths
+    h_of_table = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    n_of_table = np.repeat(counts, lengths).astype(np.float64)
+    positions = RankPositions(h_of_table.astype(np.float64), n_of_table, *parameters, xp=_NUMPY)
+    values = target.quantiles(positions, np.float64, ops_for(_NUMPY))
+
+    on = device(h)
+    tables = xp.astype(xp.asarray(values, device=on), dtype, copy=False)
+    if isinstance(n_valid, int):
+        return take_rows(tables, h, xp)
+    start_of = np.zeros(int(counts[-1]) + 1, dtype=np.int64)
+    start_of[counts] = starts
+    offsets = xp.asarray(start_of, dtype=xpx.default_dtype(xp, "integral"), device=on)
+    return take_rows(tables, h + take_rows(offsets, n_valid, xp), xp)

@@ -1,0 +1,297 @@
+"""Target quantile functions: the Q of y = Q(F(x)).
+
+A new target is one class here: its formula on the lower half suffices where it is symmetric.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, final
+
+import numpy as np
+from array_api_compat import device
+
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops, namespace_and_ops
+from groupmap.dtypes import as_widest_real, check_real, result_dtype
+from groupmap.positions import Positions, Probabilities
+
+DEFAULT_CLAMP = 1e-5
+
+
+class Target(ABC):
+    """Anything that says Q: where positions in [0, 1] lie in the target distribution."""
+
+    is_namespace_bound: ClassVar[bool] = True
+    """Whether `quantiles` computes in the namespace of its positions; otherwise NumPy's alone."""
+
+    is_tabulated: ClassVar[bool] = True
+    """Whether one table of Q serves every group."""
+
+    is_remembered: ClassVar[bool] = False
+    """Whether a table of Q made in one call may serve a later one."""
+
+    @abstractmethod
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        """Q at the positions, in the widest real dtype; user code is called in at least `dtype`."""
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        """The cdf at x; a target that cannot be inverted says so."""
+        del x, xp, ops
+        raise NotImplementedError(
+            f"{self!r} has no cdf, so nothing can be mapped back from it; "
+            "use a named target, a distribution or a reference sample."
+        )
+
+
+@dataclass(frozen=True)
+class FormulaTarget(Target):
+    """A target given by a formula: callable on arrays of every supported namespace."""
+
+    is_remembered: ClassVar[bool] = True
+
+    def ppf(self, p: Array) -> Array:
+        """Q(p), the quantile function.
+
+        Parameters
+        ----------
+        p : array or float
+            Probabilities in [0, 1], of any shape and namespace.
+
+        Returns
+        -------
+        array
+            Quantiles, of the shape, dtype, namespace and device of p (integers: the default
+            real dtype). NaN where p is NaN.
+
+        Raises
+        ------
+        TypeError
+            If p is not a real array.
+        """
+        return self._on_arrays(p, "p", lambda p, xp, ops: self.quantiles(
+            Probabilities(p, xp), p.dtype, ops
+        ))  # fmt: skip
+
+    def cdf(self, x: Array) -> Array:
+        """F(x), the cumulative distribution function, the inverse of `ppf`.
+
+        Parameters
+        ----------
+        x : array or float
+            Values, of any shape and namespace.
+
+        Returns
+        -------
+        array
+            Probabilities in [0, 1], of the shape, dtype, namespace and device of x (integers:
+            the default real dtype). At and beyond the clamp they are 0 and 1. NaN where x is.
+
+        Raises
+        ------
+        TypeError
+            If x is not a real array.
+        """
+        return self._on_arrays(x, "x", self.probabilities)
+
+    def __call__(self, p: Array) -> Array:
+        """Q(p), as `ppf`."""
+        return self.ppf(p)
+
+    @staticmethod
+    def _on_arrays(x: Array, name: str, formula: Callable[..., Array]) -> Array:
+        if isinstance(x, int | float) and not isinstance(x, bool):
+            x = np.asarray(x, dtype=np.float64)
+        xp, ops = namespace_and_ops(x)
+        check_real(x, name, xp)
+        dtype = result_dtype(x, xp)
+        return xp.astype(formula(xp.astype(x, dtype, copy=False), xp, ops), dtype, copy=False)
+
+
+@final
+@dataclass(frozen=True)
+class Uniform(FormulaTarget):
+    """The uniform distribution on [0, 1]: Q(p) = p."""
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        del dtype, ops
+        return positions.p
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        return xp.clip(as_widest_real(x, xp, ops), 0.0, 1.0)
+
+
+@final
+@dataclass(frozen=True)
+class Sparse(FormulaTarget):
+    """Few large values among many near 0: Q(p) = p^k.
+
+    k = int(log(ninety_quantile) / log(0.9)), so that nine values in ten lie below about
+    `ninety_quantile`, which is in (0, 0.9]; the default 0.05 gives k = 28.
+    """
+
+    ninety_quantile: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.ninety_quantile <= 0.9:  # noqa: PLR2004 (below it k would be 0)
+            raise ValueError(
+                f"ninety_quantile={self.ninety_quantile!r} gives no exponent ≥ 1; "
+                "choose one in (0, 0.9]."
+            )
+
+    @property
+    def exponent(self) -> int:
+        """The k of p^k."""
+        return int(math.log(self.ninety_quantile) / math.log(0.9))
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        del dtype, ops
+        return positions.p**self.exponent
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        return xp.clip(as_widest_real(x, xp, ops), 0.0, 1.0) ** (1.0 / self.exponent)
+
+
+@dataclass(frozen=True)
+class SymmetricTarget(FormulaTarget):
+    """A distribution that is symmetric about 0 and unbounded.
+
+    Probabilities are clamped to [clamp, 1 − clamp], which keeps the extremes finite. Both tails
+    are computed as the lower one, so that Q(1 − p) = −Q(p) to the last bit.
+    """
+
+    clamp: float = DEFAULT_CLAMP
+
+    def __post_init__(self) -> None:
+        check_clamp(self.clamp)
+
+    def clamped(self, clamp: float) -> Self:
+        """The same target with p clamped to [clamp, 1 − clamp].
+
+        >>> import groupmap as gm
+        >>> gm.gaussian.clamped(1e-7)
+        Gaussian(clamp=1e-07)
+        """
+        return replace(self, clamp=clamp)
+
+    @staticmethod
+    @abstractmethod
+    def lower_quantiles(p: Array, xp: Namespace, ops: Ops) -> Array:
+        """Q on [0, ½]."""
+
+    @staticmethod
+    @abstractmethod
+    def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
+        """F on x ≤ 0."""
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        del dtype
+        xp, p, complement = positions.xp, positions.p, positions.complement
+        lower = self.lower_quantiles(
+            xp.clip(xp.minimum(p, complement), self.clamp, 0.5), xp, ops
+        )
+        return xp.where(p <= complement, lower, -lower)
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        wide = as_widest_real(x, xp, ops)
+        lower = self.lower_probabilities(-xp.abs(wide), xp, ops)
+        p = xp.where(wide <= 0.0, lower, 1.0 - lower)
+        # The extremes of a mapped group lie on the clamp, rounded to the dtype that they have.
+        clamp = xp.full((), self.clamp, dtype=wide.dtype, device=device(wide))
+        last = xp.astype(-self.lower_quantiles(clamp, xp, ops), x.dtype)
+        return xp.where(x <= -last, 0.0, xp.where(x >= last, 1.0, p))
+
+
+def check_clamp(clamp: float) -> None:
+    """Refuse a clamp that leaves no probabilities."""
+    if not 0.0 < clamp < 0.5:  # noqa: PLR2004 (where nothing is left)
+        raise ValueError(f"clamp={clamp!r} leaves no probabilities; choose one between 0 and 0.5.")
+
+
+@final
+@dataclass(frozen=True)
+class Gaussian(SymmetricTarget):
+    """The standard normal distribution: Q(p) = √2·erfinv(2p − 1)."""
+
+    @staticmethod
+    def lower_quantiles(p: Array, xp: Namespace, ops: Ops) -> Array:
+        return ops.ndtri(p, xp)
+
+    @staticmethod
+    def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
+        return ops.ndtr(x, xp)
+
+
+@final
+@dataclass(frozen=True)
+class Cauchy(SymmetricTarget):
+    """The standard Cauchy distribution: Q(p) = tan(π(p − ½))."""
+
+    @staticmethod
+    def lower_quantiles(p: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        # −cot(πp) in the tail, where p − ½ would round the last digits of p away.
+        in_tail = p < 0.25  # noqa: PLR2004 (a quarter)
+        tail = -1.0 / xp.tan(math.pi * xp.where(in_tail, p, 0.25))
+        return xp.where(in_tail, tail, xp.tan(math.pi * (p - 0.5)))
+
+    @staticmethod
+    def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        in_tail = x < -1.0
+        tail = -xp.atan(1.0 / xp.where(in_tail, x, -1.0)) / math.pi
+        return xp.where(in_tail, tail, 0.5 + xp.atan(x) / math.pi)
+
+
+@final
+@dataclass(frozen=True)
+class Laplace(SymmetricTarget):
+    """The standard Laplace distribution: Q(p) = log(2p) for p ≤ ½."""
+
+    @staticmethod
+    def lower_quantiles(p: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        return xp.log(2.0 * p)
+
+    @staticmethod
+    def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        return 0.5 * xp.exp(x)
+
+
+@final
+@dataclass(frozen=True)
+class Logistic(SymmetricTarget):
+    """The standard logistic distribution: Q(p) = log(p / (1 − p))."""
+
+    @staticmethod
+    def lower_quantiles(p: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        return xp.log(p / (1.0 - p))
+
+    @staticmethod
+    def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        odds = xp.exp(x)
+        return odds / (1.0 + odds)
+
+
+uniform = Uniform()
+gaussian = Gaussian()
+cauchy = Cauchy()
+sparse = Sparse()
+laplace = Laplace()
+logistic = Logistic()
+
+NAMED_TARGETS: dict[str, FormulaTarget] = {
+    "uniform": uniform,
+    "gaussian": gaussian,
+    "normal": gaussian,
+    "cauchy": cauchy,
+    "sparse": sparse,
+    "laplace": laplace,
+    "logistic": logistic,
+}

@@ -1,0 +1,251 @@
+"""Targets that users bring: callables, distributions and reference samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, final
+
+import array_api_compat as compat
+import numpy as np
+
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops, namespace_and_ops
+from groupmap.dtypes import (
+    as_widest_real,
+    at_least_single,
+    check_real,
+    is_torch_object,
+)
+from groupmap.interpolation import interpolate, order_statistics
+from groupmap.positions import Positions, plotting_parameters
+from groupmap.targets import DEFAULT_CLAMP, NAMED_TARGETS, Target, check_clamp
+
+
+class HostDistribution(Protocol):
+    """What is asked of a SciPy distribution: `ppf` (frozen) or `icdf` (new), and `cdf`."""
+
+    def cdf(self, x: Any, /) -> Any:
+        """The cumulative distribution function."""
+
+
+@final
+@dataclass(frozen=True)
+class CallableTarget(Target):
+    """A function from probabilities to quantiles, or an `nn.Module`, called on each pass."""
+
+    function: Callable[[Array], Array]
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        xp = positions.xp
+        p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
+        values = self.function(p)
+        _check_values(values, p.shape, self.function, xp)
+        return as_widest_real(values, xp, ops)
+
+
+@final
+@dataclass(frozen=True)
+class TorchDistributionTarget(Target):
+    """A `torch.distributions` distribution; its parameters may learn."""
+
+    distribution: Any
+    clamp: float = DEFAULT_CLAMP
+
+    def __post_init__(self) -> None:
+        check_clamp(self.clamp)
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        xp = positions.xp
+        if not compat.is_torch_namespace(xp):
+            raise TypeError(
+                f"target_quantiles={self.distribution!r} is a torch distribution and maps torch "
+                "tensors only; use a named target or a SciPy distribution for other arrays."
+            )
+        p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
+        ends = self.distribution.icdf(xp.asarray([0.0, 1.0], dtype=p.dtype, device=p.device))
+        p = xp.where(
+            xp.any(xp.isinf(ends)), xp.clip(p, self.clamp, 1.0 - self.clamp), p
+        )
+        values = self.distribution.icdf(p)
+        _check_values(values, p.shape, self.distribution, xp)
+        return as_widest_real(values, xp, ops)
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        return self.distribution.cdf(as_widest_real(x, xp, ops))
+
+
+@final
+@dataclass(frozen=True)
+class SciPyDistributionTarget(Target):
+    """A SciPy distribution, frozen or new, or anything else with `ppf` or `icdf` on NumPy arrays.
+
+    Its quantiles are made by NumPy, which knows how many values a group has and no value.
+    """
+
+    is_namespace_bound: ClassVar[bool] = False
+
+    distribution: HostDistribution
+    clamp: float = DEFAULT_CLAMP
+    ppf: Callable[..., Any] = field(init=False, repr=False, compare=False)
+    is_unbounded: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_clamp(self.clamp)
+        ppf = getattr(self.distribution, "ppf", None) or getattr(self.distribution, "icdf", None)
+        object.__setattr__(self, "ppf", ppf)
+        ends = np.asarray(self.ppf(np.asarray([0.0, 1.0])))
+        object.__setattr__(self, "is_unbounded", bool(np.any(np.isinf(ends))))
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        del dtype
+        p = positions.p
+        if self.is_unbounded:
+            p = np.clip(p, self.clamp, 1.0 - self.clamp)
+        values = self.ppf(p)
+        _check_values(values, p.shape, self.distribution, positions.xp)
+        return as_widest_real(values, positions.xp, ops)
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        del ops
+        if not compat.is_numpy_namespace(xp):
+            raise TypeError(
+                f"target_quantiles={self.distribution!r} has a cdf of NumPy arrays only; "
+                "use a named target to map other arrays back."
+            )
+        return self.distribution.cdf(np.asarray(x, dtype=np.float64))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ReferenceTarget(Target):
+    """A reference sample: Q interpolates its order statistics.
+
+    `sorted_values` is ``(m,)`` for all groups, or ``(..., m)``, one sample a group.
+    """
+
+    sorted_values: Array
+    alphap: float
+    betap: float
+
+    @property
+    def is_tabulated(self) -> bool:  # type: ignore[override]  # of the instance here
+        return bool(self.sorted_values.ndim == 1)
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        del dtype, ops
+        values = self.sorted_values
+        index = positions.order_statistic(values.shape[-1], self.alphap, self.betap)
+        return order_statistics(values, index, positions.xp)
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        values = self.sorted_values
+        m = values.shape[-1]
+        rank = xp.arange(m, dtype=values.dtype, device=compat.device(values))
+        p = (rank + (1.0 - self.alphap)) / max(m + 1.0 - self.alphap - self.betap, 1.0)
+        flat = xp.reshape(as_widest_real(x, xp, ops), (-1,))
+        found = interpolate(flat, values, p, extrapolate=False, xp=xp, ops=ops)
+        return xp.reshape(found, x.shape)
+
+
+def _check_values(values: Array, shape: tuple[int, ...], source: object, xp: Namespace) -> None:
+    try:
+        same = compat.array_namespace(values) is xp
+    except TypeError:
+        same = False
+    if not same:
+        raise TypeError(
+            f"target_quantiles={source!r} returned {type(values).__name__}; "
+            "it must return an array of the same library as the probabilities that it is given."
+        )
+    if tuple(values.shape) != tuple(shape):
+        raise ValueError(
+            f"target_quantiles={source!r} returned shape {tuple(values.shape)} for probabilities "
+            f"of shape {tuple(shape)}; it must return one value for each."
+        )
+    if not xp.isdtype(values.dtype, "real floating"):
+        raise TypeError(
+            f"target_quantiles={source!r} returned dtype {values.dtype} for probabilities of "
+            f"shape {tuple(shape)}; it must return a real floating-point dtype."
+        )
+
+
+def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Array:
+    """The reference samples, ``(..., m)``, in ascending order and the widest real dtype."""
+    check_real(reference, name, xp)
+    if reference.shape[-1] == 0:
+        raise ValueError(f"{name} is an empty sample; it must have at least one value a group.")
+    if xp.isdtype(reference.dtype, "real floating"):
+        finite = xp.isfinite(reference)
+        if ops.can_read(reference) and not bool(xp.all(finite)):
+            raise ValueError(
+                f"{name} holds NaN or infinite values, between which nothing interpolates; "
+                f"leave them out, for instance by {name}[xp.isfinite({name})]."
+            )
+    return xp.sort(as_widest_real(reference, xp, ops), axis=-1)
+
+
+def as_target(target_quantiles: object, positions: object = "linear") -> Target:
+    """The target that `target_quantiles` names or is.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing that says Q: a device, a dtype, a bool.
+    ValueError
+        If it is a name that is not known, or a reference sample that is empty, not 1-D or not
+        finite.
+    """
+    if isinstance(target_quantiles, Target):
+        return target_quantiles
+    if isinstance(target_quantiles, str):
+        return _named_target(target_quantiles)
+    if is_torch_object(target_quantiles, "device"):
+        raise TypeError(_device_message(target_quantiles))
+    if is_torch_object(target_quantiles, "nn", "Module"):
+        return CallableTarget(target_quantiles)  # type: ignore[arg-type]  # a Module is callable
+    if is_torch_object(target_quantiles, "distributions", "Distribution"):
+        return TorchDistributionTarget(target_quantiles)
+    if compat.is_array_api_obj(target_quantiles):
+        return reference_target(target_quantiles, positions)
+    if hasattr(target_quantiles, "ppf") or hasattr(target_quantiles, "icdf"):
+        return SciPyDistributionTarget(target_quantiles)  # type: ignore[arg-type]  # asked above
+    if callable(target_quantiles) and not isinstance(target_quantiles, type):
+        return CallableTarget(target_quantiles)
+    raise TypeError(
+        f"target_quantiles={target_quantiles!r} says no quantile function; use one of "
+        f"{sorted(NAMED_TARGETS)}, a callable from probabilities to values, a SciPy or torch "
+        "distribution, or a 1-D reference sample."
+    )
+
+
+def _named_target(name: str) -> Target:
+    if name in NAMED_TARGETS:
+        return NAMED_TARGETS[name]
+    if name.partition(":")[0] in {"cpu", "cuda", "mps", "xpu", "meta", "gpu"}:
+        raise TypeError(_device_message(name))
+    raise ValueError(f"target_quantiles={name!r} is not known; use one of {sorted(NAMED_TARGETS)}.")
+
+
+def _device_message(device: object) -> str:
+    return (
+        f"target_quantiles={device!r} is a device, not a target; "
+        "pass it by keyword, as device=..., and the target as target_quantiles=..."
+    )
+
+
+def check_one_sample(sample: Array) -> Array:
+    """The sample itself, if it is one that can serve every group."""
+    if sample.ndim != 1:
+        raise ValueError(
+            f"target_quantiles is a sample of shape {tuple(sample.shape)}; a reference sample is "
+            "1-D. Use match_quantiles for a reference a group."
+        )
+    return sample
+
+
+def reference_target(sample: Array, positions: object) -> ReferenceTarget:
+    """The target that follows a 1-D reference sample."""
+    xp, ops = namespace_and_ops(sample)
+    values = sorted_reference(check_one_sample(sample), "target_quantiles", xp, ops)
+    return ReferenceTarget(values, *plotting_parameters(positions))
