@@ -53,3 +53,38 @@ __all__ = [
     "sparse",
     "uniform",
 ]
+
+# What is loaded on first use: the module that has it, and the extra that brings what it needs.
+_ON_FIRST_USE: dict[str, tuple[str, str | None]] = {
+    "EmpiricalCDF": ("groupmap.cdf", None),
+    "GroupMap": ("groupmap.nn", "torch"),
+    "GroupMapTransformer": ("groupmap.transformer", "sklearn"),
+    "InstanceMap": ("groupmap.nn", "torch"),
+    "InstanceMap1d": ("groupmap.nn", "torch"),
+    "InstanceMap2d": ("groupmap.nn", "torch"),
+    "InstanceMap3d": ("groupmap.nn", "torch"),
+    "LayerMap": ("groupmap.nn", "torch"),
+    "Map": ("groupmap.nn", "torch"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _ON_FIRST_USE[name]
+    try:
+        value = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if extra is None or (error.name or "").partition(".")[0] != extra:
+            raise
+        raise ModuleNotFoundError(
+            f"groupmap.{name} needs {extra}, which is not installed; "
+            f"run: pip install 'groupmap[{extra}]'",
+            name=error.name,
+        ) from None
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

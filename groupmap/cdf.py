@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import index
+from dataclasses import dataclass, replace
 from typing import final
 
 from array_api_compat import device, is_dask_namespace
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops, namespace_and_ops
+from groupmap.counts import checked_count
 from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.grouping import Grouping, pool_axes
 from groupmap.interpolation import interpolate
@@ -113,7 +113,7 @@ class EmpiricalCDF:
         xp, ops = namespace_and_ops(x, where)
         check_real(x, "x", xp)
         _refuse_dask(xp)
-        _check_tails(tails)
+        check_tails(tails)
         grouping = pool_axes(axis, x.ndim)
         rows = grouping.to_rows(x, xp)
         _check_sample(rows, x.shape, xp, ops)
@@ -123,7 +123,7 @@ class EmpiricalCDF:
         ascending, counts = sorted_valid(rows, missing, xp, ops)
         parameters = plotting_parameters(positions)
         values, probabilities = _knots(
-            ascending, counts, _checked_n_quantiles(n_quantiles), parameters, xp, ops
+            ascending, counts, _count_or_none(n_quantiles), parameters, xp, ops
         )
         keeps_all = n_quantiles is None
         return cls(
@@ -257,7 +257,7 @@ class EmpiricalCDF:
             ascending, counts = _pooled_values(self, other, xp, ops)
         else:
             n_quantiles = n_quantiles or max(self.values.shape[-1], other.values.shape[-1])
-        wanted = _checked_n_quantiles(n_quantiles)
+        wanted = _count_or_none(n_quantiles)
         if keeps_all:
             values, probabilities = _knots(
                 ascending, counts, wanted, self.plotting_parameters, xp, ops
@@ -325,8 +325,10 @@ def _averaged_knots(
     one: EmpiricalCDF, other: EmpiricalCDF, n_quantiles: int | None, xp: Namespace, ops: Ops
 ) -> tuple[Array, Array]:
     """Knots of the mean of two cdfs, each knot of either twice: where a jump begins, and ends."""
+    one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
     values = xp.sort(xp.concat([one.values, other.values], axis=-1), axis=-1)
     total = as_widest_real(one.counts + other.counts, xp, ops)
+    total = xp.maximum(total, xp.ones_like(total))
     begin, end = (
         sum(
             as_widest_real(each.counts, xp, ops) / total
@@ -339,7 +341,14 @@ def _averaged_knots(
     p = xp.reshape(xp.stack([begin, end], axis=-1), knots.shape)
     wanted = xp.linspace(0.0, 1.0, n_quantiles, dtype=knots.dtype, device=device(knots))
     wanted = xp.broadcast_to(wanted, (*knots.shape[:-1], n_quantiles))
-    return interpolate(wanted, p, knots, xp=xp, ops=ops), wanted
+    thinned = interpolate(wanted, p, knots, xp=xp, ops=ops)
+    return xp.where(one.counts + other.counts > 0, thinned, xp.nan), wanted
+
+
+def _without_absent(cdf: EmpiricalCDF, other: EmpiricalCDF, xp: Namespace) -> EmpiricalCDF:
+    """The cdf with some finite knots in groups without a value, where they have no weight."""
+    filled = xp.where(cdf.counts > 0, cdf.values, xp.where(other.counts > 0, other.values[..., :1], 0.0))
+    return replace(cdf, values=filled)
 
 
 def _limits(cdf: EmpiricalCDF, x: Array, on_runs: str, xp: Namespace, ops: Ops) -> Array:
@@ -349,19 +358,12 @@ def _limits(cdf: EmpiricalCDF, x: Array, on_runs: str, xp: Namespace, ops: Ops) 
     return xp.where(x > cdf.values[..., -1:], 1.0, p)
 
 
-def _checked_n_quantiles(n_quantiles: object) -> int | None:
-    if n_quantiles is None:
-        return None
-    try:
-        value = index(n_quantiles)  # type: ignore[arg-type]  # whether it can is the question
-    except TypeError:
-        raise TypeError(f"n_quantiles={n_quantiles!r} must be an integer ≥ 1.") from None
-    if value < 1 or isinstance(n_quantiles, bool):
-        raise ValueError(f"n_quantiles={n_quantiles!r} must be an integer ≥ 1.")
-    return value
+def _count_or_none(n_quantiles: object) -> int | None:
+    return None if n_quantiles is None else checked_count(n_quantiles, "n_quantiles")
 
 
-def _check_tails(tails: object) -> None:
+def check_tails(tails: object) -> None:
+    """Refuse a rule for the tails that is not known."""
     if tails not in TAILS:
         raise ValueError(f"tails={tails!r} is not known; use one of {list(TAILS)}.")
 

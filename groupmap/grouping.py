@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from operator import index
 
 from groupmap._typing import Array, Namespace
+from groupmap.counts import checked_count
 
 BATCH_AND_CHANNEL = 2
 
@@ -46,7 +47,7 @@ class Grouping:
         shape = self._split_shape(x.shape)
         free = self._free(len(shape))
         x = _permuted(xp.reshape(x, shape), (*free, *self.pooled), xp)
-        n = math.prod(shape[axis] for axis in self.pooled)
+        n = math.prod([shape[axis] for axis in self.pooled])  # a list, for torch.compile
         return xp.reshape(x, (*(shape[axis] for axis in free), n))
 
     def from_rows(self, rows: Array, shape: tuple[int, ...], xp: Namespace) -> Array:
@@ -92,26 +93,13 @@ def channel_groups(
 ) -> Grouping:
     """Each sample, and `num_groups` equal blocks of its channels (torch's group layout)."""
     channel_axis = normalized_channel_axis(shape, channel_axis)
-    num_groups = checked_num_groups(num_groups)
+    num_groups = checked_count(num_groups, "num_groups")
     if shape[channel_axis] % num_groups:
         raise ValueError(
             f"num_channels ({shape[channel_axis]}) must be divisible by num_groups ({num_groups})"
         )
     pooled = tuple(axis for axis in range(1, len(shape) + 1) if axis != channel_axis)
     return Grouping(pooled, split_axis=channel_axis, num_groups=num_groups)
-
-
-def checked_num_groups(num_groups: object) -> int:
-    """`num_groups` as an int, if it is one and positive."""
-    try:
-        value = index(num_groups)  # type: ignore[arg-type]  # whether it can is the question
-    except TypeError:
-        raise TypeError(f"num_groups={num_groups!r} must be an integer ≥ 1.") from None
-    if isinstance(num_groups, bool):
-        raise TypeError(f"num_groups={num_groups!r} must be an integer ≥ 1.")
-    if value < 1:
-        raise ValueError(f"num_groups={value} must be an integer ≥ 1.")
-    return value
 
 
 def each_channel(shape: tuple[int, ...], channel_axis: int) -> Grouping:

@@ -15,7 +15,7 @@ from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops, ops_for
 from groupmap.dtypes import as_widest_real
 from groupmap.interpolation import take_rows
-from groupmap.positions import RankPositions
+from groupmap.positions import Probabilities, RankPositions
 from groupmap.targets import Target
 
 # Sixteen tables of at most 8 MiB each, so that what is remembered stays small beside the data.
@@ -130,3 +130,27 @@ def _from_host_tables(
     start_of[counts] = starts
     offsets = xp.asarray(start_of, dtype=xpx.default_dtype(xp, "integral"), device=on)
     return take_rows(tables, h + take_rows(offsets, n_valid, xp), xp)
+
+
+def quantiles_of_probabilities(
+    target: Target, p: Array, dtype: DType, *, xp: Namespace, ops: Ops
+) -> Array:
+    """Q at any probabilities, in `dtype`; NaN where p is NaN."""
+    missing = xp.isnan(p)
+    p = as_widest_real(xp.where(missing, 0.5, p), xp, ops)
+    if target.is_namespace_bound:
+        values = target.quantiles(Probabilities(p, xp), dtype, ops)
+    else:
+        on_host = Probabilities(_shared_with_numpy(p, target), _NUMPY)
+        values = xp.asarray(target.quantiles(on_host, np.float64, ops_for(_NUMPY)))
+    return xp.astype(xp.where(missing, xp.nan, values), dtype, copy=False)
+
+
+def _shared_with_numpy(p: Array, target: Target) -> Array:
+    try:
+        return np.from_dlpack(p)
+    except (TypeError, RuntimeError, BufferError, ValueError) as error:
+        raise TypeError(
+            f"{target!r} is evaluated by NumPy, which does not reach arrays on {device(p)}; "
+            "use a named target, or a distribution of the array's own library."
+        ) from error

@@ -1,0 +1,143 @@
+"""Which features of a table share a cdf, and how to lay them out a group a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from array_api_compat import device
+
+from groupmap._typing import Array, Namespace
+
+FeatureGroups = tuple[tuple[int, ...], ...]
+
+
+def feature_groups(
+    groups: object, n_features: int, feature_names: Sequence[str] | None = None
+) -> FeatureGroups:
+    """The groups of features that `groups` names.
+
+    None gives each feature a group of its own, an int that many equal blocks of consecutive
+    features, "all" one group. A sequence of labels, one a feature, groups equal labels, in the
+    order in which they appear; a list of lists names the features of each group by index or
+    column name.
+    """
+    if groups is None:
+        return tuple((feature,) for feature in range(n_features))
+    if isinstance(groups, str):
+        if groups == "all":
+            return (tuple(range(n_features)),)
+        raise ValueError(f"groups={groups!r} is not known; the only name is 'all'.")
+    if isinstance(groups, bool):
+        raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
+    if isinstance(groups, int | np.integer):
+        return _equal_blocks(int(groups), n_features)
+    listed = list(groups) if isinstance(groups, Sequence | np.ndarray) else None
+    if listed is None:
+        raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
+    if listed and all(_is_member_list(member) for member in listed):
+        return _listed(listed, n_features, feature_names)
+    return _by_label(listed, n_features)
+
+
+def _is_member_list(member: object) -> bool:
+    return isinstance(member, Sequence | np.ndarray) and not isinstance(member, str | bytes)
+
+
+def _equal_blocks(num_groups: int, n_features: int) -> FeatureGroups:
+    if num_groups < 1:
+        raise ValueError(f"groups={num_groups} must be an integer ≥ 1.")
+    if n_features % num_groups:
+        raise ValueError(
+            f"the number of features ({n_features}) must be divisible by groups ({num_groups})"
+        )
+    size = n_features // num_groups
+    return tuple(tuple(range(i * size, (i + 1) * size)) for i in range(num_groups))
+
+
+def _by_label(labels: Sequence[Hashable], n_features: int) -> FeatureGroups:
+    if len(labels) != n_features:
+        raise ValueError(
+            f"groups has {len(labels)} labels for {n_features} features; give one a feature."
+        )
+    members: dict[Hashable, list[int]] = {}
+    for feature, label in enumerate(labels):
+        members.setdefault(label, []).append(feature)
+    return tuple(tuple(features) for features in members.values())
+
+
+def _listed(
+    lists: Sequence[Sequence[Any]], n_features: int, feature_names: Sequence[str] | None
+) -> FeatureGroups:
+    found = tuple(
+        tuple(_feature_index(member, n_features, feature_names) for member in members)
+        for members in lists
+    )
+    counts = Counter(feature for members in found for feature in members)
+    twice = sorted(feature for feature, count in counts.items() if count > 1)
+    absent = sorted(set(range(n_features)) - set(counts))
+    if twice or absent or not all(found):
+        raise ValueError(
+            f"groups={lists!r} must name each of the {n_features} features once, and no group may "
+            f"be empty; named more than once: {twice}, not named: {absent}."
+        )
+    return found
+
+
+def _feature_index(member: object, n_features: int, feature_names: Sequence[str] | None) -> int:
+    if isinstance(member, str):
+        names = [] if feature_names is None else list(feature_names)
+        if member in names:
+            return names.index(member)
+        raise ValueError(f"groups names the column {member!r}, which is not one of {names}.")
+    if isinstance(member, bool) or not isinstance(member, int | np.integer):
+        raise TypeError(f"groups holds {member!r}; name features by index or column name.")
+    if not 0 <= member < n_features:
+        raise ValueError(
+            f"groups names feature {member}; there are {n_features}, numbered from 0."
+        )
+    return int(member)
+
+
+class TableLayout:
+    """Where the features of a table lie when each group is one row, padded to equal lengths."""
+
+    def __init__(self, groups: FeatureGroups) -> None:
+        self.num_groups = len(groups)
+        self.size = max((len(members) for members in groups), default=0)
+        self.is_padded = any(len(members) < self.size for members in groups)
+        n_features = sum(len(members) for members in groups)
+        self.feature_at = np.zeros((self.num_groups, self.size), dtype=np.int64)
+        self.is_feature = np.zeros((self.num_groups, self.size), dtype=np.bool_)
+        self.group_of = np.zeros(n_features, dtype=np.int64)
+        self.place_of = np.zeros(n_features, dtype=np.int64)
+        for group, members in enumerate(groups):
+            places = np.arange(len(members))
+            self.feature_at[group, : len(members)] = members
+            self.is_feature[group, : len(members)] = True
+            self.group_of[list(members)] = group
+            self.place_of[list(members)] = group * self.size + places
+
+    def to_groups(self, table: Array, xp: Namespace) -> tuple[Array, Array | None]:
+        """The table ``(rows, features)`` as ``(rows, groups, size)``, and where features are."""
+        on = device(table)
+        index = xp.asarray(self.feature_at.reshape(-1), device=on)
+        grouped = xp.reshape(
+            xp.take(table, index, axis=1), (table.shape[0], self.num_groups, self.size)
+        )
+        if not self.is_padded:
+            return grouped, None
+        is_feature = xp.asarray(self.is_feature, device=on)
+        return grouped, xp.broadcast_to(is_feature, grouped.shape)
+
+    def from_groups(self, grouped: Array, xp: Namespace) -> Array:
+        """Back from ``(rows, groups, size)`` to ``(rows, features)``."""
+        flat = xp.reshape(grouped, (grouped.shape[0], self.num_groups * self.size))
+        return xp.take(flat, xp.asarray(self.place_of, device=device(grouped)), axis=1)
+
+    def per_feature(self, per_group: Array, xp: Namespace) -> Array:
+        """Of an array ``(k, groups)``, the column of each feature's group: ``(features, k)``."""
+        index = xp.asarray(self.group_of, device=device(per_group))
+        return xp.permute_dims(xp.take(per_group, index, axis=1), (1, 0))

@@ -1,0 +1,126 @@
+"""What the layers share: the target, the rule of the map, the parameters and their checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.torch as xp_torch
+import torch
+from torch import Tensor, nn
+
+from groupmap.backends.torch import OPS
+from groupmap.grouping import Grouping
+from groupmap.mapping import MapRule
+from groupmap.pipeline import map_groups
+from groupmap.targets import Target
+from groupmap.user_targets import as_target, check_one_sample
+
+
+class MapLayer(nn.Module):
+    """A layer that maps groups to a target; subclasses say what a group is.
+
+    The target may be a module, whose parameters then learn, or a reference sample, which is kept
+    as a buffer and moves with the layer.
+    """
+
+    target_quantiles: Any
+
+    def __init__(
+        self,
+        target_quantiles: object,
+        eps: float,
+        *,
+        positions: object,
+        ties: str,
+        gradient: str | None,
+    ) -> None:
+        super().__init__()
+        self.rule = MapRule.checked(positions, ties, eps, gradient)
+        self.positions = positions
+        self._hold_target(target_quantiles)
+
+    def _hold_target(self, target_quantiles: object) -> None:
+        if isinstance(target_quantiles, Tensor):
+            sample = check_one_sample(target_quantiles).detach()
+            self.register_buffer("target_quantiles", sample, persistent=False)
+        elif isinstance(target_quantiles, nn.Module):
+            self.target_quantiles = target_quantiles
+        else:
+            self.target_quantiles = as_target(target_quantiles)
+
+    @property
+    def eps(self) -> float:
+        """The standard deviation of the noise that is added before the map."""
+        return self.rule.eps
+
+    def _target(self) -> Target | Tensor:
+        target = self.target_quantiles
+        return target if isinstance(target, Tensor | Target) else as_target(target)
+
+    def _map(
+        self, x: Tensor, grouping: Grouping, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        mapped: Tensor = map_groups(
+            x,
+            grouping,
+            self._target(),
+            self.rule,
+            weight=weight,
+            bias=bias,
+            xp=xp_torch,
+            ops=OPS,
+        )
+        return mapped
+
+    def _describe_rule(self) -> str:
+        held = self.target_quantiles
+        target = f"sample of {held.shape[0]}" if isinstance(held, Tensor) else repr(held)
+        text = f"eps={self.eps}, target_quantiles={target}"
+        if self.positions != "linear":
+            text += f", positions={self.positions!r}"
+        if self.rule.ties != "average":
+            text += f", ties={self.rule.ties!r}"
+        return f"{text}, gradient={self.rule.gradient!r}"
+
+
+class AffineMapLayer(MapLayer):
+    """A layer with γ and β, named `weight` and `bias` as in torch's norms."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def _make_parameters(
+        self,
+        shape: tuple[int, ...],
+        *,
+        affine: bool,
+        bias: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        for name, is_there in (("weight", affine), ("bias", affine and bias)):
+            empty = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+            self.register_parameter(name, empty if is_there else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set γ to 1 and β to 0."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """Load, also from checkpoints of groupmap 0.1, which kept `affine.weight`, `affine.bias`."""
+        for name in ("weight", "bias"):
+            old = f"{prefix}affine.{name}"
+            if old in state_dict:
+                state_dict.setdefault(f"{prefix}{name}", state_dict.pop(old))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def along_channels(parameter: Tensor | None, ndim: int) -> Tensor | None:
+    """A parameter ``(C,)``, shaped to broadcast against ``(N, C, *)``."""
+    return None if parameter is None else parameter.reshape(-1, *(1,) * (ndim - 2))
