@@ -155,8 +155,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             If X has no real dtype, or a parameter is of a wrong type.
         """
         del y
-        rule, _ = self._checked_parameters()
         X = self._checked_table(X, reset=True)
+        rule, _ = self._checked_parameters(X)
         xp, ops = namespace_and_ops(X)
         names = getattr(self, "feature_names_in_", None)
         groups = feature_groups(self.groups, X.shape[1], names)
@@ -167,8 +167,10 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         self.groups_ = groups
         return self
 
-    def _checked_parameters(self) -> tuple[MapRule, Target]:
+    def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
         rule = MapRule.checked(self.positions, "average", self.eps, None)
+        if compat.is_array_api_obj(self.target_quantiles):
+            namespace_and_ops(X, self.target_quantiles)
         target = as_target(self.target_quantiles, self.positions)
         check_tails(self.tails)
         checked_count(self.n_quantiles, "n_quantiles")
@@ -245,8 +247,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             As `fit`; and if X has other features, or is of another library.
         """
         check_is_fitted(self, "groups_")
-        rule, target = self._checked_parameters()
         given, X = X, self._checked_table(X, reset=False)
+        rule, target = self._checked_parameters(X)
         if self.cdf == "sample":
             return self._result(self._map_rows(X, target, rule), given)
         xp, ops = namespace_and_ops(self.quantiles_, X)
@@ -309,8 +311,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             As `transform`.
         """
         check_is_fitted(self, "groups_")
-        _, target = self._checked_parameters()
         given, X = X, self._checked_table(X, reset=False)
+        _, target = self._checked_parameters(X)
         xp, ops = namespace_and_ops(self.quantiles_, X)
         y = xp.permute_dims(X, (1, 0))
         p = as_widest_real(target.probabilities(y, xp, ops), xp, ops)
