@@ -126,9 +126,7 @@ class EmpiricalCDF:
             ascending, counts, _count_or_none(n_quantiles), parameters, xp, ops
         )
         keeps_all = n_quantiles is None
-        return cls(
-            values, probabilities, counts, keeps_all, tails, parameters, grouping, x.ndim
-        )
+        return cls(values, probabilities, counts, keeps_all, tails, parameters, grouping, x.ndim)
 
     def cdf(self, x: Array) -> Array:
         """F(x), the share of the fitted data below x.
@@ -189,9 +187,7 @@ class EmpiricalCDF:
         found = xp.where(absent | xp.isnan(rows), xp.nan, found)
         return xp.astype(grouping.from_rows(found, shape, xp), result_dtype(x, xp), copy=False)
 
-    def _evaluation_grouping(
-        self, x: Array, name: str
-    ) -> tuple[Grouping, tuple[int, ...]]:
+    def _evaluation_grouping(self, x: Array, name: str) -> tuple[Grouping, tuple[int, ...]]:
         free_shape = tuple(self.values.shape[:-1])
         if not free_shape:
             return pool_axes(None, x.ndim), tuple(x.shape)
@@ -347,7 +343,9 @@ def _averaged_knots(
 
 def _without_absent(cdf: EmpiricalCDF, other: EmpiricalCDF, xp: Namespace) -> EmpiricalCDF:
     """The cdf with some finite knots in groups without a value, where they have no weight."""
-    filled = xp.where(cdf.counts > 0, cdf.values, xp.where(other.counts > 0, other.values[..., :1], 0.0))
+    filled = xp.where(
+        cdf.counts > 0, cdf.values, xp.where(other.counts > 0, other.values[..., :1], 0.0)
+    )
     return replace(cdf, values=filled)
 
 
@@ -368,9 +366,7 @@ def check_tails(tails: object) -> None:
         raise ValueError(f"tails={tails!r} is not known; use one of {list(TAILS)}.")
 
 
-def _check_sample(
-    rows: Array, shape: tuple[int, ...], xp: Namespace, ops: Ops
-) -> None:
+def _check_sample(rows: Array, shape: tuple[int, ...], xp: Namespace, ops: Ops) -> None:
     if rows.shape[-1] == 0:
         raise ValueError(
             f"x of shape {tuple(shape)} has 0 sample(s) in a group; at least one is required."

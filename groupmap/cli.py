@@ -29,9 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="groupmap", description="Make data follow a distribution: y = Q(F(x))."
-    )
+    parser = _Parser(prog="groupmap", description="Make data follow a distribution: y = Q(F(x)).")
     parser.add_argument("--version", action="version", version=f"groupmap {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -89,8 +90,7 @@ def _array_steps(photograph: Array, other: Array) -> list[Callable[[], Row]]:
             after,
         )
 
-    names = ("gaussian", "uniform", "sparse")
-    return [*(lambda name=name: to_target(name) for name in names), to_other]  # type: ignore[misc]
+    return [*(partial(to_target, name) for name in ("gaussian", "uniform", "sparse")), to_other]
 
 
 def _torch_steps(photograph: Array) -> list[Callable[[], Row]]:
@@ -122,7 +122,7 @@ def _torch_steps(photograph: Array) -> list[Callable[[], Row]]:
         image = np.moveaxis(mapped[0].numpy(), 0, -1)
         return Row(f"{type(layer).__name__}, gaussian", "torch", seconds, before, after, image)
 
-    return [lambda pair=pair: through(*pair) for pair in layers]  # type: ignore[misc]
+    return [partial(through, *pair) for pair in layers]
 
 
 def _timed(work: Callable[[], Array]) -> tuple[float, Array]:

@@ -95,9 +95,7 @@ def _feature_index(member: object, n_features: int, feature_names: Sequence[str]
     if isinstance(member, bool) or not isinstance(member, int | np.integer):
         raise TypeError(f"groups holds {member!r}; name features by index or column name.")
     if not 0 <= member < n_features:
-        raise ValueError(
-            f"groups names feature {member}; there are {n_features}, numbered from 0."
-        )
+        raise ValueError(f"groups names feature {member}; there are {n_features}, numbered from 0.")
     return int(member)
 
 

@@ -88,9 +88,7 @@ def pool_axes(axis: int | Sequence[int] | None, ndim: int) -> Grouping:
     return Grouping(tuple(sorted(pooled)))
 
 
-def channel_groups(
-    shape: tuple[int, ...], num_groups: object, channel_axis: int
-) -> Grouping:
+def channel_groups(shape: tuple[int, ...], num_groups: object, channel_axis: int) -> Grouping:
     """Each sample, and `num_groups` equal blocks of its channels (torch's group layout)."""
     channel_axis = normalized_channel_axis(shape, channel_axis)
     num_groups = checked_count(num_groups, "num_groups")
@@ -124,15 +122,14 @@ def checked_normalized_shape(normalized_shape: object) -> tuple[int, ...]:
     """`normalized_shape` as a tuple of at least one int."""
     sizes = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
     try:
-        expected = tuple(index(size) for size in sizes)
+        expected = tuple(index(size) for size in sizes)  # type: ignore[arg-type]  # as above
     except TypeError:
         raise TypeError(
             f"normalized_shape={normalized_shape!r} must be an integer or a sequence of them."
         ) from None
     if not expected or min(expected) < 0:
         raise ValueError(
-            f"normalized_shape={normalized_shape!r} must name at least one axis, "
-            "with lengths ≥ 0."
+            f"normalized_shape={normalized_shape!r} must name at least one axis, with lengths ≥ 0."
         )
     return expected
 

@@ -50,7 +50,7 @@ def interpolate(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    """Piecewise linear through (knots, values), both ``(..., k)`` and non-decreasing; x ``(..., n)``.
+    """Piecewise linear through (knots, values), both ``(..., k)`` and rising, at x ``(..., n)``.
 
     On a run of equal knots it takes the "middle" between the values at the run's ends, or the
     "first" or the "last" of them. Outside the knots it keeps the value of the nearest end, or goes

@@ -61,9 +61,7 @@ def map_rows(
     h, n_valid = doubled_midranks(
         values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
     )
-    y = quantiles_of_ranks(
-        target, h, n_valid, rule.plotting_parameters, dtype, xp=xp, ops=ops
-    )
+    y = quantiles_of_ranks(target, h, n_valid, rule.plotting_parameters, dtype, xp=xp, ops=ops)
     if missing is not None:
         y = xp.where(missing, xp.nan, y)
     return ops.connect(y, rows, missing, GRADIENTS[rule.gradient])

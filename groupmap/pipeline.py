@@ -66,7 +66,7 @@ def _map_block(
     x: Array,
     where: Array | None,
     random_keys: Array | None,
-    reference: Array | None,
+    reference: Array,  # None where there is a target
     *,
     grouping: Grouping,
     target: Target | None,

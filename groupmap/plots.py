@@ -54,9 +54,7 @@ def _show_histogram(axes: Axes, image: Array) -> None:
             values, bins=64, range=(low, high), density=True, histtype="stepfilled",
             color=colour, alpha=0.3,
         )  # fmt: skip
-        axes.hist(
-            values, bins=64, range=(low, high), density=True, histtype="step", color=colour
-        )
+        axes.hist(values, bins=64, range=(low, high), density=True, histtype="step", color=colour)
     axes.set_yscale("log" if _is_peaked(image) else "linear")
     axes.set_yticks([])
     axes.minorticks_off()

@@ -34,8 +34,8 @@ def plotting_parameters(positions: object) -> tuple[float, float]:
     if isinstance(positions, str) and positions in POSITIONS:
         return POSITIONS[positions]
     if isinstance(positions, tuple | list):
-        if len(positions) == 2 and all(  # noqa: PLR2004 (alphap and betap)
-            isinstance(value, numbers.Real) and 0.0 <= value <= 1.0 for value in positions
+        if len(positions) == 2 and all(  # alphap and betap
+            isinstance(value, numbers.Real) and 0.0 <= float(value) <= 1.0 for value in positions
         ):
             alphap, betap = positions
             return float(alphap), float(betap)

@@ -55,7 +55,7 @@ def quantiles_of_rows(
 def mean_quantiles(
     x: Array, grouping: Grouping, parameters: tuple[float, float], *, xp: Namespace, ops: Ops
 ) -> Array:
-    """The mean over all rows of their quantile functions, at the positions of a row's ranks, (n,)."""
+    """The mean of all rows' quantile functions, ``(n,)``, at the positions of a row's ranks."""
     quantiles = ops.over_blocks(
         partial(_row_quantiles, grouping=grouping, parameters=parameters),
         x,

@@ -136,7 +136,7 @@ class Sparse(FormulaTarget):
     ninety_quantile: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.ninety_quantile <= 0.9:  # noqa: PLR2004 (below it k would be 0)
+        if not 0.0 < self.ninety_quantile <= 0.9:  # below it k would be 0
             raise ValueError(
                 f"ninety_quantile={self.ninety_quantile!r} gives no exponent ≥ 1; "
                 "choose one in (0, 0.9]."
@@ -190,9 +190,7 @@ class SymmetricTarget(FormulaTarget):
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
         xp, p, complement = positions.xp, positions.p, positions.complement
-        lower = self.lower_quantiles(
-            xp.clip(xp.minimum(p, complement), self.clamp, 0.5), xp, ops
-        )
+        lower = self.lower_quantiles(xp.clip(xp.minimum(p, complement), self.clamp, 0.5), xp, ops)
         return xp.where(p <= complement, lower, -lower)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
@@ -207,7 +205,7 @@ class SymmetricTarget(FormulaTarget):
 
 def check_clamp(clamp: float) -> None:
     """Refuse a clamp that leaves no probabilities."""
-    if not 0.0 < clamp < 0.5:  # noqa: PLR2004 (where nothing is left)
+    if not 0.0 < clamp < 0.5:  # where nothing is left
         raise ValueError(f"clamp={clamp!r} leaves no probabilities; choose one between 0 and 0.5.")
 
 
@@ -234,7 +232,7 @@ class Cauchy(SymmetricTarget):
     def lower_quantiles(p: Array, xp: Namespace, ops: Ops) -> Array:
         del ops
         # −cot(πp) in the tail, where p − ½ would round the last digits of p away.
-        in_tail = p < 0.25  # noqa: PLR2004 (a quarter)
+        in_tail = p < 0.25  # a quarter
         tail = -1.0 / xp.tan(math.pi * xp.where(in_tail, p, 0.25))
         return xp.where(in_tail, tail, xp.tan(math.pi * (p - 0.5)))
 

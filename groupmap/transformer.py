@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Self
+from typing import Self
 
 import array_api_compat as compat
 import numpy as np
@@ -286,7 +286,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             y = _with_linear_tails(x, y, knots, mapped_knots, xp, ops)
         return xp.permute_dims(xp.astype(y, X.dtype, copy=False), (1, 0))
 
-    @available_if(_is_fitted_kind)
+    @available_if(_is_fitted_kind)  # type: ignore[untyped-decorator]  # sklearn has no types
     def inverse_transform(self, X: Array) -> Array:
         """Map back: exact inside the training range, where the training data have no ties.
 
@@ -327,11 +327,12 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return self._result(x, given)
 
     def _result(self, result: Array, given: Array) -> Array:
-        if not self.copy and compat.is_array_api_obj(given):
-            if compat.is_writeable_array(given) and given.dtype == result.dtype:
-                given[...] = result
-                return given
-        return result
+        if self.copy or not compat.is_array_api_obj(given):
+            return result
+        if not compat.is_writeable_array(given) or given.dtype != result.dtype:
+            return result
+        given[...] = result
+        return given
 
     def _checked_table(self, X: Array, *, reset: bool) -> Array:
         """X as a real table: by sklearn's checks, or in its words where they would convert X."""
@@ -384,7 +385,7 @@ def _with_linear_tails(
         (slice(0, 2), x < knots[..., :1]),
         (slice(k - 2, k), x > knots[..., -1:]),
     ):
-        if k >= 2:  # noqa: PLR2004 (a segment)
+        if k >= 2:  # a segment
             line = interpolate(
                 x, knots[..., end], heights[..., end], extrapolate=True, xp=xp, ops=ops
             )

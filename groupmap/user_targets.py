@@ -64,9 +64,7 @@ class TorchDistributionTarget(Target):
             )
         p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
         ends = self.distribution.icdf(xp.asarray([0.0, 1.0], dtype=p.dtype, device=p.device))
-        p = xp.where(
-            xp.any(xp.isinf(ends)), xp.clip(p, self.clamp, 1.0 - self.clamp), p
-        )
+        p = xp.where(xp.any(xp.isinf(ends)), xp.clip(p, self.clamp, 1.0 - self.clamp), p)
         values = self.distribution.icdf(p)
         _check_values(values, p.shape, self.distribution, xp)
         return as_widest_real(values, xp, ops)
@@ -185,7 +183,9 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
     return xp.sort(as_widest_real(reference, xp, ops), axis=-1)
 
 
-def as_target(target_quantiles: object, positions: object = "linear") -> Target:
+def as_target(  # noqa: PLR0911 (one return a kind of target)
+    target_quantiles: object, positions: object = "linear"
+) -> Target:
     """The target that `target_quantiles` names or is.
 
     Raises

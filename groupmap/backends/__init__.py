@@ -45,9 +45,7 @@ def namespace_and_ops(*arrays: Array | None) -> tuple[Namespace, Ops]:
     except TypeError as error:
         libraries = sorted({type(array).__module__.partition(".")[0] for array in given})
         if len(libraries) == 1 or "Multiple namespaces" not in str(error):
-            raise TypeError(
-                f"{error}; pass an array, for instance numpy.asarray(x)."
-            ) from None
+            raise TypeError(f"{error}; pass an array, for instance numpy.asarray(x).") from None
         raise TypeError(
             f"the arrays come from different libraries ({', '.join(libraries)}) and must use the "
             "same namespace; convert one of them first, for instance with torch.from_numpy(a), "

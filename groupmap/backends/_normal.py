@@ -129,4 +129,3 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     tail = 0.5 * decay * scaled_erfc
     outside = xp.where(z < 0.0, tail, 1.0 - tail)
     return xp.where(xp.isnan(x), xp.nan, xp.where(small, centre, outside))
-

@@ -17,7 +17,7 @@ class Ops:
     """
 
     sortable: Callable[..., Array]
-    """``(rows, xp)``: keys in the order of the rows' entries, of a dtype that sorts and compares."""
+    """``(rows, xp)``: keys that sort and compare as the rows' entries do."""
 
     count_less: Callable[..., tuple[Array, Array]]
     """``(rows, xp) -> (less, less_equal)``: for each entry, how many of its row are < and ≤ it."""

@@ -58,12 +58,12 @@ def over_blocks(
         xp, ops = namespace_and_ops(x)
         return function(x, *arguments, xp=xp, ops=ops)
 
-    return da.map_blocks(
+    return da.map_blocks(  # type: ignore[no-untyped-call]  # Dask has few types
         on_block,
         x,
         *(array for array in beside if array is not None),
         reference=shared,
-        meta=meta_from_array(x, dtype=dtype),
+        meta=meta_from_array(x, dtype=dtype),  # type: ignore[no-untyped-call]
     )
 
 

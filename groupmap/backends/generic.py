@@ -9,7 +9,7 @@ import array_api_compat
 import array_api_extra as xpx
 import numpy as np
 
-from groupmap._typing import Array, DType, Namespace, RandomSource
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends._normal import ndtr, ndtri
 from groupmap.backends._ops import Ops
 
@@ -29,7 +29,7 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     )
 
 
-def search_rows(sorted_rows: Array, values: Array, side: str, xp: Namespace) -> Array:
+def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
     """`searchsorted` on the last axis, each row of values in its own sorted row."""
     return xpx.searchsorted(sorted_rows, values, side=side, xp=xp)
 

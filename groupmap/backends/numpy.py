@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from groupmap._typing import Array, Namespace
+from groupmap._typing import Array, Namespace, Side
 from groupmap.backends import generic
 
 
@@ -31,7 +30,7 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     return less, less_equal
 
 
-def search_rows(sorted_rows: Array, values: Array, side: Any, xp: Namespace) -> Array:
+def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
     """`searchsorted` on the last axis, all rows in one call.
 
     NumPy searches one row only, but it orders complex numbers by real and then by imaginary
@@ -69,6 +68,4 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     return special.ndtr(x)
 
 
-OPS = replace(
-    generic.OPS, count_less=count_less, search_rows=search_rows, ndtri=ndtri, ndtr=ndtr
-)
+OPS = replace(generic.OPS, count_less=count_less, search_rows=search_rows, ndtri=ndtri, ndtr=ndtr)

@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat.torch as xp_torch
 import torch
 
-from groupmap._typing import Array, DType, Namespace, RandomSource
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
@@ -38,7 +38,7 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     )
 
 
-def search_rows(sorted_rows: Array, values: Array, side: str, xp: Namespace) -> Array:
+def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
     """`searchsorted` on the last axis, each row of values in its own sorted row."""
     del xp
     return torch.searchsorted(sorted_rows.contiguous(), values.contiguous(), side=side)

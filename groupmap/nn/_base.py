@@ -110,10 +110,8 @@ class AffineMapLayer(MapLayer):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
-    ) -> None:
-        """Load, also from checkpoints of groupmap 0.1, which kept `affine.weight`, `affine.bias`."""
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load, also from checkpoints of groupmap 0.1, with `affine.weight` and `affine.bias`."""
         for name in ("weight", "bias"):
             old = f"{prefix}affine.{name}"
             if old in state_dict:

@@ -32,7 +32,7 @@ def _check_channels(num_groups: object, num_channels: int) -> int:
 
 def _check_input_channels(x: Tensor, num_channels: int) -> None:
     """As nn.GroupNorm with its weight, also where there is none."""
-    if x.ndim < 2:  # noqa: PLR2004 (batch and channels)
+    if x.ndim < 2:  # batch and channels
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {x.ndim}")
     if x.shape[1] != num_channels:
         raise RuntimeError(
@@ -93,13 +93,11 @@ class Map(MapLayer):
         gradient: str | None = None,
     ) -> None:
         del device, dtype
-        super().__init__(
-            target_quantiles, eps, positions=positions, ties=ties, gradient=gradient
-        )
+        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
         self.num_groups = _check_channels(num_groups, num_channels)
         self.num_channels = num_channels
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+    def forward(self, input: Tensor) -> Tensor:
         """Map the input."""
         _check_input_channels(input, self.num_channels)
         grouping = channel_groups(tuple(input.shape), self.num_groups, 1)
@@ -166,17 +164,13 @@ class GroupMap(AffineMapLayer):
         ties: str = "average",
         gradient: str | None = None,
     ) -> None:
-        super().__init__(
-            target_quantiles, eps, positions=positions, ties=ties, gradient=gradient
-        )
+        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
         self.num_groups = _check_channels(num_groups, num_channels)
         self.num_channels = num_channels
         self.affine = affine
-        self._make_parameters(
-            (num_channels,), affine=affine, bias=bias, device=device, dtype=dtype
-        )
+        self._make_parameters((num_channels,), affine=affine, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+    def forward(self, input: Tensor) -> Tensor:
         """Map the input."""
         _check_input_channels(input, self.num_channels)
         grouping = channel_groups(tuple(input.shape), self.num_groups, 1)
@@ -186,8 +180,7 @@ class GroupMap(AffineMapLayer):
     def extra_repr(self) -> str:
         """The arguments that made the layer."""
         return (
-            f"{self.num_groups}, {self.num_channels}, affine={self.affine}, "
-            f"{self._describe_rule()}"
+            f"{self.num_groups}, {self.num_channels}, affine={self.affine}, {self._describe_rule()}"
         )
 
 
@@ -241,9 +234,7 @@ class LayerMap(AffineMapLayer):
         ties: str = "average",
         gradient: str | None = None,
     ) -> None:
-        super().__init__(
-            target_quantiles, eps, positions=positions, ties=ties, gradient=gradient
-        )
+        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
         self.normalized_shape = checked_normalized_shape(normalized_shape)
         self.elementwise_affine = elementwise_affine
         self._make_parameters(
@@ -254,7 +245,7 @@ class LayerMap(AffineMapLayer):
             dtype=dtype,
         )
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+    def forward(self, input: Tensor) -> Tensor:
         """Map the input."""
         try:
             grouping = trailing_axes(tuple(input.shape), self.normalized_shape)
@@ -329,9 +320,7 @@ class InstanceMap(AffineMapLayer):
         ties: str = "average",
         gradient: str | None = None,
     ) -> None:
-        super().__init__(
-            target_quantiles, eps, positions=positions, ties=ties, gradient=gradient
-        )
+        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
         if track_running_stats:
             raise NotImplementedError(
                 "track_running_stats=True: running quantiles are not implemented yet; "
@@ -341,17 +330,13 @@ class InstanceMap(AffineMapLayer):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        self._make_parameters(
-            (num_features,), affine=affine, bias=bias, device=device, dtype=dtype
-        )
+        self._make_parameters((num_features,), affine=affine, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+    def forward(self, input: Tensor) -> Tensor:
         """Map the input."""
         if self._input_ndims and input.ndim not in self._input_ndims:
             unbatched, batched = self._input_ndims
-            raise ValueError(
-                f"expected {unbatched}D or {batched}D input (got {input.ndim}D input)"
-            )
+            raise ValueError(f"expected {unbatched}D or {batched}D input (got {input.ndim}D input)")
         if self._input_ndims and input.ndim == self._input_ndims[0]:
             return self._map_batch(input.unsqueeze(0)).squeeze(0)
         return self._map_batch(input)
