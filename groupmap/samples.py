@@ -19,8 +19,8 @@ def sorted_valid(
 ) -> tuple[Array, Array]:
     """Each row in ascending order, in the widest real dtype, and how many of it are valid.
 
-    What is missing lies behind the valid values, as copies of the greatest of them: it adds
-    nothing to what interpolates between them.
+    What is missing lies behind the valid values, as copies of the greatest of them (or as 0 where
+    there are none): it adds nothing to what interpolates between them.
     """
     values = as_widest_real(rows, xp, ops)
     if missing is None:
@@ -31,6 +31,7 @@ def sorted_valid(
     rank = xp.arange(values.shape[-1], device=device(values))
     last = xp.maximum(n_valid - 1, xp.zeros_like(n_valid))
     greatest = xp.take_along_axis(ascending, last, axis=-1)
+    greatest = xp.where(n_valid > 0, greatest, 0.0)
     return xp.where(rank < n_valid, ascending, greatest), n_valid
 
 

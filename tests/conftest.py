@@ -1,0 +1,68 @@
+"""Fixtures: every array library, and the numbers of groupmap 0.1."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from tests.backends import BACKENDS
+
+DATA = Path(__file__).parent / "data"
+
+settings.register_profile("groupmap", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("groupmap")
+
+if find_spec("jax"):
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(params=BACKENDS, ids=repr)
+def backend(request):
+    """One array library after the other; skips with the reason where it is not there."""
+    request.param.skip_if_absent()
+    with request.param.context():
+        yield request.param
+
+
+@pytest.fixture(params=[each for each in BACKENDS if each.module != "dask"], ids=repr)
+def eager_backend(request):
+    """The libraries that rank by themselves: Dask has its blocks' library do it."""
+    request.param.skip_if_absent()
+    with request.param.context():
+        yield request.param
+
+
+@pytest.fixture(
+    params=[(each, dtype) for each in BACKENDS for dtype in each.dtypes],
+    ids=lambda pair: f"{pair[0]}-{pair[1]}",
+)
+def typed_backend(request):
+    """Every library with every dtype that it has."""
+    backend, dtype = request.param
+    backend.skip_if_absent()
+    with backend.context():
+        yield backend, dtype
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+def golden_cases():
+    """The calls that made the layers of groupmap 0.1."""
+    return json.loads((DATA / "reference_v0_1.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Inputs, parameters and outputs of groupmap 0.1."""
+    with np.load(DATA / "reference_v0_1.npz") as arrays:
+        return dict(arrays)
