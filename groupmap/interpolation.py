@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import array_api_extra as xpx
-
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
+from groupmap.dtypes import default_dtype
 
 
 def between(low: Array, high: Array, fraction: Array, xp: Namespace) -> Array:
@@ -26,7 +25,7 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace) -> Array:
     m = sorted_rows.shape[-1]
     index = xp.clip(index, 0.0, float(m - 1))
     whole = xp.floor(index)
-    below = xp.astype(whole, xpx.default_dtype(xp, "integral"))
+    below = xp.astype(whole, default_dtype(xp, "integral"))
     above = xp.minimum(below + 1, xp.full_like(below, m - 1))
     return between(
         take_rows(sorted_rows, below, xp), take_rows(sorted_rows, above, xp), index - whole, xp

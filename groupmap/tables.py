@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import array_api_extra as xpx
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Ops, ops_for
-from groupmap.dtypes import as_widest_real
+from groupmap.backends import Ops, namespace_and_ops, ops_for
+from groupmap.dtypes import as_widest_real, default_dtype
 from groupmap.interpolation import take_rows
 from groupmap.positions import Probabilities, RankPositions
 from groupmap.targets import Target
@@ -21,8 +20,6 @@ from groupmap.targets import Target
 # Sixteen tables of at most 8 MiB each, so that what is remembered stays small beside the data.
 REMEMBERED_TABLES = 16
 REMEMBERED_LENGTH = 2**20
-
-_NUMPY = array_namespace(np.empty(0))
 
 
 def quantiles_of_ranks(
@@ -119,8 +116,10 @@ def _from_host_tables(
     starts = np.cumsum(lengths) - lengths
     h_of_table = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
     n_of_table = np.repeat(counts, lengths).astype(np.float64)
-    positions = RankPositions(h_of_table.astype(np.float64), n_of_table, *parameters, xp=_NUMPY)
-    values = target.quantiles(positions, np.float64, ops_for(_NUMPY))
+    h_of_table = h_of_table.astype(np.float64)
+    np_xp, np_ops = namespace_and_ops(h_of_table)
+    positions = RankPositions(h_of_table, n_of_table, *parameters, xp=np_xp)
+    values = target.quantiles(positions, np.float64, np_ops)
 
     on = device(h)
     tables = xp.astype(xp.asarray(values, device=on), dtype, copy=False)
@@ -128,7 +127,7 @@ def _from_host_tables(
         return take_rows(tables, h, xp)
     start_of = np.zeros(int(counts[-1]) + 1, dtype=np.int64)
     start_of[counts] = starts
-    offsets = xp.asarray(start_of, dtype=xpx.default_dtype(xp, "integral"), device=on)
+    offsets = xp.asarray(start_of, dtype=default_dtype(xp, "integral"), device=on)
     return take_rows(tables, h + take_rows(offsets, n_valid, xp), xp)
 
 
@@ -141,8 +140,9 @@ def quantiles_of_probabilities(
     if target.is_namespace_bound:
         values = target.quantiles(Probabilities(p, xp), dtype, ops)
     else:
-        on_host = Probabilities(_shared_with_numpy(p, target), _NUMPY)
-        values = xp.asarray(target.quantiles(on_host, np.float64, ops_for(_NUMPY)))
+        shared = _shared_with_numpy(p, target)
+        np_xp, np_ops = namespace_and_ops(shared)
+        values = xp.asarray(target.quantiles(Probabilities(shared, np_xp), np.float64, np_ops))
     return xp.astype(xp.where(missing, xp.nan, values), dtype, copy=False)
 
 

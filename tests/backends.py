@@ -54,6 +54,14 @@ class Backend:
         assert array_api_compat.device(y) == array_api_compat.device(x)
 
 
+def pairs_of_library_and_dtype(*dtypes):
+    """Every library with those of the dtypes that it has, for the fixture `typed_backend`."""
+    pairs = [(each, dtype) for each in BACKENDS for dtype in each.dtypes if dtype in dtypes]
+    return pytest.mark.parametrize(
+        "typed_backend", pairs, indirect=True, ids=[f"{each}-{dtype}" for each, dtype in pairs]
+    )
+
+
 def _has_gpu(module):
     if module == "torch":
         import torch

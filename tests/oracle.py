@@ -1,4 +1,4 @@
-"""The map as docs/method.md defines it, one entry at a time: slow, obvious, and held against all."""
+"""The map as docs/method.md defines it, one entry at a time: slow and obvious."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def doubled_ranks(row, *, ties="average", where=None):
     """h of each entry of a row, None where it is missing."""
     entries = row.tolist()  # Python's ints and floats compare exactly
     counts = [True] * len(entries) if where is None else where.tolist()
-    valid = [i for i, x in enumerate(entries) if counts[i] and x == x]
+    valid = [i for i, x in enumerate(entries) if counts[i] and not math.isnan(x)]
     values = [entries[i] for i in valid]
     ranks = {i: doubled_rank(values, k, ties) for k, i in enumerate(valid)}
     return [ranks.get(i) for i in range(len(entries))], len(valid)

@@ -31,21 +31,25 @@ def ops_for(xp: Namespace) -> Ops:
     return ops
 
 
-def namespace_and_ops(*arrays: Array | None) -> tuple[Namespace, Ops]:
-    """The one namespace of the arrays (None counts for nothing), and its primitives.
+def namespace_and_ops(x: Array, *others: Array | None) -> tuple[Namespace, Ops]:
+    """The one namespace of all arrays, and its primitives; None among the others does not count.
 
     Raises
     ------
     TypeError
         If an argument is no array of a supported library, or two libraries are mixed.
     """
-    given = [array for array in arrays if array is not None]
+    given = [x, *(array for array in others if array is not None)]
+    for array in given:
+        if not compat.is_array_api_obj(array):
+            raise TypeError(
+                f"{type(array).__name__} is not a supported array type; "
+                "pass an array, for instance numpy.asarray(x)."
+            )
     try:
         xp = compat.array_namespace(*given)
-    except TypeError as error:
+    except TypeError:
         libraries = sorted({type(array).__module__.partition(".")[0] for array in given})
-        if len(libraries) == 1 or "Multiple namespaces" not in str(error):
-            raise TypeError(f"{error}; pass an array, for instance numpy.asarray(x).") from None
         raise TypeError(
             f"the arrays come from different libraries ({', '.join(libraries)}) and must use the "
             "same namespace; convert one of them first, for instance with torch.from_numpy(a), "

@@ -1,0 +1,295 @@
+"""What bad and odd input gets, on the core: a clear error or a defined result."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import groupmap as gm
+from tests.backends import pairs_of_library_and_dtype
+
+X = np.array([[3.0, 1.0, 2.0], [4.0, 4.0, 9.0]])
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@pairs_of_library_and_dtype("float16", "float32", "float64")
+def test_great_values_do_not_overflow(typed_backend):
+    backend, dtype = typed_backend
+    big = {"float64": 1.7e308, "float32": 3e38, "float16": 60000.0}[dtype]
+    x = backend.asarray(np.array([[big, -big, 1.0], [big, big, -big]]), dtype)
+    y = backend.to_numpy(gm.quantile_map(x, "uniform"))
+    np.testing.assert_array_equal(y, [[1.0, 0.0, 0.5], [0.75, 0.75, 0.0]])
+    matched = backend.to_numpy(gm.match_quantiles(x, x[0, :], axis=1)).astype(np.float64)
+    assert np.all(np.isfinite(matched))
+
+
+def test_two_infinities_tie(backend):
+    x = backend.asarray(np.array([[np.inf, -np.inf, np.inf, 0.0]]))
+    y = backend.to_numpy(gm.quantile_map(x, "uniform"))
+    np.testing.assert_allclose(y, [[2.5 / 3, 0.0, 2.5 / 3, 1 / 3]])
+
+
+@pytest.mark.parametrize("ties", ["average", "min", "max", "ordinal"])
+def test_negative_zero_ties_with_zero(backend, ties):
+    with_sign, without = (
+        backend.to_numpy(gm.quantile_map(backend.asarray(np.array([row])), "uniform", ties=ties))
+        for row in ([0.0, -0.0, 1.0, -0.0], [0.0, 0.0, 1.0, 0.0])
+    )
+    np.testing.assert_array_equal(with_sign, without)
+
+
+def test_subnormals_are_distinct(backend):
+    if backend.module == "jax":
+        pytest.skip("XLA flushes subnormals to zero")
+    x = backend.asarray(np.array([[0.0, 5e-324, 1e-323, -5e-324]]))
+    y = backend.to_numpy(gm.quantile_map(x, "uniform"))
+    np.testing.assert_allclose(y, [[1 / 3, 2 / 3, 1.0, 0.0]])
+
+
+@pytest.mark.parametrize("target", ["gaussian", "uniform", "sparse", "laplace"])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_constant_groups_sit_at_one_half(backend, target, n):
+    y = backend.to_numpy(gm.quantile_map(backend.asarray(np.full((2, n), 7.0)), target))
+    np.testing.assert_allclose(y, np.full((2, n), getattr(gm, target)(0.5)))
+
+
+@pairs_of_library_and_dtype("int64", "uint64")
+def test_great_integers_are_distinct(typed_backend):
+    backend, dtype = typed_backend
+    top = np.iinfo(dtype).max
+    values = np.array([[2**53, 2**53 + 1, top, top - 1, 0]], dtype=dtype)
+    y = backend.to_numpy(gm.quantile_map(backend.asarray(values, dtype), "uniform"))
+    np.testing.assert_array_equal(y, [[0.25, 0.5, 1.0, 0.75, 0.0]])
+
+
+# --- dtypes and libraries -----------------------------------------------------------------------
+
+
+def test_bool_names_itself(backend):
+    with pytest.raises(TypeError, match="bool"):
+        gm.quantile_map(backend.asarray(np.array([[True, False]])))
+
+
+@pytest.mark.parametrize(
+    ("x", "name"),
+    [
+        (X + 1j, "complex128"),
+        (X.astype(object), "object"),
+        (X.astype(str), "<U"),
+        (X.astype("M8[s]"), "datetime64"),
+        (np.ma.masked_array(X, X > 3), "masked array"),
+    ],
+)
+def test_dtypes_without_an_order(x, name):
+    with pytest.raises(TypeError, match=name):
+        gm.quantile_map(x)
+    with pytest.raises(TypeError, match=name):
+        gm.group_map(x, 1)
+    with pytest.raises(TypeError, match=name):
+        gm.match_quantiles(x, np.array([1.0]))
+    with pytest.raises(TypeError, match=name):
+        gm.EmpiricalCDF.fit(x)
+
+
+@pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, None, "abc"])
+def test_what_is_no_array(x):
+    with pytest.raises(TypeError, match="not a supported array type"):
+        gm.quantile_map(x)
+
+
+def test_two_libraries_mixed():
+    xp = pytest.importorskip("array_api_strict")
+    other = xp.asarray([1.0, 2.0])
+    for call in (
+        lambda: gm.match_quantiles(X, other),
+        lambda: gm.quantile_map(X, other),
+        lambda: gm.quantile_map(X, where=other > 0),
+        lambda: gm.group_map(X, 1, xp.ones(3)),
+        lambda: gm.EmpiricalCDF.fit(X[0]).cdf(other),
+    ):
+        with pytest.raises(TypeError, match=r"same namespace; convert one"):
+            call()
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def test_any_memory_layout_and_no_aliasing(tmp_path, rng):
+    data = rng.normal(size=(4, 6, 5))
+    expected = gm.quantile_map(data)
+    path = tmp_path / "x.npy"
+    np.save(path, data)
+    padded = np.empty((4, 6, 10))
+    padded[..., ::2] = data
+    layouts = {
+        "memmap": np.load(path, mmap_mode="r"),
+        "fortran": np.asfortranarray(data),
+        "strided": padded[..., ::2],
+        "negative stride": np.ascontiguousarray(data[:, ::-1, ::-1])[:, ::-1, ::-1],
+        "transposed": np.ascontiguousarray(data.T).T,
+    }
+    for name, x in layouts.items():
+        y = gm.quantile_map(x)
+        np.testing.assert_array_equal(y, expected, err_msg=name)
+        np.testing.assert_array_equal(x, data, err_msg=name)
+        assert not np.shares_memory(x, y), name
+    again = gm.quantile_map(data)
+    again += 1
+    np.testing.assert_array_equal(gm.quantile_map(data), expected)
+
+
+def test_eight_threads_at_once(rng):
+    inputs = [rng.normal(size=(50, 40 + i)) for i in range(8)]
+    expected = [gm.quantile_map(x) for x in inputs]
+    found = [None] * 8
+    start = threading.Barrier(8)
+
+    def work(i):
+        start.wait()
+        for _ in range(20):
+            found[i] = gm.quantile_map(inputs[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(each, wanted)
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"target_quantiles": "normall"}, ValueError, "'normall' is not known; use one of"),
+        ({"target_quantiles": 3}, TypeError, "target_quantiles=3 says no quantile function"),
+        ({"target_quantiles": float}, TypeError, "says no quantile function"),
+        ({"target_quantiles": "cuda:0"}, TypeError, "device=.* target_quantiles="),
+        ({"target_quantiles": "cpu"}, TypeError, "device=.* target_quantiles="),
+        ({"ties": "mean"}, ValueError, "ties='mean' is not known; use one of"),
+        ({"positions": "bloom"}, ValueError, "positions='bloom' is not known; use one of"),
+        ({"positions": (1.5, 0)}, ValueError, r"positions=\(1.5, 0\)"),
+        ({"positions": (1, 0, 1)}, ValueError, "a pair of floats"),
+        ({"positions": 0.5}, TypeError, "positions=0.5"),
+        ({"gradient": "backprop"}, ValueError, "gradient='backprop' is not known; use one of"),
+        ({"eps": -1.0}, ValueError, "eps=-1.0"),
+        ({"eps": np.nan}, ValueError, "eps=nan"),
+        ({"eps": "small"}, TypeError, "eps='small'"),
+        ({"eps": True}, TypeError, "eps=True"),
+        ({"eps": 1.0}, ValueError, "rng=None.*need a generator"),
+        ({"ties": "random"}, ValueError, "rng=None.*need a generator"),
+        ({"eps": 1.0, "rng": "seed"}, TypeError, "rng='seed' is no generator"),
+        ({"eps": 1.0, "rng": True}, TypeError, "rng=True is no generator"),
+        ({"axis": 2}, ValueError, "axis=2 is out of bounds"),
+        ({"axis": 0.5}, TypeError, "axis=0.5"),
+        ({"axis": (0, -2)}, ValueError, "names an axis twice"),
+        ({"where": np.ones(3)}, TypeError, "where has dtype float64; it must be bool"),
+        ({"where": np.ones(4, dtype=bool)}, ValueError, r"where has shape \(4,\)"),
+    ],
+)
+def test_options_are_checked(options, error, text):
+    with pytest.raises(error, match=text):
+        gm.quantile_map(X, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (
+            lambda: gm.group_map(np.ones((2, 10, 3)), 3),
+            ValueError,
+            r"num_channels \(10\) must be divisible by num_groups \(3\)",
+        ),
+        (lambda: gm.group_map(X, 0), ValueError, "num_groups=0 must be an integer ≥ 1"),
+        (lambda: gm.group_map(X, -2), ValueError, "num_groups=-2 must be an integer ≥ 1"),
+        (lambda: gm.group_map(X, 2.5), TypeError, "num_groups=2.5 must be an integer ≥ 1"),
+        (lambda: gm.group_map(X, True), TypeError, "num_groups=True must be an integer ≥ 1"),
+        (lambda: gm.group_map(X[0], 1), ValueError, r"at least 2 dimensions.*x\[None\]"),
+        (lambda: gm.group_map(X, 1, channel_axis=0), ValueError, "channel_axis=0 is the batch"),
+        (lambda: gm.group_map(X, 1, np.ones(2)), ValueError, "Expected weight to be a vector"),
+        (lambda: gm.instance_map(X, None, np.ones(2)), ValueError, "Expected bias to be a vector"),
+        (lambda: gm.layer_map(X, 4), ValueError, r"normalized_shape=\[4\].*\[\*, 4\].*\[2, 3\]"),
+        (lambda: gm.layer_map(X, ()), ValueError, "at least one axis"),
+        (lambda: gm.layer_map(X, 3, np.ones(2)), ValueError, "of same shape as normalized_shape"),
+        (lambda: gm.layer_map(X, 1.5), TypeError, "normalized_shape=1.5"),
+        (lambda: gm.match_quantiles(X, np.empty(0)), ValueError, "reference is an empty sample"),
+        (
+            lambda: gm.match_quantiles(X, np.array([1.0, np.nan])),
+            ValueError,
+            "reference holds NaN or infinite values",
+        ),
+        (
+            lambda: gm.match_quantiles(X, np.ones((3, 3)), axis=1),
+            ValueError,
+            r"reference has shape \(3, 3\)",
+        ),
+        (lambda: gm.quantile_map(X, np.ones((2, 2))), ValueError, "a reference sample is 1-D"),
+        (lambda: gm.quantile_map(X, np.array([])), ValueError, "empty sample"),
+        (lambda: gm.EmpiricalCDF.fit(X, n_quantiles=0), ValueError, "n_quantiles=0"),
+        (lambda: gm.EmpiricalCDF.fit(X, n_quantiles=2.5), TypeError, "n_quantiles=2.5"),
+        (lambda: gm.EmpiricalCDF.fit(X, tails="wrap"), ValueError, "tails='wrap'"),
+        (lambda: gm.EmpiricalCDF.fit(X[:, :0]), ValueError, r"0 sample\(s\)"),
+        (lambda: gm.EmpiricalCDF.fit(np.array([1.0, np.inf])), ValueError, "infinity"),
+        (lambda: gm.EmpiricalCDF.fit(X).cdf(X[:1, 0]), ValueError, r"groups of shape \(2,\)"),
+        (lambda: gm.EmpiricalCDF.fit(X).merge(X), TypeError, "no EmpiricalCDF"),
+        (
+            lambda: gm.EmpiricalCDF.fit(X).merge(gm.EmpiricalCDF.fit(X[:1])),
+            ValueError,
+            "the groups differ",
+        ),
+        (lambda: gm.gaussian.clamped(0.5), ValueError, "clamp=0.5"),
+        (lambda: gm.gaussian.clamped(0.0), ValueError, "clamp=0.0"),
+    ],
+)
+def test_arguments_are_checked(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+# --- targets that users bring -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "text"),
+    [
+        (lambda p: p[1:], ValueError, r"returned shape \(4,\) for probabilities of shape \(5,\)"),
+        (lambda p: p + 0j, TypeError, r"returned dtype complex128 .* of shape \(5,\)"),
+        (lambda p: 3.0, TypeError, "returned float"),  # noqa: ARG005
+        (lambda p: p.tolist(), TypeError, "returned list"),
+    ],
+)
+def test_what_a_target_returns_is_checked(target, error, text):
+    with pytest.raises(error, match=text):
+        gm.quantile_map(X, target)
+
+
+def test_an_unsorted_reference_is_sorted():
+    np.testing.assert_array_equal(
+        gm.match_quantiles(X[0], np.array([30.0, 10.0, 20.0])), [30.0, 10.0, 20.0]
+    )
+
+
+@pytest.mark.parametrize("distribution", [stats.norm(), stats.expon(), stats.Normal(), stats.t(3)])
+def test_infinite_ends_are_clamped(distribution):
+    ppf = getattr(distribution, "ppf", None) or distribution.icdf
+    y = gm.quantile_map(np.array([0.0, 1.0, 2.0]), distribution)
+    np.testing.assert_allclose(y, ppf(np.array([1e-5, 0.5, 1 - 1e-5])), rtol=1e-12)
+
+
+def test_finite_ends_are_not_clamped():
+    y = gm.quantile_map(np.array([0.0, 1.0, 2.0]), stats.beta(2, 3))
+    np.testing.assert_allclose(y[[0, 2]], [0.0, 1.0])
+
+
+def test_half_precision_is_one_rounding_from_exact(rng):
+    x = rng.permutation(2000).astype(np.float16)[None]
+    exact = gm.quantile_map(x.astype(np.float64))
+    np.testing.assert_array_equal(gm.quantile_map(x), exact.astype(np.float16))

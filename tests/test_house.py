@@ -1,0 +1,142 @@
+"""The house: what importing brings in, which way data flow, and which names are public."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import groupmap as gm
+
+PACKAGE = Path(gm.__file__).parent
+
+# From the ground up. A module imports from its own storey or from below, never from above.
+STOREYS = (
+    {"_typing", "counts", "files"},
+    {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
+     "backends.torch", "backends.cupy", "backends.jax", "backends.dask"},
+    {"dtypes", "positions", "ranks", "gradients", "interpolation", "targets", "user_targets",
+     "tables", "mapping"},
+    {"grouping", "feature_groups", "samples", "pipeline"},
+    {"cdf", "functional", "nn", "nn._base", "nn.modules", "transformer"},
+    {""},  # the package itself, which gathers the public names
+    {"plots", "demo", "cli", "__main__"},
+)  # fmt: skip
+STOREY_OF = {module: height for height, modules in enumerate(STOREYS) for module in modules}
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("groupmap"):
+            below = node.module.removeprefix("groupmap").lstrip(".")
+            for alias in node.names:
+                inner = f"{below}.{alias.name}".lstrip(".")
+                yield inner if inner in STOREY_OF else below
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                assert not alias.name.startswith("groupmap"), f"{path}: import {alias.name}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_nothing_imports_upward(path):
+    name = module_name(path)
+    assert name in STOREY_OF, f"{name} has no storey; give it one"
+    for imported in imports_of(path):
+        assert STOREY_OF[imported] <= STOREY_OF[name], f"{name} imports {imported} from above"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_the_core_knows_no_library(path):
+    """Only the backends, and the faces made for one library, import it."""
+    allowed = {
+        "backends.torch": {"torch"}, "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
+        "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.modules": {"torch"},
+        "transformer": {"sklearn"}, "demo": {"torch", "sklearn"}, "plots": set(),
+    }.get(module_name(path), set())  # fmt: skip
+    libraries = {"torch", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {(node.module or "").partition(".")[0]}
+        else:
+            continue
+        assert not (names & libraries) - allowed
+
+
+def test_importing_brings_in_nothing_heavy():
+    heavy = ("torch", "cupy", "sklearn", "numba", "scipy", "jax", "dask", "matplotlib", "rich")
+    code = f"import groupmap, sys; print([m for m in {heavy} if m in sys.modules])"
+    assert run(code) == "[]"
+
+
+def test_a_numpy_map_brings_in_no_other_library():
+    code = (
+        "import groupmap as gm, numpy as np, sys; gm.quantile_map(np.arange(5.0));"
+        "gm.match_quantiles(np.arange(5.0), np.arange(3.0)); gm.EmpiricalCDF.fit(np.arange(5.0));"
+        "print([m for m in ('torch', 'sklearn', 'numba', 'jax', 'dask') if m in sys.modules])"
+    )
+    assert run(code) == "[]"
+
+
+def test_a_map_without_special_functions_brings_in_no_scipy():
+    code = (
+        "import groupmap as gm, numpy as np, sys; gm.quantile_map(np.arange(5.0), 'uniform');"
+        "print('scipy' in sys.modules)"
+    )
+    assert run(code) == "False"
+
+
+def test_public_names_are_there_and_documented():
+    for name in gm.__all__:
+        assert getattr(gm, name).__doc__
+    assert set(gm.__all__) <= set(dir(gm))
+    reference = (PACKAGE.parent / "docs" / "api.md").read_text()
+    documented = {
+        line.removeprefix("### `").partition("`")[0].partition("(")[0]
+        for line in reference.splitlines()
+        if line.startswith("### `")
+    }
+    assert documented == set(gm.__all__)
+
+
+def test_unknown_names():
+    with pytest.raises(AttributeError, match="no attribute 'GroupNorm'"):
+        _ = gm.GroupNorm
+
+
+@pytest.mark.parametrize(
+    ("absent", "name", "extra"),
+    [("torch", "GroupMap", "torch"), ("sklearn", "GroupMapTransformer", "sklearn")],
+)
+def test_what_is_missing_is_said_plainly(absent, name, extra):
+    code = (
+        f"import sys; sys.modules[{absent!r}] = None\n"
+        f"import groupmap\n"
+        f"try: groupmap.{name}\n"
+        f"except ModuleNotFoundError as error: print(error)"
+    )
+    said = run(code)
+    assert f"groupmap.{name} needs {absent}" in said
+    assert f"pip install 'groupmap[{extra}]'" in said
+
+
+def test_no_dangerous_loading():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        for danger in ("pickle.load", "allow_pickle=True", "weights_only=False"):
+            assert danger not in text, f"{path.name}: {danger}"

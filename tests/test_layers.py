@@ -1,0 +1,401 @@
+"""The torch layers beside torch's norms: parameters, checkpoints, errors, devices, dtypes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+
+import groupmap as gm
+from tests import oracle
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+# The layer, the norm that it replaces (with eps, which is not the same thing), an input.
+CASES = {
+    "GroupMap": (partial(gm.GroupMap, 4, 8), partial(nn.GroupNorm, 4, 8), (2, 8, 5, 3)),
+    "LayerMap": (partial(gm.LayerMap, (5, 3)), partial(nn.LayerNorm, (5, 3)), (2, 8, 5, 3)),
+    "LayerMap-int": (partial(gm.LayerMap, 3), partial(nn.LayerNorm, 3), (2, 8, 5, 3)),
+    "InstanceMap": (
+        partial(gm.InstanceMap, 8, affine=True),
+        partial(nn.InstanceNorm2d, 8, affine=True),
+        (2, 8, 5, 3),
+    ),
+    "InstanceMap1d": (
+        partial(gm.InstanceMap1d, 8, affine=True),
+        partial(nn.InstanceNorm1d, 8, affine=True),
+        (2, 8, 5),
+    ),
+    "InstanceMap2d": (
+        partial(gm.InstanceMap2d, 8, affine=True),
+        partial(nn.InstanceNorm2d, 8, affine=True),
+        (2, 8, 5, 3),
+    ),
+    "InstanceMap3d": (
+        partial(gm.InstanceMap3d, 8, affine=True),
+        partial(nn.InstanceNorm3d, 8, affine=True),
+        (2, 8, 5, 3, 2),
+    ),
+}  # fmt: skip
+MAP = (partial(gm.Map, 4, 8), None, (2, 8, 5, 3))
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+@pytest.fixture(params=[*CASES, "Map"])
+def layer_and_input(request):
+    make, _, shape = {**CASES, "Map": MAP}[request.param]
+    return make(), torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def randomize(layer):
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return layer
+
+
+# --- parameters and checkpoints -----------------------------------------------------------------
+
+
+def test_checkpoints_of_the_norm_load_strictly(case):
+    make, norm, _ = case
+    source = randomize(norm())
+    layer = make()
+    layer.load_state_dict(source.state_dict(), strict=True)
+    for name, value in source.state_dict().items():
+        assert torch.equal(layer.state_dict()[name], value)
+    source.load_state_dict(layer.state_dict(), strict=True)
+
+
+def test_checkpoints_of_0_1_load(case):
+    make, _, _ = case
+    source = randomize(make())
+    old = {f"affine.{name}": value for name, value in source.state_dict().items()}
+    layer = make()
+    layer.load_state_dict(old, strict=True)
+    assert torch.equal(layer.weight, source.weight)
+    assert torch.equal(layer.bias, source.bias)
+    nested = nn.Sequential(make())
+    nested.load_state_dict({f"0.{name}": value for name, value in old.items()}, strict=True)
+    assert torch.equal(nested[0].weight, source.weight)
+
+
+def test_wrong_checkpoints_are_named(case):
+    make, _, _ = case
+    state = make().state_dict()
+    layer = make()
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*bias"):
+        layer.load_state_dict({"weight": state["weight"]})
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\).*scale"):
+        layer.load_state_dict({**state, "scale": state["weight"]})
+    with pytest.raises(RuntimeError, match="size mismatch for weight"):
+        layer.load_state_dict({**state, "weight": torch.ones(99)})
+
+
+def test_saved_and_loaded(layer_and_input, tmp_path):
+    layer, x = layer_and_input
+    randomize(layer)
+    path = tmp_path / "layer.pt"
+    torch.save(layer.state_dict(), path)
+    state = torch.load(path, weights_only=True)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert repr(twin) == repr(layer)
+        assert torch.equal(twin(x), layer(x))
+        twin.load_state_dict(state)
+        assert torch.equal(twin(x), layer(x))
+
+
+def test_bias_and_affine(case):
+    make, _, shape = case
+    without = make(bias=False)
+    assert without.bias is None
+    assert list(without.state_dict()) == ["weight"]
+    assert without(torch.randn(shape)).shape == shape
+    assert gm.GroupMap(2, 4, affine=False).weight is None
+    assert gm.LayerMap(4, elementwise_affine=False).weight is None
+    assert gm.InstanceMap(4).weight is None
+    assert not list(gm.Map(2, 4).parameters())
+
+
+def test_defaults_are_those_of_0_1():
+    assert gm.GroupMap(2, 4).eps == gm.LayerMap(4).eps == gm.InstanceMap(4).eps == 0.0
+    positional = gm.GroupMap(2, 4, 0.0, True, gm.uniform)
+    assert positional.target_quantiles == gm.uniform
+    assert gm.LayerMap(4, 0.0, True, gm.uniform).target_quantiles == gm.uniform
+    positional = gm.InstanceMap(4, 0.0, 0.1, False, False, gm.uniform)
+    assert positional.target_quantiles == gm.uniform
+    assert gm.Map(2, 4, gm.uniform).target_quantiles == gm.uniform
+
+
+def test_factory_arguments(case):
+    make, _, _ = case
+    layer = make(dtype=torch.float64)
+    assert layer.weight.dtype == layer.bias.dtype == torch.float64
+    meta = make(device="meta")
+    assert meta.weight.device.type == "meta"
+    meta.to_empty(device="cpu")
+    meta.reset_parameters()
+    assert torch.equal(meta.weight, torch.ones_like(meta.weight))
+    assert torch.equal(meta.bias, torch.zeros_like(meta.bias))
+
+
+def test_meta_device_infers_shapes(layer_and_input):
+    layer, x = layer_and_input
+    y = layer.to("meta")(x.to("meta"))
+    assert y.shape == x.shape
+    assert y.device.type == "meta"
+
+
+def test_repr_says_what_it_is():
+    assert repr(gm.GroupMap(2, 4)) == (
+        "GroupMap(2, 4, affine=True, eps=0.0, target_quantiles=Gaussian(clamp=1e-05), "
+        f"gradient={gm.GroupMap(2, 4).rule.gradient!r})"
+    )
+    assert "ties='ordinal'" in repr(gm.Map(2, 4, ties="ordinal", positions="hazen"))
+    assert "positions='hazen'" in repr(gm.Map(2, 4, ties="ordinal", positions="hazen"))
+    assert "sample of 3" in repr(gm.LayerMap(4, target_quantiles=torch.arange(3.0)))
+
+
+# --- the forward pass ---------------------------------------------------------------------------
+
+
+def test_forward_is_the_function(rng):
+    x = torch.from_numpy(rng.normal(size=(2, 8, 5, 3)))
+    layer = randomize(gm.GroupMap(4, 8, dtype=torch.float64))
+    expected = gm.group_map(x, 4, layer.weight, layer.bias)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(gm.LayerMap(3)(x), gm.layer_map(x, 3))
+    assert torch.equal(gm.InstanceMap2d(8)(x), gm.instance_map(x))
+    assert torch.equal(gm.Map(4, 8)(x), gm.group_map(x, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once(layer_and_input, dtype):
+    layer, x = layer_and_input
+    randomize(layer).to(dtype)
+    x = x.to(dtype)
+    y = layer(x)
+    assert y.dtype == dtype
+    exact = copy.deepcopy(layer).double()(x.double())
+    step = exact.abs().clamp_min(2**-14) * torch.finfo(dtype).eps
+    assert torch.all((y.double() - exact).abs() <= step)
+
+
+def test_full_precision_parameters_on_half_input(case):
+    make, _, shape = case
+    assert make()(torch.randn(shape).bfloat16()).dtype == torch.bfloat16
+
+
+def test_autocast(layer_and_input):
+    layer, x = layer_and_input
+    model = nn.Sequential(nn.Identity(), layer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(x)
+        assert torch.equal(y, layer(x))
+        assert layer(x.bfloat16()).dtype == torch.bfloat16
+    assert y.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 5, 3), (1, 8, 5, 3), (2, 8, 1, 1), (2, 8, 4, 5, 3)])
+def test_channels_last_stays(shape):
+    memory_format = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    x = torch.randn(shape).contiguous(memory_format=memory_format)
+    for layer in (gm.GroupMap(4, 8), gm.InstanceMap(8), gm.Map(2, 8), gm.LayerMap(shape[2:])):
+        y = layer(x)
+        assert y.is_contiguous(memory_format=memory_format)
+        assert torch.equal(y, layer(x.contiguous()))
+
+
+def test_strided_inputs(layer_and_input):
+    layer, x = layer_and_input
+    wide = torch.randn(*x.shape[:-1], 2 * x.shape[-1])
+    wide[..., ::2] = x
+    assert torch.equal(layer(wide[..., ::2]), layer(x))
+    assert torch.equal(layer(x.mT.contiguous().mT), layer(x))
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 5, 3), (2, 8, 0, 3)])
+def test_empty_inputs_and_their_backward(shape):
+    for layer in (gm.GroupMap(4, 8), gm.InstanceMap2d(8, affine=True), gm.LayerMap(3)):
+        x = torch.empty(shape, requires_grad=True)
+        y = layer(x)
+        assert y.shape == shape
+        y.sum().backward()
+        assert torch.equal(layer.weight.grad, torch.zeros_like(layer.weight))
+
+
+def test_no_channels():
+    assert gm.GroupMap(1, 0)(torch.empty(2, 0, 3)).shape == (2, 0, 3)
+
+
+def test_instance_maps_take_inputs_without_a_batch():
+    for layer, shape in (
+        (gm.InstanceMap1d(3), (3, 7)),
+        (gm.InstanceMap2d(3), (3, 7, 5)),
+        (gm.InstanceMap3d(3), (3, 7, 5, 2)),
+    ):
+        x = torch.randn(shape)
+        assert torch.equal(layer(x), layer(x[None])[0])
+
+
+def test_missing_values_are_kept_in_place(layer_and_input):
+    layer, x = layer_and_input
+    x = x.clone()
+    x.view(-1)[::7] = torch.nan
+    assert torch.equal(layer(x).isnan(), x.isnan())
+
+
+def test_noise_is_there_in_training_and_evaluation():
+    x = torch.randn(2, 4, 6)
+    layer = gm.GroupMap(2, 4, eps=0.5)
+    for mode in (layer.train(), layer.eval()):
+        torch.manual_seed(3)
+        one = mode(x)
+        torch.manual_seed(3)
+        assert torch.equal(mode(x), one)
+        assert not torch.equal(mode(x), one)
+
+
+def test_random_ties_need_no_argument():
+    x = torch.zeros(2, 4, 50)
+    torch.manual_seed(3)
+    y = gm.InstanceMap1d(4, ties="random", target_quantiles="uniform")(x)
+    torch.testing.assert_close(y.sort(-1).values, torch.linspace(0, 1, 50).expand(2, 4, 50))
+
+
+# --- targets ------------------------------------------------------------------------------------
+
+
+def test_torch_distributions():
+    x = torch.tensor([[3.0, 1.0, 2.0]])
+    y = gm.quantile_map(x, torch.distributions.Normal(1.0, 2.0))
+    expected = 1.0 + 2.0 * gm.quantile_map(x)
+    torch.testing.assert_close(y, expected)
+    y = gm.quantile_map(x, torch.distributions.Uniform(-1.0, 3.0))
+    torch.testing.assert_close(y, torch.tensor([[3.0, -1.0, 1.0]]))
+    with pytest.raises(TypeError, match="maps torch tensors only"):
+        gm.quantile_map(x.numpy(), torch.distributions.Normal(0.0, 1.0))
+
+
+def test_scipy_distributions():
+    from scipy import stats
+
+    x = torch.randn(3, 50)
+    expected = oracle.map_rows(x.numpy(), stats.gamma(2.0).ppf, positions="hazen")
+    y = gm.LayerMap(50, target_quantiles=stats.gamma(2.0), positions="hazen")(x)
+    np.testing.assert_allclose(y.detach().numpy(), expected.astype(np.float32), rtol=1e-6)
+
+
+class Learnable(nn.Module):
+    """Q(p) = scale·p + shift."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.shift = nn.Linear(1, 1)
+
+    def forward(self, p):
+        return self.scale * p + self.shift(p[..., None])[..., 0]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_learnable_target_gets_its_gradient(missing):
+    layer = gm.GroupMap(2, 4, target_quantiles=Learnable())
+    assert {name for name, _ in layer.named_parameters()} >= {"target_quantiles.scale"}
+    x = torch.randn(3, 4, 5)
+    if missing:
+        x[0, 0, 0] = torch.nan
+    y = layer(x)
+    y.nan_to_num().sum().backward()
+    u = gm.group_map(x, 2, target_quantiles="uniform").nan_to_num()
+    torch.testing.assert_close(layer.target_quantiles.scale.grad, u.sum())
+    assert layer.target_quantiles.shift.weight.grad is not None
+    assert "target_quantiles.scale" in layer.state_dict()
+
+
+def test_a_reference_sample_moves_with_the_layer():
+    reference = torch.tensor([30.0, 10.0, 20.0])
+    layer = gm.LayerMap(3, target_quantiles=reference)
+    torch.testing.assert_close(layer(torch.tensor([[3.0, 1.0, 2.0]])), reference[None])
+    assert list(layer.state_dict()) == ["weight", "bias"]
+    assert layer.to("meta").target_quantiles.device.type == "meta"
+    layer = gm.LayerMap(3, target_quantiles=np.array([30.0, 10.0, 20.0]))
+    torch.testing.assert_close(layer(torch.tensor([[3.0, 1.0, 2.0]])), reference[None])
+
+
+INDIVISIBLE = r"num_channels \(10\) must be divisible by num_groups \(3\)"
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: gm.GroupMap(3, 10), ValueError, INDIVISIBLE),
+        (lambda: gm.Map(3, 10), ValueError, INDIVISIBLE),
+        (lambda: gm.GroupMap(0, 10), ValueError, "num_groups=0"),
+        (lambda: gm.GroupMap(-2, 10), ValueError, "num_groups=-2"),
+        (lambda: gm.GroupMap(2.5, 10), TypeError, "num_groups=2.5"),
+        (lambda: gm.LayerMap(()), ValueError, "at least one axis"),
+        (lambda: gm.LayerMap(2.5), TypeError, "normalized_shape=2.5"),
+        (lambda: gm.GroupMap(2, 4, 0.0, True, "cuda"), TypeError, "device=.*target_quantiles="),
+        (lambda: gm.GroupMap(2, 4, 0.0, True, torch.device("cpu")), TypeError, "is a device"),
+        (lambda: gm.GroupMap(2, 4, eps=-1.0), ValueError, "eps=-1.0"),
+        (lambda: gm.GroupMap(2, 4, target_quantiles="norm"), ValueError, "'norm' is not known"),
+        (lambda: gm.GroupMap(2, 4, ties="first"), ValueError, "ties='first'"),
+        (lambda: gm.GroupMap(2, 4, gradient="exact"), ValueError, "gradient='exact'"),
+        (lambda: gm.GroupMap(2, 4, target_quantiles=torch.ones(2, 2)), ValueError, "is 1-D"),
+        (lambda: gm.InstanceMap(4, track_running_stats=True), NotImplementedError, "track_running"),
+    ],
+)  # fmt: skip
+def test_constructors_check(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_wrong_inputs_raise_what_the_norms_raise(affine):
+    norm, x = nn.GroupNorm(2, 4), torch.randn(2, 6, 3)
+    with pytest.raises(RuntimeError) as theirs:
+        norm(x)
+    with pytest.raises(RuntimeError) as ours:
+        gm.GroupMap(2, 4, affine=affine)(x)
+    assert str(ours.value) == str(theirs.value)
+
+    with pytest.raises(RuntimeError) as theirs:
+        nn.LayerNorm([4, 3], elementwise_affine=affine)(x)
+    with pytest.raises(RuntimeError) as ours:
+        gm.LayerMap([4, 3], elementwise_affine=affine)(x)
+    assert str(ours.value) == str(theirs.value)
+
+    with pytest.raises(ValueError, match="expected input's size at dim=1") as theirs:
+        nn.InstanceNorm1d(4, affine=True)(x)
+    with pytest.raises(ValueError, match="expected input's size at dim=1") as ours:
+        gm.InstanceMap1d(4, affine=affine)(x)
+    assert str(ours.value) == str(theirs.value)
+
+    with pytest.raises(ValueError, match="expected 2D or 3D") as theirs:
+        nn.InstanceNorm1d(4)(torch.randn(1, 4, 2, 2))
+    with pytest.raises(ValueError, match="expected 2D or 3D") as ours:
+        gm.InstanceMap1d(4, affine=affine)(torch.randn(1, 4, 2, 2))
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_too_few_dimensions():
+    with pytest.raises(RuntimeError, match="at least 2 dimensions"):
+        gm.GroupMap(1, 4)(torch.randn(4))
+
+
+def test_bool_input():
+    with pytest.raises(TypeError, match="bool"):
+        gm.LayerMap(3)(torch.ones(2, 3, dtype=torch.bool))

@@ -1,0 +1,96 @@
+"""Targets as objects: they compare, print, pickle, and invert."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import groupmap as gm
+from groupmap.backends import _normal
+from groupmap.targets import Sparse
+from groupmap.user_targets import as_target
+
+NAMED = ["uniform", "gaussian", "cauchy", "sparse", "laplace", "logistic"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_value_semantics(name):
+    target = getattr(gm, name)
+    for twin in (copy.deepcopy(target), pickle.loads(pickle.dumps(target)), as_target(name)):
+        assert twin == target
+        assert hash(twin) == hash(target)
+    assert repr(target).startswith(name.capitalize() + "(")
+
+
+def test_normal_is_gaussian():
+    assert as_target("normal") is as_target("gaussian") is gm.gaussian
+
+
+def test_the_clamp_is_a_parameter():
+    wide = gm.gaussian.clamped(1e-7)
+    assert wide != gm.gaussian
+    np.testing.assert_allclose(wide(np.array([0.0, 1.0])), stats.norm.ppf([1e-7, 1 - 1e-7]))
+    assert gm.quantile_map(np.arange(3.0), wide)[2] > gm.quantile_map(np.arange(3.0))[2]
+
+
+def test_sparse_has_most_values_near_zero():
+    assert gm.sparse.exponent == 28
+    assert Sparse(0.9).exponent == 1
+    np.testing.assert_allclose(gm.sparse(0.9), 0.9**28)
+    for impossible in (0.0, 1.0, 0.95, -1.0):
+        with pytest.raises(ValueError, match="ninety_quantile"):
+            Sparse(impossible)
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extremes_map_back_to_the_ends(name, dtype):
+    target = getattr(gm, name)
+    ends = target(np.array([0.0, 1e-6, 0.5, 1 - 1e-6, 1.0], dtype=dtype))
+    p = target.cdf(ends)
+    assert p.dtype == dtype
+    assert p[0] == 0.0
+    assert p[4] == 1.0
+    np.testing.assert_allclose(p[2], 0.5, rtol=1e-6)
+
+
+def test_floats_and_integers_are_probabilities_too():
+    assert gm.gaussian(0.5) == 0.0
+    assert gm.uniform(1) == 1.0
+    np.testing.assert_array_equal(gm.uniform(np.array([0, 1])), [0.0, 1.0])
+    with pytest.raises(TypeError, match="not a supported array type"):
+        gm.gaussian([0.5])
+    with pytest.raises(TypeError, match="bool"):
+        gm.gaussian(np.array([True]))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_nan_stays_nan(name):
+    target = getattr(gm, name)
+    assert np.isnan(target(np.array([np.nan]))[0])
+    assert np.isnan(target.cdf(np.array([np.nan]))[0])
+
+
+def test_elementary_normal_quantiles_against_scipy():
+    p = np.concatenate(
+        [np.linspace(0, 1, 20001), 10.0 ** -np.arange(1, 300), 1 - 10.0 ** -np.arange(1, 16)]
+    )
+    np.testing.assert_allclose(_normal.ndtri(p, np), special.ndtri(p), rtol=3e-15)
+    assert np.all(np.isnan(_normal.ndtri(np.array([-0.1, 1.1, np.nan]), np)))
+
+
+def test_elementary_normal_cdf_against_scipy():
+    x = np.concatenate([np.linspace(-37, 37, 20001), [-np.inf, np.inf, -100.0, 100.0]])
+    np.testing.assert_allclose(_normal.ndtr(x, np), special.ndtr(x), rtol=1e-12, atol=1e-300)
+    assert np.isnan(_normal.ndtr(np.array([np.nan]), np)[0])
+
+
+def test_repeated_calls_give_the_same_bits(rng):
+    x = rng.normal(size=(20, 513)).astype(np.float32)
+    first = gm.quantile_map(x, "cauchy")
+    for _ in range(3):
+        np.testing.assert_array_equal(gm.quantile_map(x, "cauchy"), first)
