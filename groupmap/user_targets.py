@@ -40,7 +40,7 @@ class CallableTarget(Target):
         xp = positions.xp
         p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
         values = self.function(p)
-        _check_values(values, p.shape, self.function, xp)
+        _check_values(values, p, self.function, xp)
         return as_widest_real(values, xp, ops)
 
 
@@ -56,17 +56,17 @@ class TorchDistributionTarget(Target):
         check_clamp(self.clamp)
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
-        xp = positions.xp
-        if not compat.is_torch_namespace(xp):
+        del dtype
+        xp, p = positions.xp, positions.p
+        if not is_torch_object(p, "Tensor"):
             raise TypeError(
                 f"target_quantiles={self.distribution!r} is a torch distribution and maps torch "
                 "tensors only; use a named target or a SciPy distribution for other arrays."
             )
-        p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
         ends = self.distribution.icdf(xp.asarray([0.0, 1.0], dtype=p.dtype, device=p.device))
         p = xp.where(xp.any(xp.isinf(ends)), xp.clip(p, self.clamp, 1.0 - self.clamp), p)
         values = self.distribution.icdf(p)
-        _check_values(values, p.shape, self.distribution, xp)
+        _check_values(values, p, self.distribution, xp)
         return as_widest_real(values, xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
@@ -101,7 +101,7 @@ class SciPyDistributionTarget(Target):
         if self.is_unbounded:
             p = np.clip(p, self.clamp, 1.0 - self.clamp)
         values = self.ppf(p)
-        _check_values(values, p.shape, self.distribution, positions.xp)
+        _check_values(values, p, self.distribution, positions.xp)
         return as_widest_real(values, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
@@ -146,12 +146,9 @@ class ReferenceTarget(Target):
         return xp.reshape(found, x.shape)
 
 
-def _check_values(values: Array, shape: tuple[int, ...], source: object, xp: Namespace) -> None:
-    try:
-        same = compat.array_namespace(values) is xp
-    except TypeError:
-        same = False
-    if not same:
+def _check_values(values: Array, p: Array, source: object, xp: Namespace) -> None:
+    shape = p.shape
+    if not (isinstance(values, type(p)) or _is_array_of(values, xp)):
         raise TypeError(
             f"target_quantiles={source!r} returned {type(values).__name__}; "
             "it must return an array of the same library as the probabilities that it is given."
@@ -166,6 +163,10 @@ def _check_values(values: Array, shape: tuple[int, ...], source: object, xp: Nam
             f"target_quantiles={source!r} returned dtype {values.dtype} for probabilities of "
             f"shape {tuple(shape)}; it must return a real floating-point dtype."
         )
+
+
+def _is_array_of(values: object, xp: Namespace) -> bool:
+    return compat.is_array_api_obj(values) and compat.array_namespace(values) is xp
 
 
 def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Array:

@@ -262,7 +262,7 @@ def test_arguments_are_checked(call, error, text):
     [
         (lambda p: p[1:], ValueError, r"returned shape \(4,\) for probabilities of shape \(5,\)"),
         (lambda p: p + 0j, TypeError, r"returned dtype complex128 .* of shape \(5,\)"),
-        (lambda p: 3.0, TypeError, "returned float"),  # noqa: ARG005
+        (lambda p: 3.0, TypeError, "returned float"),
         (lambda p: p.tolist(), TypeError, "returned list"),
     ],
 )

@@ -328,7 +328,7 @@ def test_a_reference_sample_moves_with_the_layer():
     torch.testing.assert_close(layer(torch.tensor([[3.0, 1.0, 2.0]])), reference[None])
     assert list(layer.state_dict()) == ["weight", "bias"]
     assert layer.to("meta").target_quantiles.device.type == "meta"
-    layer = gm.LayerMap(3, target_quantiles=np.array([30.0, 10.0, 20.0]))
+    layer = gm.LayerMap(3, target_quantiles=reference.numpy())
     torch.testing.assert_close(layer(torch.tensor([[3.0, 1.0, 2.0]])), reference[None])
 
 

@@ -32,12 +32,8 @@ def layer_and_input(request):
 
 @pytest.fixture(autouse=True)
 def fresh_compiler():
-    """No graph is left over from another test; all warnings are errors but the compiler's own."""
+    """No graph is left over from another test."""
     torch._dynamo.reset()
-    with warnings.catch_warnings():
-        # Dynamo makes an instance of autograd.Function while it traces one, and torch warns of it.
-        warnings.filterwarnings("ignore", message=".*should not be instantiated")
-        yield
 
 
 def assert_close_to_4_ulp(found, expected):
@@ -101,8 +97,12 @@ def test_scipy_targets_say_that_they_cannot_be_traced():
 
 
 def test_compiled_functions():
+    """They find out which library an array is of; Dynamo says that it ignores a cache there."""
+
     def f(x, where):
         return gm.quantile_map(x, "uniform", where=where)
+
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
 
     x = torch.randn(3, 9)
     compiled = torch.compile(f, backend="aot_eager")

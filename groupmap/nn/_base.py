@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import array_api_compat.torch as xp_torch
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +41,8 @@ class MapLayer(nn.Module):
         self._hold_target(target_quantiles)
 
     def _hold_target(self, target_quantiles: object) -> None:
+        if isinstance(target_quantiles, np.ndarray):
+            target_quantiles = torch.from_numpy(target_quantiles)
         if isinstance(target_quantiles, Tensor):
             sample = check_one_sample(target_quantiles).detach()
             self.register_buffer("target_quantiles", sample, persistent=False)
