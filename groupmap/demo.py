@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from groupmap._typing import Array
+from groupmap.files import written_whole
 from groupmap.functional import match_quantiles, quantile_map
 from groupmap.targets import NAMED_TARGETS, gaussian
 
@@ -44,15 +45,16 @@ def run_demo(output: Path) -> None:
     from groupmap.plots import BeforeAndAfter, draw_before_and_after
 
     console = Console()
-    photograph, other = _photographs()
-    steps = [*_array_steps(photograph, other), *_torch_steps(photograph)]
-    rows = [step() for step in track(steps, "mapping china.jpg", console=console)]
-    console.print(_table(rows))
-    pictures = [BeforeAndAfter(row.name, photograph, row.after) for row in rows]
-    with console.status("drawing"):
-        draw_before_and_after(pictures, output)
-    # Not console.print: it would break a long path over two lines.
-    print(f"picture: {output}")
+    # Opened first: a place that cannot be written is said before the work, not after it.
+    with written_whole(output) as file:
+        photograph, other = _photographs()
+        steps = [*_array_steps(photograph, other), *_torch_steps(photograph)]
+        rows = [step() for step in track(steps, "mapping china.jpg", console=console)]
+        console.print(_table(rows))
+        pictures = [BeforeAndAfter(row.name, photograph, row.after) for row in rows]
+        with console.status("drawing"):
+            draw_before_and_after(pictures, file)
+    print(f"picture: {output}")  # not by the console, which breaks a long path over two lines
 
 
 def _photographs() -> tuple[Array, Array]:

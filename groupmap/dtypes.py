@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def result_dtype(x: Array, xp: Namespace) -> DType:
     return default_dtype(xp, "real floating")
 
 
-def default_dtype(xp: Namespace, kind: str) -> DType:
+def default_dtype(xp: Namespace, kind: Literal["real floating", "integral"]) -> DType:
     """The namespace's default dtype of a kind: "real floating" or "integral"."""
     import array_api_extra as xpx  # here, or it takes a third of the time of `import groupmap`
 

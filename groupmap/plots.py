@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from groupmap._typing import Array
-from groupmap.files import written_whole
 
 CHANNEL_COLOURS = ("tab:red", "tab:green", "tab:blue")
 INK = "#333333"
@@ -26,8 +25,8 @@ class BeforeAndAfter:
     after: Array
 
 
-def draw_before_and_after(pairs: Sequence[BeforeAndAfter], path: Path) -> None:
-    """Draw one row a map: image and histogram before, image and histogram after."""
+def draw_before_and_after(pairs: Sequence[BeforeAndAfter], file: IO[bytes]) -> None:
+    """Write a PNG with one row a map: image and histogram before, image and histogram after."""
     figure = Figure(figsize=(13, 2.6 * len(pairs)), layout="constrained")
     axes = figure.subplots(len(pairs), 4, width_ratios=(1.2, 1, 1.2, 1), squeeze=False)
     for row, pair in zip(axes, pairs, strict=True):
@@ -35,8 +34,7 @@ def draw_before_and_after(pairs: Sequence[BeforeAndAfter], path: Path) -> None:
         _show_histogram(row[1], pair.before)
         _show_image(row[2], pair.after, pair.title)
         _show_histogram(row[3], pair.after)
-    with written_whole(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+    figure.savefig(file, format="png", dpi=100)
 
 
 def _show_image(axes: Axes, image: Array, title: str) -> None:

@@ -140,17 +140,28 @@ def quantiles_of_probabilities(
     if target.is_namespace_bound:
         values = target.quantiles(Probabilities(p, xp), dtype, ops)
     else:
-        shared = _shared_with_numpy(p, target)
-        np_xp, np_ops = namespace_and_ops(shared)
-        values = xp.asarray(target.quantiles(Probabilities(shared, np_xp), np.float64, np_ops))
+        p_on_host, np_xp, np_ops = _shared_with_numpy(p, target)
+        values = target.quantiles(Probabilities(p_on_host, np_xp), np.float64, np_ops)
+        values = xp.asarray(values)
     return xp.astype(xp.where(missing, xp.nan, values), dtype, copy=False)
 
 
-def _shared_with_numpy(p: Array, target: Target) -> Array:
+def probabilities_of_values(target: Target, x: Array, *, xp: Namespace, ops: Ops) -> Array:
+    """The target's cdf at x, in the widest real dtype; NaN where x is NaN."""
+    if target.is_namespace_bound:
+        p = target.probabilities(x, xp, ops)
+    else:
+        p = xp.asarray(target.probabilities(*_shared_with_numpy(x, target)))
+    return xp.where(xp.isnan(x), xp.nan, as_widest_real(p, xp, ops))
+
+
+def _shared_with_numpy(x: Array, target: Target) -> tuple[Array, Namespace, Ops]:
+    """The same memory as a NumPy array, with NumPy's namespace and primitives."""
     try:
-        return np.from_dlpack(p)
-    except (TypeError, RuntimeError, BufferError, ValueError) as error:
+        shared = np.asarray(x)  # which the libraries refuse for what is not in host memory
+    except (TypeError, RuntimeError) as error:
         raise TypeError(
-            f"{target!r} is evaluated by NumPy, which does not reach arrays on {device(p)}; "
+            f"{target!r} is evaluated by NumPy, which does not reach arrays on {device(x)}; "
             "use a named target, or a distribution of the array's own library."
         ) from error
+    return shared, *namespace_and_ops(shared)

@@ -22,7 +22,7 @@ from groupmap.grouping import pool_axes
 from groupmap.interpolation import interpolate
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
-from groupmap.tables import quantiles_of_probabilities
+from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
 from groupmap.targets import Target
 from groupmap.user_targets import as_target
 
@@ -315,7 +315,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         _, target = self._checked_parameters(X)
         xp, ops = namespace_and_ops(self.quantiles_, X)
         y = xp.permute_dims(X, (1, 0))
-        p = as_widest_real(target.probabilities(y, xp, ops), xp, ops)
+        p = probabilities_of_values(target, y, xp=xp, ops=ops)
         knots, p_of_knots, mapped_knots = self._knots(target, xp, ops)
         empty = xp.isnan(knots)
         x = interpolate(p, p_of_knots, xp.where(empty, 0.0, knots), xp=xp, ops=ops)

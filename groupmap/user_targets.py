@@ -105,13 +105,7 @@ class SciPyDistributionTarget(Target):
         return as_widest_real(values, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
-        del ops
-        if not compat.is_numpy_namespace(xp):
-            raise TypeError(
-                f"target_quantiles={self.distribution!r} has a cdf of NumPy arrays only; "
-                "use a named target to map other arrays back."
-            )
-        return self.distribution.cdf(np.asarray(x, dtype=np.float64))
+        return self.distribution.cdf(as_widest_real(x, xp, ops))
 
 
 @final

@@ -277,7 +277,11 @@ def test_an_unsorted_reference_is_sorted():
     )
 
 
-@pytest.mark.parametrize("distribution", [stats.norm(), stats.expon(), stats.Normal(), stats.t(3)])
+@pytest.mark.parametrize(
+    "distribution",
+    [stats.norm(), stats.expon(), stats.Normal(), stats.t(3)],
+    ids=["norm", "expon", "Normal", "t"],
+)
 def test_infinite_ends_are_clamped(distribution):
     ppf = getattr(distribution, "ppf", None) or distribution.icdf
     y = gm.quantile_map(np.array([0.0, 1.0, 2.0]), distribution)

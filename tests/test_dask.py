@@ -1,0 +1,81 @@
+"""Dask: lazy, block by block, and clear where blocks cut a group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import groupmap as gm
+
+da = pytest.importorskip("dask.array")
+
+
+def test_nothing_is_computed_and_chunks_stay():
+    calls = []
+
+    def load(block):
+        calls.append(1)
+        return block
+
+    x = da.ones((6, 8), chunks=(2, 8)).map_blocks(load, meta=np.empty((0, 0)))
+    y = gm.quantile_map(x)
+    z = gm.group_map(x[:, :, None], 2)
+    m = gm.match_quantiles(x, da.arange(9.0, chunks=3), axis=1)
+    n = gm.normalize_quantiles(x, axis=1)
+    assert not calls
+    assert y.chunks == m.chunks == n.chunks == x.chunks
+    assert z.chunks == (*x.chunks, (1,))
+    assert y.compute().shape == (6, 8)
+    assert calls
+
+
+def test_a_chunked_mapped_axis():
+    x = da.ones((4, 8, 6), chunks=(2, 4, 3))
+    for call in (
+        lambda: gm.quantile_map(x),
+        lambda: gm.group_map(x, 2),
+        lambda: gm.instance_map(x),
+        lambda: gm.layer_map(x, 6),
+        lambda: gm.quantile_map(x, axis=None),
+    ):
+        with pytest.raises(ValueError, match="rechunk"):
+            call()
+    assert gm.instance_map(x.rechunk({2: -1})).compute().shape == x.shape
+
+
+def test_unknown_chunks():
+    x = da.arange(10.0, chunks=5)
+    with pytest.raises(ValueError, match="unknown chunk"):
+        gm.quantile_map(x[x > 3])
+
+
+def test_blocks_are_mapped_by_their_own_library():
+    x = da.from_array(
+        np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32), chunks=(4, 8)
+    )
+    y = gm.quantile_map(x)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y.compute(), gm.quantile_map(x.compute()))
+
+
+def test_masks_and_references_follow_the_blocks():
+    rng = np.random.default_rng(0)
+    data, reference = rng.normal(size=(6, 8)), rng.normal(size=(6, 5))
+    where = rng.random((6, 8)) < 0.6
+    x = da.from_array(data, chunks=(4, 8))
+    y = gm.match_quantiles(
+        x,
+        da.from_array(reference, chunks=(3, 2)),
+        axis=1,
+        where=da.from_array(where, chunks=(6, 4)),
+    )
+    expected = gm.match_quantiles(data, reference, axis=1, where=where)
+    np.testing.assert_array_equal(y.compute(), expected)
+
+
+def test_generators():
+    x = da.ones((4, 8), chunks=(2, 8))
+    with pytest.raises(ValueError, match=r"dask\.array\.random\.default_rng"):
+        gm.quantile_map(x, eps=0.1)
+    with pytest.raises(TypeError, match=r"dask\.array\.random\.default_rng"):
+        gm.quantile_map(x, eps=0.1, rng=3)

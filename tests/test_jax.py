@@ -1,0 +1,109 @@
+"""JAX: with and without jit, with and without float64, and what passes back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import groupmap as gm
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+
+TARGETS = ["gaussian", "uniform", "cauchy", "sparse", "laplace", "logistic"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int32"])
+def test_jit_agrees_with_eager(rng, target, dtype):
+    data = rng.normal(size=(4, 19)) * 10
+    x = jnp.asarray(data.round() if dtype == "int32" else data, dtype=dtype)
+    if dtype != "int32":
+        x = x.at[1, :4].set(jnp.nan)
+    eager = gm.quantile_map(x, target)
+    jitted = jax.jit(lambda x: gm.quantile_map(x, target))(x)
+    assert jitted.dtype == eager.dtype
+    tolerance = 4 * float(jnp.finfo(eager.dtype).eps)
+    np.testing.assert_allclose(
+        np.asarray(jitted, dtype=np.float64),
+        np.asarray(eager, dtype=np.float64),
+        rtol=tolerance,
+        atol=1e-7 if dtype in {"float32", "int32"} else 1e-15,
+    )
+
+
+@pytest.mark.parametrize("ties", ["average", "min", "max", "ordinal"])
+def test_jit_of_ties_and_masks(rng, ties):
+    x = jnp.asarray(rng.normal(size=(4, 19)).round(1))
+    where = jnp.asarray(rng.random((4, 19)) < 0.7)
+
+    def f(x, where):
+        return gm.quantile_map(x, "uniform", ties=ties, where=where)
+
+    np.testing.assert_array_equal(jax.jit(f)(x, where), f(x, where))
+
+
+def test_vmap(rng):
+    x = jnp.asarray(rng.normal(size=(3, 4, 10)))
+    np.testing.assert_array_equal(jax.vmap(gm.quantile_map)(x), gm.quantile_map(x))
+
+
+def test_without_float64(rng):
+    data = rng.normal(size=(4, 19))
+    with jax.enable_x64(False):
+        x = jnp.asarray(data)
+        assert x.dtype == jnp.float32
+        for f in (gm.quantile_map, jax.jit(gm.quantile_map)):
+            y = f(x)
+            assert y.dtype == jnp.float32
+            np.testing.assert_allclose(y, gm.quantile_map(data), rtol=2e-5, atol=1e-6)
+
+
+def test_a_table_made_inside_jit_does_not_outlive_it():
+    constant = jnp.arange(37.0)
+
+    @jax.jit
+    def f(x):
+        return x + gm.quantile_map(constant)
+
+    f(jnp.zeros(37))
+    np.testing.assert_allclose(gm.quantile_map(constant), gm.quantile_map(np.arange(37.0)))
+
+
+def test_keys_are_its_source_of_randomness():
+    x = jnp.arange(12.0)
+
+    @jax.jit
+    def f(x, key):
+        return gm.quantile_map(x, eps=5.0, rng=key)
+
+    one, two = f(x, jax.random.key(1)), f(x, jax.random.key(2))
+    np.testing.assert_array_equal(f(x, jax.random.key(1)), one)
+    assert np.any(np.asarray(one) != np.asarray(two))
+    zeros = jnp.zeros(8)
+    broken = gm.quantile_map(zeros, "uniform", ties="random", rng=jax.random.PRNGKey(0))
+    np.testing.assert_allclose(np.sort(broken), np.linspace(0, 1, 8))
+
+
+def test_host_generators_are_refused_while_tracing():
+    with pytest.raises(TypeError, match=r"jax\.random\.key"):
+        jax.jit(lambda x: gm.quantile_map(x, eps=1.0, rng=3))(jnp.arange(4.0))
+
+
+def test_scipy_targets_cannot_be_traced():
+    from scipy import stats
+
+    x = jnp.arange(4.0)
+    assert gm.quantile_map(x, stats.gamma(2.0), positions="hazen").shape == (4,)
+    with pytest.raises(TypeError, match="cannot be traced"):
+        jax.jit(lambda x: gm.quantile_map(x, stats.gamma(2.0)))(x)
+
+
+def test_straight_through():
+    x = jnp.asarray([3.0, 1.0, jnp.nan, 2.0])
+
+    def f(x):
+        return jnp.nansum(gm.quantile_map(x, gradient="straight_through") * jnp.arange(4.0))
+
+    for grad in (jax.grad(f), jax.jit(jax.grad(f))):
+        np.testing.assert_array_equal(grad(x), [0.0, 1.0, 0.0, 3.0])

@@ -1,0 +1,275 @@
+"""The transformer: groups, targets, the way there and back, and scikit-learn's own checks."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import groupmap as gm
+from tests.backends import BACKENDS
+
+sklearn = pytest.importorskip("sklearn")
+
+from sklearn.exceptions import NotFittedError  # noqa: E402 (after the check that it is there)
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import QuantileTransformer  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
+LIBRARIES = [each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy"}]
+GROUPS = [None, 2, 3, "all", list("aabbab"), [0, 0, 0, 1, 2, 2], [[0, 3], [5, 1, 2, 4]]]
+
+
+@pytest.fixture(params=LIBRARIES, ids=repr)
+def library(request):
+    request.param.skip_if_absent()
+    return request.param
+
+
+@pytest.fixture(name="X")
+def table(rng):
+    return rng.normal(size=(200, 6)) * np.arange(1, 7)
+
+
+@pytest.mark.filterwarnings("ignore:n_quantiles .* is greater")  # their tables are small
+@parametrize_with_checks([gm.GroupMapTransformer(), gm.GroupMapTransformer("all", cdf="sample")])
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(("target", "name"), [("uniform", "uniform"), ("gaussian", "normal")])
+@pytest.mark.parametrize("n_quantiles", [10, 100, 200])
+def test_the_numbers_of_quantile_transformer(X, target, name, n_quantiles):
+    X[3, 2] = np.nan
+    ours = gm.GroupMapTransformer(target_quantiles=target, n_quantiles=n_quantiles)
+    theirs = QuantileTransformer(n_quantiles=n_quantiles, output_distribution=name, subsample=None)
+    bound = 4.0 if name == "normal" else 1.0  # where neither is clipped
+    np.testing.assert_allclose(
+        np.clip(ours.fit_transform(X), -bound, bound),
+        np.clip(theirs.fit_transform(X), -bound, bound),
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("tails", ["clip", "linear"])
+def test_there_and_back(library, X, groups, tails):
+    transformer = gm.GroupMapTransformer(groups, n_quantiles=50, tails=tails)
+    given = library.asarray(X)
+    mapped = transformer.fit(given).transform(given)
+    library.check_like(mapped, given)
+    back = transformer.inverse_transform(mapped)
+    library.check_like(back, given)
+    np.testing.assert_allclose(library.to_numpy(back), X, rtol=1e-11, atol=1e-11)
+    assert sorted(sum(transformer.groups_, ())) == list(range(6))
+    assert transformer.quantiles_.shape == (50, len(transformer.groups_))
+    assert transformer.references_.shape == (transformer.n_quantiles_,) == (50,)
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+def test_a_group_pools_its_features(X, groups):
+    """As one column that holds all its features' values."""
+    fitted = gm.GroupMapTransformer(groups, n_quantiles=40, target_quantiles="uniform").fit(X)
+    mapped = fitted.transform(X)
+    for column, members in enumerate(fitted.groups_):
+        pooled = X[:, members].reshape(-1, 1)
+        alone = gm.GroupMapTransformer(n_quantiles=40, target_quantiles="uniform").fit(pooled)
+        np.testing.assert_array_equal(alone.quantiles_[:, 0], fitted.quantiles_[:, column])
+        expected = alone.transform(pooled).reshape(len(X), -1)
+        np.testing.assert_array_equal(mapped[:, members], expected)
+
+
+@pytest.mark.parametrize("groups", [2, 3, "all"])
+def test_sample_cdf_is_the_layers_map(library, X, groups):
+    given = library.asarray(X)
+    mapped = gm.GroupMapTransformer(groups, cdf="sample").fit(given).transform(given)
+    expected = gm.group_map(given, 1 if groups == "all" else groups)
+    np.testing.assert_array_equal(library.to_numpy(mapped), library.to_numpy(expected))
+
+
+def test_sample_cdf_of_unequal_groups(X):
+    fitted = gm.GroupMapTransformer([[0, 3], [5, 1, 2, 4]], cdf="sample").fit(X)
+    mapped = fitted.transform(X)
+    for members in ([0, 3], [5, 1, 2, 4]):
+        np.testing.assert_array_equal(mapped[:, members], gm.quantile_map(X[:, members]))
+    assert not hasattr(fitted, "inverse_transform")
+    assert not hasattr(fitted, "quantiles_")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["uniform", "cauchy", "laplace", "logistic", "sparse", stats.norm(2, 3), stats.Normal(), "own"],
+    ids=["uniform", "cauchy", "laplace", "logistic", "sparse", "frozen", "new-style", "reference"],
+)
+def test_targets(library, X, target):
+    if not library.reads_host and not isinstance(target, str):
+        pytest.skip("SciPy does not reach this device")
+    if isinstance(target, str) and target == "own":
+        target = library.asarray(np.linspace(-1, 1, 9) ** 3)
+    transformer = gm.GroupMapTransformer(target_quantiles=target, n_quantiles=50)
+    given = library.asarray(X)
+    mapped = transformer.fit(given).transform(given)
+    inside = (np.quantile(X, 0.05, axis=0) < X) & (np.quantile(X, 0.95, axis=0) > X)
+    back = library.to_numpy(transformer.inverse_transform(mapped))
+    np.testing.assert_allclose(back[inside], X[inside], rtol=1e-7, atol=1e-9)
+
+
+def test_callables_have_no_inverse(X):
+    fitted = gm.GroupMapTransformer(target_quantiles=np.square, n_quantiles=50).fit(X)
+    assert fitted.transform(X).max() == 1.0
+    with pytest.raises(NotImplementedError, match="has no cdf"):
+        fitted.inverse_transform(X)
+
+
+def test_linear_tails_go_on_beyond_the_training_range(X):
+    fitted = gm.GroupMapTransformer(n_quantiles=50, tails="linear").fit(X)
+    beyond = 3 * X
+    mapped = fitted.transform(beyond)
+    np.testing.assert_allclose(fitted.inverse_transform(mapped), beyond, rtol=1e-10)
+    clipped = gm.GroupMapTransformer(n_quantiles=50).fit(X).transform(beyond)
+    assert mapped.max() > clipped.max() == pytest.approx(gm.gaussian(1.0))
+    inside = (beyond > X.min(axis=0)) & (beyond < X.max(axis=0))
+    np.testing.assert_array_equal(mapped[inside], clipped[inside])
+
+
+def test_missing_values(library, X):
+    X[:50, 0], X[:, 5], X[7, 2] = np.nan, np.nan, np.nan
+    given = library.asarray(X)
+    transformer = gm.GroupMapTransformer(n_quantiles=20).fit(given)
+    for table in (transformer.transform(given), transformer.inverse_transform(given)):
+        np.testing.assert_array_equal(np.isnan(library.to_numpy(table)), np.isnan(X))
+    np.testing.assert_allclose(
+        library.to_numpy(transformer.quantiles_)[:, 0],
+        np.quantile(X[50:, 0], np.linspace(0, 1, 20)),
+    )
+
+
+def test_a_zero_inflated_feature_maps_zeros_to_the_middle_of_their_share():
+    column = np.concatenate([np.zeros(70), np.arange(1.0, 31.0)])[:, None]
+    fitted = gm.GroupMapTransformer(n_quantiles=100, target_quantiles="uniform").fit(column)
+    assert fitted.transform(column)[0, 0] == pytest.approx(0.35, abs=0.01)
+
+
+def test_float32_stays(library, X):
+    given = library.asarray(X, "float32")
+    mapped = gm.GroupMapTransformer(n_quantiles=20).fit_transform(given)
+    library.check_like(mapped, given)
+
+
+def test_subsample_and_noise_are_repeatable(X):
+    def fitted(seed):
+        return gm.GroupMapTransformer(n_quantiles=20, subsample=50, eps=0.1, random_state=seed).fit(
+            X
+        )
+
+    np.testing.assert_array_equal(fitted(1).quantiles_, fitted(1).quantiles_)
+    assert np.any(fitted(1).quantiles_ != fitted(2).quantiles_)
+    np.testing.assert_array_equal(fitted(1).transform(X), fitted(1).transform(X))
+
+
+def test_copy_false_writes_into_the_input(X):
+    given = X.copy()
+    transformer = gm.GroupMapTransformer(n_quantiles=20).fit(X)
+    expected = transformer.transform(given)
+    np.testing.assert_array_equal(given, X)
+    assert transformer.set_params(copy=False).transform(given) is given
+    np.testing.assert_array_equal(given, expected)
+
+
+def test_data_frames(X):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("uvwxyz"))
+    transformer = gm.GroupMapTransformer([["u", "x"], ["v", "w", "y", "z"]], n_quantiles=20)
+    transformer.set_output(transform="pandas")
+    mapped = transformer.fit_transform(frame)
+    assert list(mapped.columns) == list("uvwxyz")
+    assert transformer.groups_ == ((0, 3), (1, 2, 4, 5))
+    assert list(transformer.get_feature_names_out()) == list("uvwxyz")
+
+
+def test_in_a_pipeline(X):
+    y = X[:, 0] ** 3 > X[:, 1]
+    model = make_pipeline(gm.GroupMapTransformer(n_quantiles=50), LogisticRegression())
+    assert model.fit(X, y).score(X, y) > 0.8
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_more_quantiles_than_values(X):
+    with pytest.warns(UserWarning, match=r"n_quantiles \(1000\) is greater than .* \(200\)"):
+        transformer = gm.GroupMapTransformer().fit(X)
+    assert transformer.n_quantiles_ == 200
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "text"),
+    [
+        ({"n_quantiles": 0}, ValueError, "n_quantiles=0"),
+        ({"n_quantiles": 2.5}, TypeError, "n_quantiles=2.5"),
+        ({"n_quantiles": None}, TypeError, "n_quantiles=None"),
+        ({"target_quantiles": "norm"}, ValueError, "'norm' is not known; use one of"),
+        ({"positions": "blum"}, ValueError, "positions='blum'"),
+        ({"tails": "wrap"}, ValueError, "tails='wrap' is not known; use one of"),
+        ({"cdf": "none"}, ValueError, "cdf='none' is not known; use one of"),
+        ({"cdf": "sample"}, ValueError, "groups='all'"),
+        ({"subsample": 0}, ValueError, "subsample=0"),
+        ({"eps": -1.0}, ValueError, "eps=-1.0"),
+        ({"groups": 4}, ValueError, r"features \(6\) must be divisible by groups \(4\)"),
+        ({"groups": 0}, ValueError, "groups=0"),
+        ({"groups": True}, TypeError, "groups=True"),
+        ({"groups": 2.5}, TypeError, "groups=2.5"),
+        ({"groups": "each"}, ValueError, "groups='each'"),
+        ({"groups": list("abc")}, ValueError, "3 labels for 6 features"),
+        ({"groups": [[0, 1], [1, 2, 3, 4, 5]]}, ValueError, r"more than once: \[1\]"),
+        ({"groups": [[0, 1], [2, 3]]}, ValueError, r"not named: \[4, 5\]"),
+        ({"groups": [[0, 1, 2, 3, 4, 5], []]}, ValueError, "no group may be empty"),
+        ({"groups": [[0, 1, 2, 3, 4, 6]]}, ValueError, "feature 6; there are 6"),
+        ({"groups": [[0, 1, 2, 3, 4, 5.0]]}, TypeError, "groups holds 5.0"),
+        ({"groups": [["age"]]}, ValueError, "column 'age'"),
+    ],
+)
+def test_parameters_are_checked_in_fit(X, parameters, error, text):
+    transformer = gm.GroupMapTransformer(**parameters)
+    with pytest.raises(error, match=text):
+        transformer.fit(X)
+    assert not hasattr(transformer, "groups_")
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        (np.zeros(3), "Expected 2D array, got 1D array"),
+        (np.zeros((2, 3, 4)), r"(Expected 2D array, got 3D|Found array with dim 3)"),
+        (np.zeros((0, 3)), r"0 sample\(s\)"),
+        (np.zeros((3, 0)), r"0 feature\(s\)"),
+        (np.array([[1.0], [np.inf]]), "infinity"),
+    ],
+)
+def test_tables_are_checked(library, table, text):
+    with pytest.raises(ValueError, match=text):
+        gm.GroupMapTransformer(n_quantiles=1).fit(library.asarray(table))
+
+
+def test_what_fit_and_transform_must_share(X):
+    with pytest.raises(NotFittedError):
+        gm.GroupMapTransformer().transform(X)
+    torch = pytest.importorskip("torch")
+    on_numpy = gm.GroupMapTransformer(n_quantiles=20).fit(X)
+    on_torch = gm.GroupMapTransformer(n_quantiles=20).fit(torch.from_numpy(X))
+    with pytest.raises(TypeError, match=r"same namespace; convert one"):
+        on_numpy.transform(torch.from_numpy(X))
+    with pytest.raises(TypeError, match=r"same namespace; convert one"):
+        on_torch.transform(X)
+    with pytest.raises(
+        ValueError, match="X has 5 features, but GroupMapTransformer is expecting 6"
+    ):
+        on_torch.transform(torch.from_numpy(X[:, :5]))
+    with pytest.raises(TypeError, match=r"dtype torch\.bool"):
+        on_torch.transform(torch.ones(3, 6, dtype=torch.bool))
+    reference = gm.GroupMapTransformer(target_quantiles=np.arange(3.0), n_quantiles=20)
+    with pytest.raises(TypeError, match="same namespace"):
+        reference.fit(torch.from_numpy(X))
