@@ -9,8 +9,8 @@ from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops
 from groupmap.gradients import GRADIENTS, check_gradient
 from groupmap.positions import plotting_parameters
-from groupmap.ranks import check_ties, doubled_midranks
-from groupmap.tables import quantiles_of_ranks
+from groupmap.ranks import check_ties, doubled_midranks, gather_by_rank
+from groupmap.tables import quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
 
 
@@ -58,10 +58,16 @@ def map_rows(
         return xp.astype(rows, dtype)
     values = ops.detach(rows)
     missing = _missing(values, where, xp, ops)
-    h, n_valid = doubled_midranks(
-        values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
-    )
-    y = quantiles_of_ranks(target, h, n_valid, rule.plotting_parameters, dtype, xp=xp, ops=ops)
+    parameters = rule.plotting_parameters
+    if missing is None and target.is_tabulated and rule.ties != "random":
+        n = rows.shape[-1]
+        table = table_of_quantiles(target, n, parameters, dtype, values, xp=xp, ops=ops)
+        y = gather_by_rank(values, table, rule.ties, xp=xp, ops=ops)
+    else:
+        h, n_valid = doubled_midranks(
+            values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
+        )
+        y = quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
     if missing is not None:
         y = xp.where(missing, xp.nan, y)
     return ops.connect(y, rows, missing, GRADIENTS[rule.gradient])

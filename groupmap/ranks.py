@@ -9,13 +9,11 @@ Where it lies in [0, 1] is said in `groupmap.positions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from groupmap._typing import Array, DType, Namespace
+from groupmap._typing import Array, DType, Namespace, TieRule
 from groupmap.backends import Ops
 
 # scipy.stats.rankdata's names; h from #(values < x) and #(values ≤ x).
-COUNTING_TIES: dict[str, Callable[[Array, Array], Array]] = {
+COUNTING_TIES: dict[str, TieRule] = {
     "average": lambda less, less_equal: less + less_equal - 1,
     "min": lambda less, less_equal: 2 * less,  # noqa: ARG005
     "max": lambda less, less_equal: 2 * (less_equal - 1),  # noqa: ARG005
@@ -64,6 +62,13 @@ def doubled_midranks(
     return xp.maximum(xp.minimum(h, 2 * n_valid - 2), xp.zeros_like(n_valid)), n_valid
 
 
+def gather_by_rank(rows: Array, table: Array, ties: str, *, xp: Namespace, ops: Ops) -> Array:
+    """``table[h]`` for rows of which nothing is missing, by the backend in one go."""
+    if ties == "ordinal":
+        rows = without_signed_zero(rows, xp)
+    return ops.rank_and_gather(ops.sortable(rows, xp), table, COUNTING_TIES.get(ties), xp)
+
+
 def greatest(dtype: DType, xp: Namespace) -> float | int:
     """A value that no other of this dtype exceeds."""
     if xp.isdtype(dtype, "real floating"):
@@ -80,7 +85,7 @@ def _ordinal_ranks(
     """
     order = None
     tiebreaks = (random_keys, None if missing is None else xp.astype(missing, xp.int8))
-    for key in (*tiebreaks, _without_signed_zero(rows, xp)):
+    for key in (*tiebreaks, without_signed_zero(rows, xp)):
         if key is None:
             continue
         if order is None:
@@ -91,8 +96,8 @@ def _ordinal_ranks(
     return ops.stable_argsort(order, xp)  # the inverse permutation
 
 
-def _without_signed_zero(rows: Array, xp: Namespace) -> Array:
-    # Some sorts put −0.0 before 0.0, though the two are equal.
+def without_signed_zero(rows: Array, xp: Namespace) -> Array:
+    """The rows with 0.0 for −0.0: some sorts put the latter first, though the two are equal."""
     if not xp.isdtype(rows.dtype, "real floating"):
         return rows
     return xp.where(rows == 0.0, xp.zeros_like(rows), rows)

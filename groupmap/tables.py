@@ -22,6 +22,30 @@ REMEMBERED_TABLES = 16
 REMEMBERED_LENGTH = 2**20
 
 
+def table_of_quantiles(
+    target: Target,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    like: Array,
+    *,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Q at all 2n − 1 positions of n values, in `dtype`, on the device of `like`."""
+    if not target.is_namespace_bound:
+        tables, _ = _host_tables(target, np.asarray([n]), parameters)
+        return xp.astype(xp.asarray(tables, device=device(like)), dtype, copy=False)
+    if (
+        target.is_remembered
+        and 2 * n <= REMEMBERED_LENGTH
+        and ops.keeps_tables
+        and ops.can_read(like)
+    ):
+        return _remembered_table(target, n, parameters, dtype, device(like), xp)
+    return _new_table(target, n, parameters, dtype, device(like), xp, ops)
+
+
 def quantiles_of_ranks(
     target: Target,
     h: Array,
@@ -32,38 +56,16 @@ def quantiles_of_ranks(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    """Q at the doubled mid-ranks h ``(..., n)``, in `dtype`.
+    """Q at each doubled mid-rank h ``(..., n)``, in `dtype`.
 
     `n_valid` is the n of every group, or an array ``(..., 1)`` where groups miss values.
     """
     if not target.is_namespace_bound:
         return _from_host_tables(target, h, n_valid, parameters, dtype, xp, ops)
-    if isinstance(n_valid, int) and target.is_tabulated:
-        return take_rows(_table(target, n_valid, parameters, dtype, h, xp, ops), h, xp)
     if not isinstance(n_valid, int):
         n_valid = as_widest_real(n_valid, xp, ops)
     positions = RankPositions(as_widest_real(h, xp, ops), n_valid, *parameters, xp=xp)
     return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
-
-
-def _table(
-    target: Target,
-    n: int,
-    parameters: tuple[float, float],
-    dtype: DType,
-    like: Array,
-    xp: Namespace,
-    ops: Ops,
-) -> Array:
-    """Q at all positions of n values, in `dtype`, on the device of `like`."""
-    if (
-        target.is_remembered
-        and 2 * n <= REMEMBERED_LENGTH
-        and ops.keeps_tables
-        and ops.can_read(like)
-    ):
-        return _remembered_table(target, n, parameters, dtype, device(like), xp)
-    return _new_table(target, n, parameters, dtype, device(like), xp, ops)
 
 
 @lru_cache(maxsize=REMEMBERED_TABLES)
@@ -95,40 +97,42 @@ def _new_table(
 def _from_host_tables(
     target: Target,
     h: Array,
-    n_valid: Array | int,
+    n_valid: Array,
     parameters: tuple[float, float],
     dtype: DType,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    """Q of a target that only NumPy can ask: a table for each n that occurs, laid end to end.
-
-    The tables depend on how many values the groups have and on none of the values.
-    """
+    """Q of a target that only NumPy can ask, where groups miss values."""
     if not ops.can_read(h):
         raise TypeError(
-            f"{target!r} is evaluated by NumPy, which cannot be traced; use a named target, a "
-            "torch distribution or a callable of the traced library."
+            f"{target!r} is evaluated by NumPy, which cannot be traced where values may be "
+            "missing; use a named target, a torch distribution or a callable of the traced library."
         )
-    counts = np.asarray([n_valid]) if isinstance(n_valid, int) else ops.to_host(n_valid)
+    tables, starts = _host_tables(target, ops.to_host(n_valid), parameters)
+    on = device(h)
+    tables = xp.astype(xp.asarray(tables, device=on), dtype, copy=False)
+    starts = xp.asarray(starts, dtype=default_dtype(xp, "integral"), device=on)
+    return take_rows(tables, h + take_rows(starts, n_valid, xp), xp)
+
+
+def _host_tables(
+    target: Target, counts: Array, parameters: tuple[float, float]
+) -> tuple[Array, Array]:
+    """A table for each count that occurs, laid end to end, and where that of each count starts.
+
+    They depend on how many values the groups have and on none of the values.
+    """
     counts = np.unique(np.maximum(counts, 1))
     lengths = 2 * counts - 1
-    starts = np.cumsum(lengths) - lengths
-    h_of_table = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
-    n_of_table = np.repeat(counts, lengths).astype(np.float64)
-    h_of_table = h_of_table.astype(np.float64)
-    np_xp, np_ops = namespace_and_ops(h_of_table)
-    positions = RankPositions(h_of_table, n_of_table, *parameters, xp=np_xp)
-    values = target.quantiles(positions, np.float64, np_ops)
-
-    on = device(h)
-    tables = xp.astype(xp.asarray(values, device=on), dtype, copy=False)
-    if isinstance(n_valid, int):
-        return take_rows(tables, h, xp)
-    start_of = np.zeros(int(counts[-1]) + 1, dtype=np.int64)
-    start_of[counts] = starts
-    offsets = xp.asarray(start_of, dtype=default_dtype(xp, "integral"), device=on)
-    return take_rows(tables, h + take_rows(offsets, n_valid, xp), xp)
+    first = np.cumsum(lengths) - lengths
+    h = (np.arange(int(lengths.sum())) - np.repeat(first, lengths)).astype(np.float64)
+    n = np.repeat(counts, lengths).astype(np.float64)
+    xp, ops = namespace_and_ops(h)
+    values = target.quantiles(RankPositions(h, n, *parameters, xp=xp), np.float64, ops)
+    starts = np.zeros(int(counts[-1]) + 1, dtype=np.int64)
+    starts[counts] = first
+    return values, starts
 
 
 def quantiles_of_probabilities(

@@ -22,6 +22,10 @@ class Ops:
     count_less: Callable[..., tuple[Array, Array]]
     """``(rows, xp) -> (less, less_equal)``: for each entry, how many of its row are < and ≤ it."""
 
+    rank_and_gather: Callable[..., Array]
+    """``(rows, table, tie_rule, xp)``: ``table[h]`` with h = tie_rule(less, less_equal) of each
+    entry, or, where the rule is None, h = 2·(rank in order of appearance among equals)."""
+
     search_rows: Callable[..., Array]
     """``(sorted_rows, values, side, xp)``: `searchsorted`, each row of values in its own row."""
 

@@ -9,7 +9,7 @@ import array_api_compat
 import array_api_extra as xpx
 import numpy as np
 
-from groupmap._typing import Array, DType, Namespace, RandomSource, Side
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side, TieRule
 from groupmap.backends._normal import ndtr, ndtri
 from groupmap.backends._ops import Ops
 
@@ -27,6 +27,16 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
         search_rows(ascending, rows, "left", xp),
         search_rows(ascending, rows, "right", xp),
     )
+
+
+def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace) -> Array:
+    """The value of the table at each entry's doubled mid-rank."""
+    if tie_rule is None:
+        order = stable_argsort(rows, xp)
+        h = 2 * stable_argsort(order, xp)  # the inverse permutation
+    else:
+        h = tie_rule(*count_less(rows, xp))
+    return xp.reshape(xp.take(table, xp.reshape(h, (-1,)), axis=0), h.shape)
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
@@ -117,6 +127,7 @@ def over_blocks(
 OPS = Ops(
     sortable=sortable,
     count_less=count_less,
+    rank_and_gather=rank_and_gather,
     search_rows=search_rows,
     stable_argsort=stable_argsort,
     ndtri=ndtri,

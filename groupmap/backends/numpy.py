@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from groupmap._typing import Array, Namespace, Side
+from groupmap._typing import Array, Namespace, Side, TieRule
 from groupmap.backends import generic
 
 
@@ -14,20 +14,37 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
     order = np.argsort(rows, axis=-1)
+    in_order = _count_less_in_order(np.take_along_axis(rows, order, axis=-1))
+    return _scattered(in_order[0], order), _scattered(in_order[1], order)
+
+
+def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace) -> Array:
+    """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
+    del xp
+    order = np.argsort(rows, axis=-1, stable=tie_rule is None)
     ascending = np.take_along_axis(rows, order, axis=-1)
-    n = rows.shape[-1]
+    if tie_rule is None or not np.any(ascending[..., 1:] == ascending[..., :-1]):
+        return _scattered(np.broadcast_to(table[::2], rows.shape), order)
+    h = tie_rule(*_count_less_in_order(ascending))
+    return _scattered(table[h], order)
+
+
+def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:
+    """The same counts for each entry of sorted rows: where its run of equals begins, and ends."""
+    n = ascending.shape[-1]
     index = np.arange(n)
-    run_starts = np.ones(rows.shape, dtype=np.bool_)
-    np.not_equal(ascending[..., 1:], ascending[..., :-1], out=run_starts[..., 1:])
-    first = np.maximum.accumulate(np.where(run_starts, index, 0), axis=-1)
-    run_ends = np.ones(rows.shape, dtype=np.bool_)
-    run_ends[..., :-1] = run_starts[..., 1:]
-    last_from_the_right = np.where(run_ends, index, n - 1)[..., ::-1]
-    last = np.minimum.accumulate(last_from_the_right, axis=-1)[..., ::-1]
-    less, less_equal = np.empty_like(first), np.empty_like(first)
-    np.put_along_axis(less, order, first, axis=-1)
-    np.put_along_axis(less_equal, order, last + 1, axis=-1)
-    return less, less_equal
+    is_first, is_last = np.ones((2, *ascending.shape), dtype=np.bool_)
+    np.not_equal(ascending[..., 1:], ascending[..., :-1], out=is_first[..., 1:])
+    is_last[..., :-1] = is_first[..., 1:]
+    begin = np.maximum.accumulate(np.where(is_first, index, 0), axis=-1)
+    end_from_the_right = np.where(is_last, index + 1, n)[..., ::-1]
+    return begin, np.minimum.accumulate(end_from_the_right, axis=-1)[..., ::-1]
+
+
+def _scattered(values: Array, order: Array) -> Array:
+    result = np.empty_like(values, shape=order.shape)
+    np.put_along_axis(result, order, values, axis=-1)
+    return result
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
@@ -68,4 +85,11 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     return special.ndtr(x)
 
 
-OPS = replace(generic.OPS, count_less=count_less, search_rows=search_rows, ndtri=ndtri, ndtr=ndtr)
+OPS = replace(
+    generic.OPS,
+    count_less=count_less,
+    rank_and_gather=rank_and_gather,
+    search_rows=search_rows,
+    ndtri=ndtri,
+    ndtr=ndtr,
+)

@@ -9,7 +9,7 @@ from typing import Any
 import array_api_compat.torch as xp_torch
 import torch
 
-from groupmap._typing import Array, DType, Namespace, RandomSource, Side
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side, TieRule
 from groupmap.backends import generic
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
@@ -30,12 +30,42 @@ def sortable(rows: Array, xp: Namespace) -> Array:
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
-    rows = rows.contiguous()  # or each of the two searches copies, and warns
-    ascending = torch.sort(rows, dim=-1).values
+    ascending, order = torch.sort(rows, dim=-1)
+    less, less_equal = _count_less_in_order(ascending)
     return (
-        torch.searchsorted(ascending, rows, side="left"),
-        torch.searchsorted(ascending, rows, side="right"),
+        torch.empty_like(order).scatter(-1, order, less),
+        torch.empty_like(order).scatter(-1, order, less_equal),
     )
+
+
+def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace) -> Array:
+    """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
+    del xp
+    ascending, order = torch.sort(rows, dim=-1, stable=tie_rule is None)
+    if tie_rule is None or _is_certainly_distinct(ascending):
+        values = table[::2].expand(rows.shape)
+    else:
+        values = table[tie_rule(*_count_less_in_order(ascending))]
+    return torch.empty(rows.shape, dtype=table.dtype, device=table.device).scatter(
+        -1, order, values
+    )
+
+
+def _is_certainly_distinct(ascending: Array) -> bool:
+    """Whether sorted rows have no ties; False where their data may not be read."""
+    return can_read(ascending) and not bool((ascending[..., 1:] == ascending[..., :-1]).any())
+
+
+def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:
+    """The same counts for each entry of sorted rows: where its run of equals begins, and ends."""
+    n = ascending.shape[-1]
+    index = torch.arange(n, device=ascending.device)
+    changes = ascending[..., 1:] != ascending[..., :-1]
+    is_first = torch.nn.functional.pad(changes, (1, 0), value=True)
+    is_last = torch.nn.functional.pad(changes, (0, 1), value=True)
+    begin = torch.cummax(torch.where(is_first, index, 0), dim=-1).values
+    end_from_the_right = torch.where(is_last, index + 1, n).flip(-1)
+    return begin, torch.cummin(end_from_the_right, dim=-1).values.flip(-1)
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
@@ -167,6 +197,7 @@ OPS = replace(
     generic.OPS,
     sortable=sortable,
     count_less=count_less,
+    rank_and_gather=rank_and_gather,
     search_rows=search_rows,
     stable_argsort=stable_argsort,
     ndtri=ndtri,
