@@ -47,7 +47,7 @@ def run_demo(output: Path) -> None:
     console = Console()
     # Opened first: a place that cannot be written is said before the work, not after it.
     with written_whole(output) as file:
-        photograph, other = _photographs()
+        photograph, other = photographs()
         steps = [*_array_steps(photograph, other), *_torch_steps(photograph)]
         rows = [step() for step in track(steps, "mapping china.jpg", console=console)]
         console.print(_table(rows))
@@ -57,7 +57,7 @@ def run_demo(output: Path) -> None:
     print(f"picture: {output}")  # not by the console, which breaks a long path over two lines
 
 
-def _photographs() -> tuple[Array, Array]:
+def photographs() -> tuple[Array, Array]:
     """Two photographs ``(H, W, 3)`` that scikit-learn ships, float64 in [0, 1]."""
     from sklearn.datasets import load_sample_image
 

@@ -25,7 +25,9 @@ class BeforeAndAfter:
     after: Array
 
 
-def draw_before_and_after(pairs: Sequence[BeforeAndAfter], file: IO[bytes]) -> None:
+def draw_before_and_after(
+    pairs: Sequence[BeforeAndAfter], file: IO[bytes], *, dpi: int = 100
+) -> None:
     """Write a PNG with one row a map: image and histogram before, image and histogram after."""
     figure = Figure(figsize=(13, 2.6 * len(pairs)), layout="constrained")
     axes = figure.subplots(len(pairs), 4, width_ratios=(1.2, 1, 1.2, 1), squeeze=False)
@@ -34,7 +36,7 @@ def draw_before_and_after(pairs: Sequence[BeforeAndAfter], file: IO[bytes]) -> N
         _show_histogram(row[1], pair.before)
         _show_image(row[2], pair.after, pair.title)
         _show_histogram(row[3], pair.after)
-    figure.savefig(file, format="png", dpi=100)
+    figure.savefig(file, format="png", dpi=dpi)
 
 
 def _show_image(axes: Axes, image: Array, title: str) -> None:

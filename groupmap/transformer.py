@@ -67,16 +67,16 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     Attributes
     ----------
-    quantiles_ : array of shape (n_quantiles_, n_groups)
+    quantiles_ : array of shape ``(n_quantiles_, n_groups)``
         The quantiles of each group (cdf="fitted").
-    references_ : array of shape (n_quantiles_,)
+    references_ : array of shape ``(n_quantiles_,)``
         Their probabilities, 0 … 1 (cdf="fitted").
     n_quantiles_ : int
         How many there are (cdf="fitted").
     groups_ : tuple of tuples of int
         The features of each group.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape ``(n_features_in_,)``
         Only where the training data had column names that are all strings.
 
     Notes

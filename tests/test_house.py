@@ -84,6 +84,15 @@ def test_importing_brings_in_nothing_heavy():
     assert run(code) == "[]"
 
 
+def test_importing_is_quick():
+    """Counted in modules, since no test asserts a time; benchmarks/import_time.py has the time."""
+    beyond_numpy = run(
+        "import numpy, sys; before = set(sys.modules); import groupmap;"
+        "print(len(set(sys.modules) - before))"
+    )
+    assert int(beyond_numpy) < 60
+
+
 def test_a_numpy_map_brings_in_no_other_library():
     code = (
         "import groupmap as gm, numpy as np, sys; gm.quantile_map(np.arange(5.0));"

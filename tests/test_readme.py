@@ -1,0 +1,33 @@
+"""The README's examples run, and its two commands are where they are looked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_python_examples():
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    scope = {}
+    for block in blocks("python"):
+        exec(block, scope)
+
+
+def test_the_first_commands_are_the_demo_and_the_tests():
+    demo, tests = blocks("bash")[:2]
+    assert demo.splitlines()[-1] == "groupmap demo"
+    assert tests.splitlines()[-1].startswith("python -m pytest")
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (Path(__file__).parent.parent / target).exists(), target
