@@ -1,4 +1,4 @@
-"""``python -m benchmarks.import_time``: seconds of ``import groupmap``, and of NumPy's part of it."""
+"""``python -m benchmarks.import_time``: seconds of `import groupmap`, and of NumPy within it."""
 
 from __future__ import annotations
 
