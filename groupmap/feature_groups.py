@@ -32,9 +32,9 @@ def feature_groups(
         raise ValueError(f"groups={groups!r} is not known; the only name is 'all'.")
     if isinstance(groups, bool):
         raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
-    if isinstance(groups, int | np.integer):
+    if isinstance(groups, (int, np.integer)):
         return _equal_blocks(int(groups), n_features)
-    listed = list(groups) if isinstance(groups, Sequence | np.ndarray) else None
+    listed = list(groups) if isinstance(groups, (Sequence, np.ndarray)) else None
     if listed is None:
         raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
     if listed and all(_is_member_list(member) for member in listed):
@@ -43,7 +43,7 @@ def feature_groups(
 
 
 def _is_member_list(member: object) -> bool:
-    return isinstance(member, Sequence | np.ndarray) and not isinstance(member, str | bytes)
+    return isinstance(member, (Sequence, np.ndarray)) and not isinstance(member, (str, bytes))
 
 
 def _equal_blocks(num_groups: int, n_features: int) -> FeatureGroups:
@@ -92,7 +92,7 @@ def _feature_index(member: object, n_features: int, feature_names: Sequence[str]
         if member in names:
             return names.index(member)
         raise ValueError(f"groups names the column {member!r}, which is not one of {names}.")
-    if isinstance(member, bool) or not isinstance(member, int | np.integer):
+    if isinstance(member, bool) or not isinstance(member, (int, np.integer)):
         raise TypeError(f"groups holds {member!r}; name features by index or column name.")
     if not 0 <= member < n_features:
         raise ValueError(f"groups names feature {member}; there are {n_features}, numbered from 0.")

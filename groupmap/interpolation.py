@@ -23,7 +23,7 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace) -> Array:
     `sorted_rows` is ``(m,)`` for all rows of the index, or ``(..., m)`` beside ``(..., n)``.
     """
     m = sorted_rows.shape[-1]
-    index = xp.clip(index, 0.0, float(m - 1))
+    index = xp.where(index < 0.0, 0.0, xp.where(index > m - 1.0, m - 1.0, index))
     whole = xp.floor(index)
     below = xp.astype(whole, default_dtype(xp, "integral"))
     above = xp.minimum(below + 1, xp.full_like(below, m - 1))

@@ -33,7 +33,7 @@ def plotting_parameters(positions: object) -> tuple[float, float]:
     """The pair (alphap, betap) that `positions` names or is."""
     if isinstance(positions, str) and positions in POSITIONS:
         return POSITIONS[positions]
-    if isinstance(positions, tuple | list):
+    if isinstance(positions, (tuple, list)):
         if len(positions) == 2 and all(  # alphap and betap
             isinstance(value, numbers.Real) and 0.0 <= float(value) <= 1.0 for value in positions
         ):

@@ -103,7 +103,7 @@ class FormulaTarget(Target):
 
     @staticmethod
     def _on_arrays(x: Array, name: str, formula: Callable[..., Array]) -> Array:
-        if isinstance(x, int | float) and not isinstance(x, bool):
+        if isinstance(x, (int, float)) and not isinstance(x, bool):
             x = np.asarray(x, dtype=np.float64)
         xp, ops = namespace_and_ops(x)
         check_real(x, name, xp)
@@ -190,7 +190,8 @@ class SymmetricTarget(FormulaTarget):
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
         xp, p, complement = positions.xp, positions.p, positions.complement
-        lower = self.lower_quantiles(xp.clip(xp.minimum(p, complement), self.clamp, 0.5), xp, ops)
+        tail = xp.minimum(p, complement)
+        lower = self.lower_quantiles(xp.where(tail < self.clamp, self.clamp, tail), xp, ops)
         return xp.where(p <= complement, lower, -lower)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:

@@ -64,7 +64,8 @@ class TorchDistributionTarget(Target):
                 "tensors only; use a named target or a SciPy distribution for other arrays."
             )
         ends = self.distribution.icdf(xp.asarray([0.0, 1.0], dtype=p.dtype, device=p.device))
-        p = xp.where(xp.any(xp.isinf(ends)), xp.clip(p, self.clamp, 1.0 - self.clamp), p)
+        low = xp.where(xp.any(xp.isinf(ends)), self.clamp, xp.zeros_like(p))
+        p = xp.maximum(xp.minimum(p, 1.0 - low), low)
         values = self.distribution.icdf(p)
         _check_values(values, p, self.distribution, xp)
         return as_widest_real(values, xp, ops)

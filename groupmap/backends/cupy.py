@@ -34,7 +34,7 @@ def _generator(rng: RandomSource) -> Any:
         )
     if isinstance(rng, cupy.random.Generator):
         return rng
-    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
+    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)):
         raise TypeError(f"rng={rng!r} is no generator for CuPy arrays; {remedy}")
     return cupy.random.default_rng(rng)
 

@@ -57,7 +57,7 @@ def host_generator(rng: RandomSource) -> np.random.Generator:
             "rng=None: eps > 0 and ties='random' draw random numbers and need a generator; "
             + remedy
         )
-    if isinstance(rng, bool) or not isinstance(rng, np.random.Generator | int | np.integer):
+    if isinstance(rng, bool) or not isinstance(rng, (np.random.Generator, int, np.integer)):
         raise TypeError(f"rng={rng!r} is no generator for this array library; {remedy}")
     return np.random.default_rng(rng)
 

@@ -58,7 +58,7 @@ class MapLayer(nn.Module):
 
     def _target(self) -> Target | Tensor:
         target = self.target_quantiles
-        return target if isinstance(target, Tensor | Target) else as_target(target)
+        return target if isinstance(target, (Tensor, Target)) else as_target(target)
 
     def _map(
         self, x: Tensor, grouping: Grouping, weight: Tensor | None, bias: Tensor | None
