@@ -8,14 +8,14 @@ from typing import final
 
 from array_api_compat import device, is_dask_namespace
 
-from groupmap._typing import Array, Namespace
+from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops, namespace_and_ops
 from groupmap.counts import checked_count
 from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.grouping import Grouping, pool_axes
 from groupmap.interpolation import interpolate
 from groupmap.positions import Probabilities, RankPositions, plotting_parameters
-from groupmap.samples import quantiles_of_rows, sorted_valid
+from groupmap.samples import check_no_infinity, quantiles_of_rows, sorted_valid
 
 TAILS = ("clip", "linear")
 
@@ -84,8 +84,9 @@ class EmpiricalCDF:
         axis : int, sequence of int or None, default -1
             The axes whose entries form one group; None pools all of them.
         n_quantiles : int, optional
-            How many knots to keep: the quantiles at p = 0 … 1 in equal steps, by
-            `numpy.quantile`'s method `positions`. None keeps every value, at its position.
+            How many knots to keep: the quantiles at p = 0 … 1 in equal steps (a single one: the
+            median), by `numpy.quantile`'s method `positions`. None keeps every value, at its
+            position.
         positions : str or pair of float, default "linear"
             As in `quantile_map`.
         where : array of bool, optional
@@ -110,7 +111,7 @@ class EmpiricalCDF:
         Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
         Statistician 50 (4), 361-365.
         """
-        xp, ops = namespace_and_ops(x, where)
+        xp, ops = namespace_and_ops(x=x, where=where)
         check_real(x, "x", xp)
         _refuse_dask(xp)
         check_tails(tails)
@@ -133,9 +134,10 @@ class EmpiricalCDF:
 
         Parameters
         ----------
-        x : array
+        x : array or float
             Values of any shape where one group was fitted; else with the axes of the fitted
-            data, and its lengths (or 1) along those that were not pooled.
+            data, and its lengths (or 1) along those that were not pooled. A number is asked of
+            every group.
 
         Returns
         -------
@@ -158,8 +160,9 @@ class EmpiricalCDF:
 
         Parameters
         ----------
-        p : array
-            Probabilities in [0, 1], shaped as x in `cdf`.
+        p : array or float
+            Probabilities in [0, 1], shaped as x in `cdf`. Outside of [0, 1], as outside of the
+            knots: the nearest end, or along the outermost segment.
 
         Returns
         -------
@@ -175,7 +178,9 @@ class EmpiricalCDF:
         return self._read(p, "p", self.probabilities, self.values)
 
     def _read(self, x: Array, name: str, knots: Array, heights: Array) -> Array:
-        xp, ops = namespace_and_ops(self.values, x)
+        if isinstance(x, (int, float)) and not isinstance(x, bool):
+            x = self._in_every_group(x)
+        xp, ops = namespace_and_ops(**{"the fitted data": self.values, name: x})
         check_real(x, name, xp)
         grouping, shape = self._evaluation_grouping(x, name)
         rows = as_widest_real(grouping.to_rows(xp.broadcast_to(x, shape), xp), xp, ops)
@@ -186,6 +191,11 @@ class EmpiricalCDF:
         )
         found = xp.where(absent | xp.isnan(rows), xp.nan, found)
         return xp.astype(grouping.from_rows(found, shape, xp), result_dtype(x, xp), copy=False)
+
+    def _in_every_group(self, number: float) -> Array:
+        xp, _ = namespace_and_ops(x=self.values)
+        shape = () if self.values.ndim == 1 else (1,) * self.ndim
+        return xp.full(shape, number, dtype=self.values.dtype, device=device(self.values))
 
     def _evaluation_grouping(self, x: Array, name: str) -> tuple[Grouping, tuple[int, ...]]:
         free_shape = tuple(self.values.shape[:-1])
@@ -244,21 +254,21 @@ class EmpiricalCDF:
         array([0., 1., 2., 3., 4.])
         """
         if not isinstance(other, EmpiricalCDF):
-            raise TypeError(f"other={other!r} is no EmpiricalCDF; fit one first.")
-        xp, ops = namespace_and_ops(self.values, other.values)
+            raise TypeError(
+                f"other is of type {type(other).__name__} and no EmpiricalCDF; fit one first."
+            )
+        xp, ops = namespace_and_ops(self=self.values, other=other.values)
         self._check_alike(other)
         counts = self.counts + other.counts
         keeps_all = self.keeps_all and other.keeps_all
-        if keeps_all:
-            ascending, counts = _pooled_values(self, other, xp, ops)
-        else:
-            n_quantiles = n_quantiles or max(self.values.shape[-1], other.values.shape[-1])
         wanted = _count_or_none(n_quantiles)
         if keeps_all:
+            ascending, counts = _pooled_values(self, other, xp, ops)
             values, probabilities = _knots(
                 ascending, counts, wanted, self.plotting_parameters, xp, ops
             )
         else:
+            wanted = wanted or max(self.values.shape[-1], other.values.shape[-1])
             values, probabilities = _averaged_knots(self, other, wanted, xp, ops)
         return EmpiricalCDF(
             values,
@@ -274,6 +284,7 @@ class EmpiricalCDF:
     def _check_alike(self, other: EmpiricalCDF) -> None:
         for name, mine, theirs in (
             ("groups", self.values.shape[:-1], other.values.shape[:-1]),
+            ("pooled axes", self.grouping.pooled, other.grouping.pooled),
             ("positions", self.plotting_parameters, other.plotting_parameters),
             ("tails", self.tails, other.tails),
         ):
@@ -301,9 +312,16 @@ def _knots(
         last = xp.maximum(n - 1.0, xp.zeros_like(n))
         positions = RankPositions(2.0 * xp.minimum(rank, last), n, *parameters, xp=xp)
         return xp.where(counts > 0, ascending, xp.nan), positions.p
-    p = xp.linspace(0.0, 1.0, n_quantiles, dtype=dtype, device=on)
+    p = _equal_steps(n_quantiles, dtype, on, xp)
     values = quantiles_of_rows(ascending, counts, Probabilities(p, xp), parameters, xp, ops)
     return values, xp.broadcast_to(p, values.shape)
+
+
+def _equal_steps(n_quantiles: int, dtype: DType, on: object, xp: Namespace) -> Array:
+    """Probabilities from 0 to 1; a single one is the median."""
+    if n_quantiles == 1:
+        return xp.full((1,), 0.5, dtype=dtype, device=on)
+    return xp.linspace(0.0, 1.0, n_quantiles, dtype=dtype, device=on)
 
 
 def _pooled_values(
@@ -318,7 +336,7 @@ def _pooled_values(
 
 
 def _averaged_knots(
-    one: EmpiricalCDF, other: EmpiricalCDF, n_quantiles: int | None, xp: Namespace, ops: Ops
+    one: EmpiricalCDF, other: EmpiricalCDF, n_quantiles: int, xp: Namespace, ops: Ops
 ) -> tuple[Array, Array]:
     """Knots of the mean of two cdfs, each knot of either twice: where a jump begins, and ends."""
     one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
@@ -335,7 +353,7 @@ def _averaged_knots(
     )  # fmt: skip
     knots = xp.reshape(xp.stack([values, values], axis=-1), (*values.shape[:-1], -1))
     p = xp.reshape(xp.stack([begin, end], axis=-1), knots.shape)
-    wanted = xp.linspace(0.0, 1.0, n_quantiles, dtype=knots.dtype, device=device(knots))
+    wanted = _equal_steps(n_quantiles, knots.dtype, device(knots), xp)
     wanted = xp.broadcast_to(wanted, (*knots.shape[:-1], n_quantiles))
     thinned = interpolate(wanted, p, knots, xp=xp, ops=ops)
     return xp.where(one.counts + other.counts > 0, thinned, xp.nan), wanted
@@ -371,15 +389,7 @@ def _check_sample(rows: Array, shape: tuple[int, ...], xp: Namespace, ops: Ops) 
         raise ValueError(
             f"x of shape {tuple(shape)} has 0 sample(s) in a group; at least one is required."
         )
-    if (
-        xp.isdtype(rows.dtype, "real floating")
-        and ops.can_read(rows)
-        and bool(xp.any(xp.isinf(rows)))
-    ):
-        raise ValueError(
-            "x holds infinity, between which and a finite value nothing interpolates; "
-            "mask it by where=xp.isfinite(x)."
-        )
+    check_no_infinity(rows, xp, ops)
 
 
 def _refuse_dask(xp: Namespace) -> None:

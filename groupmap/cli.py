@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     mapping = commands.add_parser("map", help="map the array of a .npy file")
     mapping.add_argument("input", type=Path, metavar="IN", help="a .npy file of real numbers")
     mapping.add_argument("output", type=Path, metavar="OUT", help="the .npy file to write")
-    mapping.add_argument("--target", choices=sorted(NAMED_TARGETS), default="gaussian")
+    mapping.add_argument(
+        "--target", choices=sorted(NAMED_TARGETS), default="gaussian", help="default: gaussian"
+    )
     what_is_a_group = mapping.add_mutually_exclusive_group()
     what_is_a_group.add_argument(
         "--groups", type=int, help="map (N, C, ...) in so many equal blocks of channels"
@@ -49,8 +51,18 @@ def _parser() -> argparse.ArgumentParser:
     what_is_a_group.add_argument(
         "--axis", type=int, nargs="+", default=[-1], help="the axes that form a group (default: -1)"
     )
-    mapping.add_argument("--positions", choices=sorted(POSITIONS), default="linear")
-    mapping.add_argument("--ties", choices=sorted({*COUNTING_TIES, "ordinal"}), default="average")
+    mapping.add_argument(
+        "--positions",
+        choices=sorted(POSITIONS),
+        default="linear",
+        help="where ranks lie in [0, 1], by numpy.quantile's names (default: linear)",
+    )
+    mapping.add_argument(
+        "--ties",
+        choices=sorted({*COUNTING_TIES, "ordinal"}),
+        default="average",
+        help="which rank equal values get (default: average)",
+    )
     return parser
 
 

@@ -21,7 +21,7 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
     if not xp.isdtype(x.dtype, ("integral", "real floating")):
         raise TypeError(
             f"{name} has dtype {x.dtype}, which has no distribution on the real line; "
-            f"convert it to a real dtype first, for instance with xp.astype({name}, xp.float32)."
+            "convert it to a real dtype such as float32 first."
         )
 
 

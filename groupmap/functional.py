@@ -13,6 +13,7 @@ from groupmap.grouping import (
     Grouping,
     channel_groups,
     each_channel,
+    normalized_axis,
     normalized_channel_axis,
     pool_axes,
     trailing_axes,
@@ -108,7 +109,7 @@ def quantile_map(
     >>> gm.quantile_map(np.array([1.0, 2.0, 2.0, 50.0]), np.array([0.0, 10.0, 20.0, 30.0]))
     array([ 0., 15., 15., 30.])
     """
-    xp, ops = namespace_and_ops(x, where)
+    xp, ops = namespace_and_ops(x=x, where=where)
     check_real(x, "x", xp)
     return map_groups(
         x,
@@ -184,7 +185,7 @@ def group_map(
            [0.67, 1.  ],
            [0.33, 0.  ]])
     """
-    xp, ops = namespace_and_ops(x, where, weight, bias)
+    xp, ops = namespace_and_ops(x=x, where=where, weight=weight, bias=bias)
     grouping = channel_groups(x.shape, num_groups, channel_axis)
     return map_groups(
         x,
@@ -253,7 +254,7 @@ def instance_map(
     array([[ 0. ,  1. ,  0.5],
            [10. ,  0. ,  5. ]])
     """
-    xp, ops = namespace_and_ops(x, where, weight, bias)
+    xp, ops = namespace_and_ops(x=x, where=where, weight=weight, bias=bias)
     return map_groups(
         x,
         each_channel(x.shape, channel_axis),
@@ -322,7 +323,7 @@ def layer_map(
     array([[-4.26,  4.26,  0.  ],
            [ 4.26, -4.26,  0.  ]])
     """
-    xp, ops = namespace_and_ops(x, where, weight, bias)
+    xp, ops = namespace_and_ops(x=x, where=where, weight=weight, bias=bias)
     grouping = trailing_axes(x.shape, normalized_shape)
     return map_groups(
         x,
@@ -389,7 +390,7 @@ def match_quantiles(
     >>> gm.match_quantiles(np.array([3.0, 1.0, 2.0]), np.array([10.0, 30.0, 20.0]))
     array([30., 10., 20.])
     """
-    xp, ops = namespace_and_ops(x, reference, where)
+    xp, ops = namespace_and_ops(x=x, reference=reference, where=where)
     check_real(x, "x", xp)
     rule = MapRule.checked(positions, ties, 0.0, None)
     grouping = pool_axes(axis, x.ndim)
@@ -446,10 +447,10 @@ def normalize_quantiles(
     array([[ 5.5, 11. , 16.5],
            [16.5,  5.5, 11. ]])
     """
-    xp, ops = namespace_and_ops(x)
+    xp, ops = namespace_and_ops(x=x)
     check_real(x, "x", xp)
     rule = MapRule.checked(positions, ties, 0.0, None)
-    grouping = pool_axes(axis, x.ndim)
+    grouping = pool_axes(normalized_axis(axis, x.ndim), x.ndim)
     mean = mean_quantiles(x, grouping, rule.plotting_parameters, xp=xp, ops=ops)
     return map_groups(x, grouping, mean, rule, xp=xp, ops=ops)
 
@@ -458,7 +459,7 @@ def _target_for(x: Array, target_quantiles: object) -> Target | Array:
     """The target that is named, or the reference sample that stands for one."""
     if not is_array_api_obj(target_quantiles):
         return as_target(target_quantiles)
-    namespace_and_ops(x, target_quantiles)
+    namespace_and_ops(x=x, target_quantiles=target_quantiles)
     return check_one_sample(target_quantiles)
 
 

@@ -69,6 +69,8 @@ def normalized_axis(axis: object, ndim: int, name: str = "axis") -> int:
         value = index(axis)  # type: ignore[arg-type]  # whether it can is the question
     except TypeError:
         raise TypeError(f"{name}={axis!r} is no axis; pass an integer.") from None
+    if ndim == 0:
+        raise ValueError(f"{name}={value}, but the array has no axes; pass axis=None.")
     if not -ndim <= value < ndim:
         raise ValueError(
             f"{name}={value} is out of bounds for an array of {ndim} dimensions; "

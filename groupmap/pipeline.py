@@ -81,7 +81,7 @@ def _map_block(
     if target is None:
         samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
         target = ReferenceTarget(
-            sorted_reference(samples, "reference", xp, ops), *rule.plotting_parameters
+            sorted_reference(samples, "the reference sample", xp, ops), *rule.plotting_parameters
         )
     y = map_rows(rows, where, random_keys, target, rule, dtype, xp=xp, ops=ops)
     return grouping.from_rows(y, x.shape, xp)

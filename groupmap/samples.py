@@ -14,6 +14,17 @@ from groupmap.interpolation import order_statistics
 from groupmap.positions import Positions, RankPositions
 
 
+def check_no_infinity(rows: Array, xp: Namespace, ops: Ops) -> None:
+    """Refuse what has no quantiles to interpolate between, where Python may look."""
+    if not xp.isdtype(rows.dtype, "real floating") or not ops.can_read(rows):
+        return
+    if bool(xp.any(xp.isinf(rows))):
+        raise ValueError(
+            "x holds infinity, between which and a finite value nothing interpolates; "
+            "clip it, or mark it as missing by NaN."
+        )
+
+
 def sorted_valid(
     rows: Array, missing: Array | None, xp: Namespace, ops: Ops
 ) -> tuple[Array, Array]:
@@ -85,6 +96,7 @@ def _row_quantiles(
 ) -> Array:
     del reference
     rows = grouping.to_rows(x, xp)
+    check_no_infinity(rows, xp, ops)
     n = rows.shape[-1]
     if n == 0:
         return as_widest_real(x, xp, ops)

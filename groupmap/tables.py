@@ -128,7 +128,7 @@ def _host_tables(
     first = np.cumsum(lengths) - lengths
     h = (np.arange(int(lengths.sum())) - np.repeat(first, lengths)).astype(np.float64)
     n = np.repeat(counts, lengths).astype(np.float64)
-    xp, ops = namespace_and_ops(h)
+    xp, ops = namespace_and_ops(h=h)
     values = target.quantiles(RankPositions(h, n, *parameters, xp=xp), np.float64, ops)
     starts = np.zeros(int(counts[-1]) + 1, dtype=np.int64)
     starts[counts] = first
@@ -168,4 +168,4 @@ def _shared_with_numpy(x: Array, target: Target) -> tuple[Array, Namespace, Ops]
             f"{target!r} is evaluated by NumPy, which does not reach arrays on {device(x)}; "
             "use a named target, or a distribution of the array's own library."
         ) from error
-    return shared, *namespace_and_ops(shared)
+    return shared, *namespace_and_ops(x=shared)

@@ -105,7 +105,7 @@ class FormulaTarget(Target):
     def _on_arrays(x: Array, name: str, formula: Callable[..., Array]) -> Array:
         if isinstance(x, (int, float)) and not isinstance(x, bool):
             x = np.asarray(x, dtype=np.float64)
-        xp, ops = namespace_and_ops(x)
+        xp, ops = namespace_and_ops(**{name: x})
         check_real(x, name, xp)
         dtype = result_dtype(x, xp)
         return xp.astype(formula(xp.astype(x, dtype, copy=False), xp, ops), dtype, copy=False)

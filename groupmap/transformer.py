@@ -157,7 +157,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         del y
         X = self._checked_table(X, reset=True)
         rule, _ = self._checked_parameters(X)
-        xp, ops = namespace_and_ops(X)
+        xp, ops = namespace_and_ops(X=X)
         names = getattr(self, "feature_names_in_", None)
         groups = feature_groups(self.groups, X.shape[1], names)
         if self.cdf == "fitted":
@@ -170,7 +170,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
         rule = MapRule.checked(self.positions, "average", self.eps, None)
         if compat.is_array_api_obj(self.target_quantiles):
-            namespace_and_ops(X, self.target_quantiles)
+            namespace_and_ops(X=X, target_quantiles=self.target_quantiles)
         target = as_target(self.target_quantiles, self.positions)
         check_tails(self.tails)
         checked_count(self.n_quantiles, "n_quantiles")
@@ -251,13 +251,13 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         rule, target = self._checked_parameters(X)
         if self.cdf == "sample":
             return self._result(self._map_rows(X, target, rule), given)
-        xp, ops = namespace_and_ops(self.quantiles_, X)
+        xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
         X = self._noisy(X, rule, check_random_state(self.random_state), xp, ops)
         return self._result(self._through_knots(X, target, xp, ops), given)
 
     def _map_rows(self, X: Array, target: Target, rule: MapRule) -> Array:
         """The layers' map, on each group of each row."""
-        xp, ops = namespace_and_ops(X)
+        xp, ops = namespace_and_ops(X=X)
         layout = TableLayout(self.groups_)
         grouped, is_feature = layout.to_groups(X, xp)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -313,7 +313,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         check_is_fitted(self, "groups_")
         given, X = X, self._checked_table(X, reset=False)
         _, target = self._checked_parameters(X)
-        xp, ops = namespace_and_ops(self.quantiles_, X)
+        xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
         y = xp.permute_dims(X, (1, 0))
         p = probabilities_of_values(target, y, xp=xp, ops=ops)
         knots, p_of_knots, mapped_knots = self._knots(target, xp, ops)
@@ -340,7 +340,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             return validate_data(
                 self, X, reset=reset, dtype=FLOAT_DTYPES, ensure_all_finite="allow-nan"
             )
-        xp, ops = namespace_and_ops(X)
+        xp, ops = namespace_and_ops(X=X)
         check_real(X, "X", xp)
         _check_shape(X, type(self).__name__)
         if reset:

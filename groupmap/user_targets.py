@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, final
@@ -93,7 +94,13 @@ class SciPyDistributionTarget(Target):
         check_clamp(self.clamp)
         ppf = getattr(self.distribution, "ppf", None) or getattr(self.distribution, "icdf", None)
         object.__setattr__(self, "ppf", ppf)
-        ends = np.asarray(self.ppf(np.asarray([0.0, 1.0])))
+        try:
+            ends = np.asarray(self.ppf(np.asarray([0.0, 1.0])))
+        except TypeError as error:
+            raise TypeError(
+                f"target_quantiles={self.distribution!r} does not say its quantiles ({error}); "
+                "give the distribution its parameters first, as in scipy.stats.gamma(2.0)."
+            ) from error
         object.__setattr__(self, "is_unbounded", bool(np.any(np.isinf(ends))))
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
@@ -151,7 +158,7 @@ def _check_values(values: Array, p: Array, source: object, xp: Namespace) -> Non
     if tuple(values.shape) != tuple(shape):
         raise ValueError(
             f"target_quantiles={source!r} returned shape {tuple(values.shape)} for probabilities "
-            f"of shape {tuple(shape)}; it must return one value for each."
+            f"of shape {tuple(shape)}; it must return one value for each, and so serve all groups."
         )
     if not xp.isdtype(values.dtype, "real floating"):
         raise TypeError(
@@ -168,13 +175,13 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
     """The reference samples, ``(..., m)``, in ascending order and the widest real dtype."""
     check_real(reference, name, xp)
     if reference.shape[-1] == 0:
-        raise ValueError(f"{name} is an empty sample; it must have at least one value a group.")
+        raise ValueError(f"{name} is empty; it must have at least one value a group.")
     if xp.isdtype(reference.dtype, "real floating"):
         finite = xp.isfinite(reference)
         if ops.can_read(reference) and not bool(xp.all(finite)):
             raise ValueError(
                 f"{name} holds NaN or infinite values, between which nothing interpolates; "
-                f"leave them out, for instance by {name}[xp.isfinite({name})]."
+                "leave them out of the sample."
             )
     return xp.sort(as_widest_real(reference, xp, ops), axis=-1)
 
@@ -201,7 +208,7 @@ def as_target(  # noqa: PLR0911 (one return a kind of target)
     if is_torch_object(target_quantiles, "nn", "Module"):
         return CallableTarget(target_quantiles)  # type: ignore[arg-type]  # a Module is callable
     if is_torch_object(target_quantiles, "distributions", "Distribution"):
-        return TorchDistributionTarget(target_quantiles)
+        return _torch_distribution_target(target_quantiles)
     if compat.is_array_api_obj(target_quantiles):
         return reference_target(target_quantiles, positions)
     if hasattr(target_quantiles, "ppf") or hasattr(target_quantiles, "icdf"):
@@ -213,6 +220,16 @@ def as_target(  # noqa: PLR0911 (one return a kind of target)
         f"{sorted(NAMED_TARGETS)}, a callable from probabilities to values, a SciPy or torch "
         "distribution, or a 1-D reference sample."
     )
+
+
+def _torch_distribution_target(distribution: Any) -> TorchDistributionTarget:
+    torch = sys.modules["torch"]
+    if type(distribution).icdf is torch.distributions.Distribution.icdf:
+        raise TypeError(
+            f"target_quantiles={distribution!r} has no icdf in torch; use a SciPy distribution, "
+            "a callable or a reference sample."
+        )
+    return TorchDistributionTarget(distribution)
 
 
 def _named_target(name: str) -> Target:
@@ -242,6 +259,6 @@ def check_one_sample(sample: Array) -> Array:
 
 def reference_target(sample: Array, positions: object) -> ReferenceTarget:
     """The target that follows a 1-D reference sample."""
-    xp, ops = namespace_and_ops(sample)
+    xp, ops = namespace_and_ops(target_quantiles=sample)
     values = sorted_reference(check_one_sample(sample), "target_quantiles", xp, ops)
     return ReferenceTarget(values, *plotting_parameters(positions))

@@ -20,7 +20,7 @@ def test_knots_are_numpy_quantiles(eager_backend, rng, method, n_quantiles):
     fitted = gm.EmpiricalCDF.fit(
         eager_backend.asarray(data), axis=0, n_quantiles=n_quantiles, positions=method
     )
-    p = np.linspace(0, 1, n_quantiles)
+    p = np.linspace(0, 1, n_quantiles) if n_quantiles > 1 else [0.5]
     expected = np.quantile(data, p, axis=0, method=method).T
     np.testing.assert_allclose(eager_backend.to_numpy(fitted.values), expected, atol=1e-14)
 
@@ -49,6 +49,12 @@ def test_a_run_of_equal_values_takes_its_middle(eager_backend):
     np.testing.assert_allclose(eager_backend.to_numpy(p)[[0, 2, 3]], [0.0, 1.0, 1.0])
 
 
+def test_one_knot_is_the_median(eager_backend):
+    fitted = gm.EmpiricalCDF.fit(eager_backend.asarray(np.array([3.0, 3.0])), n_quantiles=1)
+    p = fitted.cdf(eager_backend.asarray(np.array([2.0, 3.0, 4.0])))
+    np.testing.assert_array_equal(eager_backend.to_numpy(p), [0.5, 0.5, 0.5])
+
+
 @pytest.mark.parametrize("positions", [*oracle.POSITIONS])
 def test_round_trip(eager_backend, rng, positions):
     data = eager_backend.asarray(rng.normal(size=(3, 50)))
@@ -68,6 +74,8 @@ def test_shapes(rng):
     pooled = gm.EmpiricalCDF.fit(data, axis=None)
     assert pooled.cdf(data).shape == data.shape
     assert pooled.ppf(np.array(0.5)).shape == ()
+    assert pooled.ppf(0.5) == np.median(data)
+    np.testing.assert_allclose(fitted.ppf(0.5), np.median(data, axis=1, keepdims=True))
 
 
 def test_linear_tails_continue_the_outermost_segment():

@@ -86,6 +86,8 @@ def test_keys_are_its_source_of_randomness():
 
 
 def test_host_generators_are_refused_while_tracing():
+    with pytest.raises(ValueError, match=r"jax\.random\.key"):
+        gm.quantile_map(jnp.arange(4.0), ties="random")
     with pytest.raises(TypeError, match=r"jax\.random\.key"):
         jax.jit(lambda x: gm.quantile_map(x, eps=1.0, rng=3))(jnp.arange(4.0))
 

@@ -282,6 +282,8 @@ def test_torch_distributions():
     torch.testing.assert_close(y, expected)
     y = gm.quantile_map(x, torch.distributions.Uniform(-1.0, 3.0))
     torch.testing.assert_close(y, torch.tensor([[3.0, -1.0, 1.0]]))
+    with pytest.raises(TypeError, match="has no icdf in torch"):
+        gm.quantile_map(x, torch.distributions.Gamma(1.0, 1.0))
     with pytest.raises(TypeError, match="maps torch tensors only"):
         gm.quantile_map(x.numpy(), torch.distributions.Normal(0.0, 1.0))
 
@@ -394,6 +396,11 @@ def test_wrong_inputs_raise_what_the_norms_raise(affine):
 def test_too_few_dimensions():
     with pytest.raises(RuntimeError, match="at least 2 dimensions"):
         gm.GroupMap(1, 4)(torch.randn(4))
+
+
+def test_input_of_another_library():
+    with pytest.raises(TypeError, match="input is of type ndarray; layers map torch tensors"):
+        gm.GroupMap(2, 4)(np.ones((2, 4, 3)))
 
 
 def test_bool_input():

@@ -59,7 +59,7 @@ def test_integer_ranks_are_identical(typed_backend, name, ties):
         pytest.skip("Dask has its blocks' library rank")
     rows = ROWS[name]
     x = backend.asarray(rows, dtype)
-    xp, ops = namespace_and_ops(x)
+    xp, ops = namespace_and_ops(x=x)
     h, n = doubled_midranks(x, None, ties=ties, random_keys=None, xp=xp, ops=ops)
     assert xp.isdtype(h.dtype, "integral")
     assert n == rows.shape[-1]
@@ -72,7 +72,7 @@ def test_ranks_with_missing_values_are_identical(eager_backend, ties):
     backend = eager_backend
     rows = np.array([[3.0, np.nan, np.inf, 3.0, -np.inf, np.inf], [1.0, 2.0, 3.0, np.nan, 0, -0.0]])
     x = backend.asarray(rows)
-    xp, ops = namespace_and_ops(x)
+    xp, ops = namespace_and_ops(x=x)
     h, n = doubled_midranks(x, xp.isnan(x), ties=ties, random_keys=None, xp=xp, ops=ops)
     for row, found, count in zip(rows, backend.to_numpy(h), backend.to_numpy(n), strict=True):
         expected, n_valid = oracle.doubled_ranks(row, ties=ties)

@@ -154,6 +154,14 @@ def test_a_zero_inflated_feature_maps_zeros_to_the_middle_of_their_share():
     assert fitted.transform(column)[0, 0] == pytest.approx(0.35, abs=0.01)
 
 
+def test_one_training_row_and_constant_columns_map_to_the_middle(X):
+    assert np.all(gm.GroupMapTransformer(n_quantiles=1).fit_transform(X[:1]) == 0.0)
+    constant = np.ones((50, 2))
+    for n_quantiles in (1, 2, 50):
+        transformer = gm.GroupMapTransformer(n_quantiles=n_quantiles)
+        assert np.all(transformer.fit_transform(constant) == 0.0)
+
+
 def test_float32_stays(library, X):
     given = library.asarray(X, "float32")
     mapped = gm.GroupMapTransformer(n_quantiles=20).fit_transform(given)

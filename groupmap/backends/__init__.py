@@ -31,28 +31,51 @@ def ops_for(xp: Namespace) -> Ops:
     return ops
 
 
-def namespace_and_ops(x: Array, *others: Array | None) -> tuple[Namespace, Ops]:
-    """The one namespace of all arrays, and its primitives; None among the others does not count.
+# How to make an array of a library from another one; what to write is in the error's remedy.
+_CONVERSIONS = {
+    "numpy": "numpy.asarray({name})",
+    "torch": "torch.as_tensor({name})",
+    "cupy": "cupy.asarray({name})",
+    "jax": "jax.numpy.asarray({name})",
+    "jaxlib": "jax.numpy.asarray({name})",
+    "dask": "dask.array.from_array({name})",
+}
+
+
+def namespace_and_ops(**arrays: Array | None) -> tuple[Namespace, Ops]:
+    """The one namespace of the arrays, given by their names, and its primitives.
+
+    The first one decides; None among the others does not count.
 
     Raises
     ------
     TypeError
         If an argument is no array of a supported library, or two libraries are mixed.
     """
-    given = [x, *(array for array in others if array is not None)]
-    for array in given:
-        if not compat.is_array_api_obj(array):
+    (first, x), *others = arrays.items()
+    _check_array(x, first)
+    xp = compat.array_namespace(x)
+    for name, array in others:
+        if array is None:
+            continue
+        _check_array(array, name)
+        if compat.array_namespace(array) is not xp:
+            mine, its = _library(x), _library(array)
+            remedy = _CONVERSIONS.get(mine, f"xp.asarray({{name}}), xp being {mine}")
             raise TypeError(
-                f"{type(array).__name__} is not a supported array type; "
-                "pass an array, for instance numpy.asarray(x)."
+                f"{first} is of {mine} and {name} of {its}, but they must use the same "
+                f"namespace; convert one of them, for instance {remedy.format(name=name)}."
             )
-    try:
-        xp = compat.array_namespace(*given)
-    except TypeError:
-        libraries = sorted({type(array).__module__.partition(".")[0] for array in given})
-        raise TypeError(
-            f"the arrays come from different libraries ({', '.join(libraries)}) and must use the "
-            "same namespace; convert one of them first, for instance with torch.from_numpy(a), "
-            "t.numpy(force=True) or cupy.asarray(a)."
-        ) from None
     return xp, ops_for(xp)
+
+
+def _check_array(array: object, name: str) -> None:
+    if not compat.is_array_api_obj(array):
+        raise TypeError(
+            f"{name} is of type {type(array).__name__}, which is not a supported array type; "
+            f"pass an array, for instance numpy.asarray({name})."
+        )
+
+
+def _library(array: Array) -> str:
+    return type(array).__module__.partition(".")[0]

@@ -55,7 +55,7 @@ def over_blocks(
         arguments = [None if array is None else next(rest) for array in beside]
         if len(arguments) == len(companions):
             arguments.append(reference)
-        xp, ops = namespace_and_ops(x)
+        xp, ops = namespace_and_ops(x=x)
         return function(x, *arguments, xp=xp, ops=ops)
 
     return da.map_blocks(  # type: ignore[no-untyped-call]  # Dask has few types

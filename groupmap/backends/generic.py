@@ -49,9 +49,10 @@ def stable_argsort(rows: Array, xp: Namespace) -> Array:
     return xp.argsort(rows, axis=-1, stable=True)
 
 
-def host_generator(rng: RandomSource) -> np.random.Generator:
+def host_generator(
+    rng: RandomSource, remedy: str = "pass rng=numpy.random.default_rng(seed), or the seed itself."
+) -> np.random.Generator:
     """The NumPy generator that `rng` names: a Generator, or a seed for one."""
-    remedy = "pass rng=numpy.random.default_rng(seed), or the seed itself."
     if rng is None:
         raise ValueError(
             "rng=None: eps > 0 and ties='random' draw random numbers and need a generator; "

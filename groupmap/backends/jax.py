@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import generic
@@ -18,28 +19,27 @@ def _is_key(rng: RandomSource) -> bool:
     )
 
 
-def _refuse_the_host_while_tracing(like: Array, rng: RandomSource) -> None:
+def _host_generator(like: Array, rng: RandomSource) -> np.random.Generator:
+    remedy = "pass rng=jax.random.key(seed), as an argument of the function where it is traced."
     if isinstance(like, jax.core.Tracer):
         raise TypeError(
-            f"rng={rng!r} draws on the host, which a traced function does only once; "
-            "pass rng=jax.random.key(seed), as an argument of that function."
+            f"rng={rng!r} would draw on the host, and only once for a traced function; {remedy}"
         )
+    return generic.host_generator(rng, remedy)
 
 
 def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
     """Standard normal draws, from a JAX key or (outside of tracing) a NumPy generator."""
     if _is_key(rng):
         return jax.random.normal(rng, like.shape, dtype)
-    _refuse_the_host_while_tracing(like, rng)
-    return generic.standard_normal(like, dtype, rng, xp)
+    return generic.standard_normal(like, dtype, _host_generator(like, rng), xp)
 
 
 def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
     """Uniform draws, from a JAX key or (outside of tracing) a NumPy generator."""
     if _is_key(rng):
         return jax.random.uniform(rng, like.shape)
-    _refuse_the_host_while_tracing(like, rng)
-    return generic.random_keys(like, rng, xp)
+    return generic.random_keys(like, _host_generator(like, rng), xp)
 
 
 def can_read(x: Array) -> bool:

@@ -63,6 +63,11 @@ class MapLayer(nn.Module):
     def _map(
         self, x: Tensor, grouping: Grouping, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"input is of type {type(x).__name__}; layers map torch tensors. Pass "
+                "torch.as_tensor(input), or call groupmap's functions on the array as it is."
+            )
         mapped: Tensor = map_groups(
             x,
             grouping,
