@@ -9,10 +9,9 @@ from groupmap.functional import (
     group_map,
     instance_map,
     layer_map,
-    match_quantiles,
-    normalize_quantiles,
     quantile_map,
 )
+from groupmap.matching import match_quantiles, normalize_quantiles
 from groupmap.targets import cauchy, gaussian, laplace, logistic, sparse, uniform
 
 if TYPE_CHECKING:

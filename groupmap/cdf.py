@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
 from array_api_compat import device, is_dask_namespace
 
-from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Ops, namespace_and_ops
+from groupmap._typing import Array, Namespace
+from groupmap.backends import namespace_and_ops
 from groupmap.counts import checked_count
-from groupmap.dtypes import as_widest_real, check_real, result_dtype
-from groupmap.grouping import Grouping, pool_axes
-from groupmap.interpolation import interpolate
-from groupmap.positions import Probabilities, RankPositions, plotting_parameters
-from groupmap.samples import check_no_infinity, quantiles_of_rows, sorted_valid
+from groupmap.dtypes import check_real, result_dtype
+from groupmap.grouping import Grouping, broadcast_mask, pool_axes
+from groupmap.knots import Knots, averaged_knots, knots_of_sample, pooled_knots
+from groupmap.positions import plotting_parameters
 
 TAILS = ("clip", "linear")
 
@@ -55,14 +54,31 @@ class EmpiricalCDF:
     array([20., 30., 60.])
     """
 
-    values: Array
-    probabilities: Array
-    counts: Array
-    keeps_all: bool
+    knots: Knots
     tails: str
     plotting_parameters: tuple[float, float]
     grouping: Grouping
     ndim: int
+
+    @property
+    def values(self) -> Array:
+        """The knots v_k."""
+        return self.knots.values
+
+    @property
+    def probabilities(self) -> Array:
+        """The knots' p_k."""
+        return self.knots.probabilities
+
+    @property
+    def counts(self) -> Array:
+        """How many valid values each group had."""
+        return self.knots.counts
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the knots are all the values."""
+        return self.knots.keeps_all
 
     @classmethod
     def fit(
@@ -117,17 +133,16 @@ class EmpiricalCDF:
         check_tails(tails)
         grouping = pool_axes(axis, x.ndim)
         rows = grouping.to_rows(x, xp)
-        _check_sample(rows, x.shape, xp, ops)
+        if rows.shape[-1] == 0:
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} has 0 sample(s) in a group; at least one is required."
+            )
         missing = None
         if where is not None:
-            missing = ~grouping.to_rows(xp.broadcast_to(where, x.shape), xp)
-        ascending, counts = sorted_valid(rows, missing, xp, ops)
+            missing = ~grouping.to_rows(broadcast_mask(where, x, xp), xp)
         parameters = plotting_parameters(positions)
-        values, probabilities = _knots(
-            ascending, counts, _count_or_none(n_quantiles), parameters, xp, ops
-        )
-        keeps_all = n_quantiles is None
-        return cls(values, probabilities, counts, keeps_all, tails, parameters, grouping, x.ndim)
+        knots = knots_of_sample(rows, missing, _count_or_none(n_quantiles), parameters, xp, ops)
+        return cls(knots, tails, parameters, grouping, x.ndim)
 
     def cdf(self, x: Array) -> Array:
         """F(x), the share of the fitted data below x.
@@ -153,7 +168,7 @@ class EmpiricalCDF:
         ValueError
             If x has other groups than the fitted data.
         """
-        return self._read(x, "x", self.values, self.probabilities)
+        return self._read(x, "x", self.knots.cdf)
 
     def ppf(self, p: Array) -> Array:
         """Q(p), the quantile function, the inverse of `cdf`.
@@ -175,21 +190,16 @@ class EmpiricalCDF:
         TypeError, ValueError
             As `cdf`.
         """
-        return self._read(p, "p", self.probabilities, self.values)
+        return self._read(p, "p", self.knots.ppf)
 
-    def _read(self, x: Array, name: str, knots: Array, heights: Array) -> Array:
+    def _read(self, x: Array, name: str, reading: Callable[..., Array]) -> Array:
         if isinstance(x, (int, float)) and not isinstance(x, bool):
             x = self._in_every_group(x)
         xp, ops = namespace_and_ops(**{"the fitted data": self.values, name: x})
         check_real(x, name, xp)
         grouping, shape = self._evaluation_grouping(x, name)
-        rows = as_widest_real(grouping.to_rows(xp.broadcast_to(x, shape), xp), xp, ops)
-        absent = xp.isnan(self.values[..., :1])
-        knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
-        found = interpolate(
-            rows, knots, heights, extrapolate=self.tails == "linear", xp=xp, ops=ops
-        )
-        found = xp.where(absent | xp.isnan(rows), xp.nan, found)
+        rows = grouping.to_rows(xp.broadcast_to(x, shape), xp)
+        found = reading(rows, extrapolate=self.tails == "linear", xp=xp, ops=ops)
         return xp.astype(grouping.from_rows(found, shape, xp), result_dtype(x, xp), copy=False)
 
     def _in_every_group(self, number: float) -> Array:
@@ -259,27 +269,14 @@ class EmpiricalCDF:
             )
         xp, ops = namespace_and_ops(self=self.values, other=other.values)
         self._check_alike(other)
-        counts = self.counts + other.counts
-        keeps_all = self.keeps_all and other.keeps_all
         wanted = _count_or_none(n_quantiles)
-        if keeps_all:
-            ascending, counts = _pooled_values(self, other, xp, ops)
-            values, probabilities = _knots(
-                ascending, counts, wanted, self.plotting_parameters, xp, ops
-            )
+        if self.keeps_all and other.keeps_all:
+            parameters = self.plotting_parameters
+            knots = pooled_knots(self.knots, other.knots, wanted, parameters, xp, ops)
         else:
             wanted = wanted or max(self.values.shape[-1], other.values.shape[-1])
-            values, probabilities = _averaged_knots(self, other, wanted, xp, ops)
-        return EmpiricalCDF(
-            values,
-            probabilities,
-            counts,
-            wanted is None,
-            self.tails,
-            self.plotting_parameters,
-            self.grouping,
-            self.ndim,
-        )
+            knots = averaged_knots(self.knots, other.knots, wanted, xp, ops)
+        return replace(self, knots=knots)
 
     def _check_alike(self, other: EmpiricalCDF) -> None:
         for name, mine, theirs in (
@@ -295,85 +292,6 @@ class EmpiricalCDF:
                 )
 
 
-def _knots(
-    ascending: Array,
-    counts: Array,
-    n_quantiles: int | None,
-    parameters: tuple[float, float],
-    xp: Namespace,
-    ops: Ops,
-) -> tuple[Array, Array]:
-    """(values, probabilities), both ``(..., k)``: all values at their positions, or quantiles."""
-    on, dtype = device(ascending), ascending.dtype
-    if n_quantiles is None:
-        rank = xp.arange(ascending.shape[-1], dtype=dtype, device=on)
-        n = as_widest_real(counts, xp, ops)
-        # Behind the last valid value stand its copies, which share its position.
-        last = xp.maximum(n - 1.0, xp.zeros_like(n))
-        positions = RankPositions(2.0 * xp.minimum(rank, last), n, *parameters, xp=xp)
-        return xp.where(counts > 0, ascending, xp.nan), positions.p
-    p = _equal_steps(n_quantiles, dtype, on, xp)
-    values = quantiles_of_rows(ascending, counts, Probabilities(p, xp), parameters, xp, ops)
-    return values, xp.broadcast_to(p, values.shape)
-
-
-def _equal_steps(n_quantiles: int, dtype: DType, on: object, xp: Namespace) -> Array:
-    """Probabilities from 0 to 1; a single one is the median."""
-    if n_quantiles == 1:
-        return xp.full((1,), 0.5, dtype=dtype, device=on)
-    return xp.linspace(0.0, 1.0, n_quantiles, dtype=dtype, device=on)
-
-
-def _pooled_values(
-    one: EmpiricalCDF, other: EmpiricalCDF, xp: Namespace, ops: Ops
-) -> tuple[Array, Array]:
-    values = xp.concat([one.values, other.values], axis=-1)
-    is_copy = [
-        xp.arange(each.values.shape[-1], device=device(values)) >= each.counts
-        for each in (one, other)
-    ]
-    return sorted_valid(values, xp.concat(is_copy, axis=-1), xp, ops)
-
-
-def _averaged_knots(
-    one: EmpiricalCDF, other: EmpiricalCDF, n_quantiles: int, xp: Namespace, ops: Ops
-) -> tuple[Array, Array]:
-    """Knots of the mean of two cdfs, each knot of either twice: where a jump begins, and ends."""
-    one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
-    values = xp.sort(xp.concat([one.values, other.values], axis=-1), axis=-1)
-    total = as_widest_real(one.counts + other.counts, xp, ops)
-    total = xp.maximum(total, xp.ones_like(total))
-    begin, end = (
-        sum(
-            as_widest_real(each.counts, xp, ops) / total
-            * _limits(each, values, on_runs, xp, ops)
-            for each in (one, other)
-        )
-        for on_runs in ("first", "last")
-    )  # fmt: skip
-    knots = xp.reshape(xp.stack([values, values], axis=-1), (*values.shape[:-1], -1))
-    p = xp.reshape(xp.stack([begin, end], axis=-1), knots.shape)
-    wanted = _equal_steps(n_quantiles, knots.dtype, device(knots), xp)
-    wanted = xp.broadcast_to(wanted, (*knots.shape[:-1], n_quantiles))
-    thinned = interpolate(wanted, p, knots, xp=xp, ops=ops)
-    return xp.where(one.counts + other.counts > 0, thinned, xp.nan), wanted
-
-
-def _without_absent(cdf: EmpiricalCDF, other: EmpiricalCDF, xp: Namespace) -> EmpiricalCDF:
-    """The cdf with some finite knots in groups without a value, where they have no weight."""
-    filled = xp.where(
-        cdf.counts > 0, cdf.values, xp.where(other.counts > 0, other.values[..., :1], 0.0)
-    )
-    return replace(cdf, values=filled)
-
-
-def _limits(cdf: EmpiricalCDF, x: Array, on_runs: str, xp: Namespace, ops: Ops) -> Array:
-    """F just below x ("first") or at x ("last"): 0 below all knots and 1 above them."""
-    p = interpolate(x, cdf.values, cdf.probabilities, on_runs=on_runs, xp=xp, ops=ops)
-    p = xp.where(x < cdf.values[..., :1], 0.0, p)
-    return xp.where(x > cdf.values[..., -1:], 1.0, p)
-
-
 def _count_or_none(n_quantiles: object) -> int | None:
     return None if n_quantiles is None else checked_count(n_quantiles, "n_quantiles")
 
@@ -382,14 +300,6 @@ def check_tails(tails: object) -> None:
     """Refuse a rule for the tails that is not known."""
     if tails not in TAILS:
         raise ValueError(f"tails={tails!r} is not known; use one of {list(TAILS)}.")
-
-
-def _check_sample(rows: Array, shape: tuple[int, ...], xp: Namespace, ops: Ops) -> None:
-    if rows.shape[-1] == 0:
-        raise ValueError(
-            f"x of shape {tuple(shape)} has 0 sample(s) in a group; at least one is required."
-        )
-    check_no_infinity(rows, xp, ops)
 
 
 def _refuse_dask(xp: Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import NoReturn
 
 import numpy as np
@@ -19,6 +20,9 @@ from groupmap.ranks import COUNTING_TIES
 from groupmap.targets import NAMED_TARGETS
 
 BAD_INPUT = 2
+# What numpy raises for a .npy file that is none: besides the obvious, of headers that do not parse
+# and of shapes that fit no memory.
+BAD_CONTENTS = (ValueError, EOFError, SyntaxError, TokenError, OverflowError, MemoryError)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,6 +110,6 @@ def _load(path: Path) -> Array:
         raise ValueError(f"{path}: there is no such file") from None
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except BAD_CONTENTS as error:
         raise ValueError(f"{path}: not a whole .npy file of numbers ({error})") from error
     return x

@@ -13,7 +13,8 @@ import numpy as np
 
 from groupmap._typing import Array
 from groupmap.files import written_whole
-from groupmap.functional import match_quantiles, quantile_map
+from groupmap.functional import quantile_map
+from groupmap.matching import match_quantiles
 from groupmap.targets import NAMED_TARGETS, gaussian
 
 PIXELS = (0, 1)  # the axes of an image (H, W, 3) that one channel pools

@@ -33,10 +33,8 @@ def result_dtype(x: Array, xp: Namespace) -> DType:
 
 
 def default_dtype(xp: Namespace, kind: Literal["real floating", "integral"]) -> DType:
-    """The namespace's default dtype of a kind: "real floating" or "integral"."""
-    import array_api_extra as xpx  # here, or it takes a third of the time of `import groupmap`
-
-    return xpx.default_dtype(xp, kind)
+    """The namespace's default dtype of a kind."""
+    return xp.__array_namespace_info__().default_dtypes()[kind]
 
 
 def at_least_single(dtype: DType, xp: Namespace) -> DType:

@@ -10,6 +10,7 @@ import numpy as np
 from array_api_compat import device
 
 from groupmap._typing import Array, Namespace
+from groupmap.counts import checked_count
 
 FeatureGroups = tuple[tuple[int, ...], ...]
 
@@ -30,10 +31,8 @@ def feature_groups(
         if groups == "all":
             return (tuple(range(n_features)),)
         raise ValueError(f"groups={groups!r} is not known; the only name is 'all'.")
-    if isinstance(groups, bool):
-        raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
-    if isinstance(groups, (int, np.integer)):
-        return _equal_blocks(int(groups), n_features)
+    if isinstance(groups, (int, np.integer)) and not isinstance(groups, bool):
+        return _equal_blocks(checked_count(groups, "groups"), n_features)
     listed = list(groups) if isinstance(groups, (Sequence, np.ndarray)) else None
     if listed is None:
         raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
@@ -43,12 +42,10 @@ def feature_groups(
 
 
 def _is_member_list(member: object) -> bool:
-    return isinstance(member, (Sequence, np.ndarray)) and not isinstance(member, (str, bytes))
+    return isinstance(member, (list, np.ndarray))  # a tuple may well be a label
 
 
 def _equal_blocks(num_groups: int, n_features: int) -> FeatureGroups:
-    if num_groups < 1:
-        raise ValueError(f"groups={num_groups} must be an integer ≥ 1.")
     if n_features % num_groups:
         raise ValueError(
             f"the number of features ({n_features}) must be divisible by groups ({num_groups})"

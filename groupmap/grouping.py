@@ -94,12 +94,24 @@ def channel_groups(shape: tuple[int, ...], num_groups: object, channel_axis: int
     """Each sample, and `num_groups` equal blocks of its channels (torch's group layout)."""
     channel_axis = normalized_channel_axis(shape, channel_axis)
     num_groups = checked_count(num_groups, "num_groups")
-    if shape[channel_axis] % num_groups:
-        raise ValueError(
-            f"num_channels ({shape[channel_axis]}) must be divisible by num_groups ({num_groups})"
-        )
+    check_divides(num_groups, shape[channel_axis])
     pooled = tuple(axis for axis in range(1, len(shape) + 1) if axis != channel_axis)
     return Grouping(pooled, split_axis=channel_axis, num_groups=num_groups)
+
+
+def check_divides(num_groups: int, num_channels: int) -> None:
+    """Refuse groups that would not be equal."""
+    if num_channels % num_groups:
+        raise ValueError(
+            f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})"
+        )
+
+
+def along_axis(parameter: Array | None, axis: int, ndim: int, xp: Namespace) -> Array | None:
+    """A parameter ``(C,)``, shaped to broadcast along one of ndim axes."""
+    if parameter is None:
+        return None
+    return xp.reshape(parameter, tuple(-1 if each == axis else 1 for each in range(ndim)))
 
 
 def each_channel(shape: tuple[int, ...], channel_axis: int) -> Grouping:
@@ -149,3 +161,18 @@ def normalized_channel_axis(shape: tuple[int, ...], channel_axis: int) -> int:
             "channel_axis=0 is the batch; add one with x[None] and pass channel_axis=1."
         )
     return channel
+
+
+def broadcast_mask(where: Array, x: Array, xp: Namespace) -> Array:
+    """The mask in the shape of x, if it is one."""
+    if not xp.isdtype(where.dtype, "bool"):
+        raise TypeError(
+            f"where has dtype {where.dtype}; it must be bool, True where an entry counts."
+        )
+    try:
+        return xp.broadcast_to(where, x.shape)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"where has shape {tuple(where.shape)}, which does not broadcast to the shape "
+            f"{tuple(x.shape)} of x; give it x's shape or one that broadcasts to it."
+        ) from error

@@ -10,11 +10,15 @@ from groupmap.dtypes import default_dtype
 def between(low: Array, high: Array, fraction: Array, xp: Namespace) -> Array:
     """low + fraction·(high − low) for low ≤ high and a fraction in [0, 1).
 
-    Exact where the fraction is 0 or the ends are equal, never above `high`, and without
-    overflow: half the difference of two finite numbers is always finite.
+    Exact where the fraction is 0 or the ends are equal, and never above `high`.
     """
+    return xp.minimum(_on_line(low, high, fraction), high)
+
+
+def _on_line(low: Array, high: Array, fraction: Array) -> Array:
+    # Half the difference of two finite numbers is finite, the difference may not be.
     step = (high / 2.0 - low / 2.0) * fraction
-    return xp.minimum(low + step + step, high)
+    return low + step + step
 
 
 def order_statistics(sorted_rows: Array, index: Array, xp: Namespace) -> Array:
@@ -46,6 +50,7 @@ def interpolate(
     *,
     on_runs: str = "middle",
     extrapolate: bool = False,
+    last: Array | None = None,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
@@ -53,7 +58,8 @@ def interpolate(
 
     On a run of equal knots it takes the "middle" between the values at the run's ends, or the
     "first" or the "last" of them. Outside the knots it keeps the value of the nearest end, or goes
-    on along the outermost segment.
+    on along the outermost segment. `last`, ``(..., 1)``, is the index of each row's last knot,
+    where copies of it follow.
     """
     k = knots.shape[-1]
     first = ops.search_rows(knots, x, "left", xp)  # of the knots that are not below x
@@ -68,18 +74,20 @@ def interpolate(
     left = xp.clip(xp.where(is_knot, first, first - 1), first_knot, last_knot)
     right = xp.clip(xp.where(is_knot, after - 1, first), first_knot, last_knot)
     if extrapolate and k > 1:
-        above = (x > knots[..., -1:]) & (knots[..., -2:-1] < knots[..., -1:])
+        end = last_knot if last is None else xp.minimum(last_knot, xp.maximum(last, first_knot))
+        before_end = xp.maximum(end - 1, first_knot)
+        above = (x > knots[..., -1:]) & (take_rows(knots, before_end, xp) < knots[..., -1:])
         below = (x < knots[..., :1]) & (knots[..., :1] < knots[..., 1:2])
-        left = xp.where(above, last_knot - 1, left)
-        right = xp.where(below, first_knot + 1, right)
+        left = xp.where(above, before_end, left)
+        right = xp.where(above, end, xp.where(below, first_knot + 1, right))
     x_left, x_right = take_rows(knots, left, xp), take_rows(knots, right, xp)
     y_left, y_right = take_rows(values, left, xp), take_rows(values, right, xp)
-    middle = between(y_left, y_right, xp.full_like(y_left, 0.5), xp)
     width = x_right / 2.0 - x_left / 2.0
     flat = width == 0.0
-    fraction = (x / 2.0 - x_left / 2.0) / xp.where(flat, 1.0, width)
-    if not extrapolate:
-        inside = xp.clip(fraction, 0.0, 1.0)
-        return xp.where(flat, middle, between(y_left, y_right, inside, xp))
-    line = y_left + (y_right - y_left) * fraction
-    return xp.where(flat, middle, line)
+    # In the middle of a run, and at the end outside of all knots.
+    fraction = xp.where(flat, 0.5, (x / 2.0 - x_left / 2.0) / xp.where(flat, 1.0, width))
+    inside = xp.clip(fraction, 0.0, 1.0)
+    y = between(y_left, y_right, inside, xp)
+    return (
+        xp.where(fraction == inside, y, _on_line(y_left, y_right, fraction)) if extrapolate else y
+    )

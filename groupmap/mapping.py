@@ -59,10 +59,10 @@ def map_rows(
     values = ops.detach(rows)
     missing = _missing(values, where, xp, ops)
     parameters = rule.plotting_parameters
-    if missing is None and target.is_tabulated and rule.ties != "random":
+    if missing is None and target.is_tabulated:
         n = rows.shape[-1]
         table = table_of_quantiles(target, n, parameters, dtype, values, xp=xp, ops=ops)
-        y = gather_by_rank(values, table, rule.ties, xp=xp, ops=ops)
+        y = gather_by_rank(values, table, rule.ties, random_keys, xp=xp, ops=ops)
     else:
         h, n_valid = doubled_midranks(
             values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops

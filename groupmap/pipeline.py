@@ -7,7 +7,7 @@ from functools import partial
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops
 from groupmap.dtypes import at_least_single, check_real, result_dtype
-from groupmap.grouping import Grouping
+from groupmap.grouping import Grouping, broadcast_mask
 from groupmap.mapping import MapRule, map_rows
 from groupmap.targets import Target
 from groupmap.user_targets import ReferenceTarget, sorted_reference
@@ -34,7 +34,7 @@ def map_groups(
     check_real(x, "x", xp)
     dtype = result_dtype(x, xp)
     if where is not None:
-        where = _broadcast_mask(where, x, xp)
+        where = broadcast_mask(where, x, xp)
     if rule.eps:
         x = xp.astype(x, dtype, copy=False)
         x = x + rule.eps * ops.standard_normal(x, dtype, rng, xp)
@@ -85,17 +85,3 @@ def _map_block(
         )
     y = map_rows(rows, where, random_keys, target, rule, dtype, xp=xp, ops=ops)
     return grouping.from_rows(y, x.shape, xp)
-
-
-def _broadcast_mask(where: Array, x: Array, xp: Namespace) -> Array:
-    if not xp.isdtype(where.dtype, "bool"):
-        raise TypeError(
-            f"where has dtype {where.dtype}; it must be bool, True where an entry counts."
-        )
-    try:
-        return xp.broadcast_to(where, x.shape)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"where has shape {tuple(where.shape)}, which does not broadcast to the shape "
-            f"{tuple(x.shape)} of x; give it x's shape or one that broadcasts to it."
-        ) from error

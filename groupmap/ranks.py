@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from groupmap._typing import Array, DType, Namespace, TieRule
 from groupmap.backends import Ops
+from groupmap.interpolation import take_rows
 
 # scipy.stats.rankdata's names; h from #(values < x) and #(values ≤ x).
 COUNTING_TIES: dict[str, TieRule] = {
@@ -62,8 +63,19 @@ def doubled_midranks(
     return xp.maximum(xp.minimum(h, 2 * n_valid - 2), xp.zeros_like(n_valid)), n_valid
 
 
-def gather_by_rank(rows: Array, table: Array, ties: str, *, xp: Namespace, ops: Ops) -> Array:
+def gather_by_rank(
+    rows: Array,
+    table: Array,
+    ties: str,
+    random_keys: Array | None,
+    *,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
     """``table[h]`` for rows of which nothing is missing, by the backend in one go."""
+    if ties == "random":
+        h, _ = doubled_midranks(rows, None, ties=ties, random_keys=random_keys, xp=xp, ops=ops)
+        return take_rows(table, h, xp)
     if ties == "ordinal":
         rows = without_signed_zero(rows, xp)
     return ops.rank_and_gather(ops.sortable(rows, xp), table, COUNTING_TIES.get(ties), xp)

@@ -14,14 +14,11 @@ from groupmap.interpolation import order_statistics
 from groupmap.positions import Positions, RankPositions
 
 
-def check_no_infinity(rows: Array, xp: Namespace, ops: Ops) -> None:
-    """Refuse what has no quantiles to interpolate between, where Python may look."""
-    if not xp.isdtype(rows.dtype, "real floating") or not ops.can_read(rows):
-        return
-    if bool(xp.any(xp.isinf(rows))):
+def _check_no_infinity(values: Array, xp: Namespace, ops: Ops) -> None:
+    if ops.can_read(values) and bool(xp.any(xp.isinf(values))):
         raise ValueError(
             "x holds infinity, between which and a finite value nothing interpolates; "
-            "clip it, or mark it as missing by NaN."
+            "clip it, or mask it by where=xp.isfinite(x) or NaN."
         )
 
 
@@ -34,9 +31,8 @@ def sorted_valid(
     there are none): it adds nothing to what interpolates between them.
     """
     values = as_widest_real(rows, xp, ops)
-    if missing is None:
-        missing = xp.zeros(values.shape, dtype=xp.bool, device=device(values))
-    missing = missing | xp.isnan(values)
+    missing = xp.isnan(values) if missing is None else missing | xp.isnan(values)
+    _check_no_infinity(xp.where(missing, 0.0, values), xp, ops)
     n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
     ascending = xp.sort(xp.where(missing, xp.inf, values), axis=-1)
     rank = xp.arange(values.shape[-1], device=device(values))
@@ -80,9 +76,10 @@ def mean_quantiles(
     )
     free = tuple(axis for axis in range(x.ndim) if axis not in grouping.pooled)
     absent = xp.isnan(quantiles)
-    total = xp.sum(xp.where(absent, xp.zeros_like(quantiles), quantiles), axis=free)
-    count = xp.sum(xp.astype(~absent, quantiles.dtype), axis=free)
-    return total / xp.maximum(count, xp.ones_like(count))
+    count = xp.sum(xp.astype(~absent, quantiles.dtype), axis=free, keepdims=True)
+    count = xp.maximum(count, xp.ones_like(count))
+    # Divided first: the sum of great values may overflow, their mean does not.
+    return xp.sum(xp.where(absent, 0.0, quantiles) / count, axis=free)
 
 
 def _row_quantiles(
@@ -96,7 +93,6 @@ def _row_quantiles(
 ) -> Array:
     del reference
     rows = grouping.to_rows(x, xp)
-    check_no_infinity(rows, xp, ops)
     n = rows.shape[-1]
     if n == 0:
         return as_widest_real(x, xp, ops)

@@ -109,7 +109,11 @@ def _from_host_tables(
             f"{target!r} is evaluated by NumPy, which cannot be traced where values may be "
             "missing; use a named target, a torch distribution or a callable of the traced library."
         )
-    tables, starts = _host_tables(target, ops.to_host(n_valid), parameters)
+    try:
+        counts = ops.to_host(n_valid)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(_out_of_reach(target, n_valid)) from error
+    tables, starts = _host_tables(target, counts, parameters)
     on = device(h)
     tables = xp.astype(xp.asarray(tables, device=on), dtype, copy=False)
     starts = xp.asarray(starts, dtype=default_dtype(xp, "integral"), device=on)
@@ -164,8 +168,12 @@ def _shared_with_numpy(x: Array, target: Target) -> tuple[Array, Namespace, Ops]
     try:
         shared = np.asarray(x)  # which the libraries refuse for what is not in host memory
     except (TypeError, RuntimeError) as error:
-        raise TypeError(
-            f"{target!r} is evaluated by NumPy, which does not reach arrays on {device(x)}; "
-            "use a named target, or a distribution of the array's own library."
-        ) from error
+        raise TypeError(_out_of_reach(target, x)) from error
     return shared, *namespace_and_ops(x=shared)
+
+
+def _out_of_reach(target: Target, x: Array) -> str:
+    return (
+        f"{target!r} is evaluated by NumPy, which does not reach arrays on {device(x)}; "
+        "use a named target, or a distribution of the array's own library."
+    )

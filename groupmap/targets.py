@@ -73,7 +73,7 @@ class FormulaTarget(Target):
             If p is not a real array.
         """
         return self._on_arrays(p, "p", lambda p, xp, ops: self.quantiles(
-            Probabilities(p, xp), p.dtype, ops
+            Probabilities(as_widest_real(p, xp, ops), xp), p.dtype, ops
         ))  # fmt: skip
 
     def cdf(self, x: Array) -> Array:
@@ -149,10 +149,18 @@ class Sparse(FormulaTarget):
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype, ops
-        return positions.p**self.exponent
+        return _integer_power(positions.p, self.exponent)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         return xp.clip(as_widest_real(x, xp, ops), 0.0, 1.0) ** (1.0 / self.exponent)
+
+
+def _integer_power(x: Array, exponent: int) -> Array:
+    """x^exponent by squaring: the same bits for one value and for many, which pow does not give."""
+    if exponent == 1:
+        return x
+    half = _integer_power(x, exponent // 2)
+    return half * half * x if exponent % 2 else half * half
 
 
 @dataclass(frozen=True)
@@ -198,10 +206,18 @@ class SymmetricTarget(FormulaTarget):
         wide = as_widest_real(x, xp, ops)
         lower = self.lower_probabilities(-xp.abs(wide), xp, ops)
         p = xp.where(wide <= 0.0, lower, 1.0 - lower)
-        # The extremes of a mapped group lie on the clamp, rounded to the dtype that they have.
         clamp = xp.full((), self.clamp, dtype=wide.dtype, device=device(wide))
-        last = xp.astype(-self.lower_quantiles(clamp, xp, ops), x.dtype)
-        return xp.where(x <= -last, 0.0, xp.where(x >= last, 1.0, p))
+        last = -self.lower_quantiles(clamp, xp, ops)
+        return with_clamped_ends(p, x, -last, last, xp)
+
+
+def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespace) -> Array:
+    """The probabilities p of x, and 0 and 1 at or beyond the quantiles of the clamp.
+
+    The extremes of a mapped group lie on those, rounded to the dtype that x has.
+    """
+    first, last = (xp.astype(each, x.dtype) for each in (first, last))
+    return xp.where(x <= first, 0.0, xp.where(x >= last, 1.0, p))
 
 
 def check_clamp(clamp: float) -> None:

@@ -10,18 +10,20 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import Ops, namespace_and_ops
-from groupmap.cdf import EmpiricalCDF, check_tails
+from groupmap.cdf import check_tails
 from groupmap.counts import checked_count
 from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.feature_groups import TableLayout, feature_groups
 from groupmap.grouping import pool_axes
 from groupmap.interpolation import interpolate
+from groupmap.knots import Knots, knots_of_sample
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
+from groupmap.positions import plotting_parameters
 from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
 from groupmap.targets import Target
 from groupmap.user_targets import as_target
@@ -82,8 +84,9 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     Notes
     -----
     NumPy arrays, data frames and torch tensors are accepted; tensors stay tensors, on their
-    device. float32 stays float32; integers become the default real dtype. NaN is left out of the
-    fit and kept by `transform`; infinity is refused. Values that are tied in the training data map
+    device. float32 stays float32; integers become the default real dtype (fitted cdfs compare them
+    in float64, so those above 2^53 can merge; cdf="sample" ranks them exactly). NaN is left out of
+    the fit and kept by `transform`; infinity is refused. Values that are tied in the training data map
     to the middle of their run's probabilities: where more than half of a feature is 0, 0 does not
     map to the least value of the target but to the middle of its share. Gradients do not pass.
 
@@ -155,17 +158,30 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             If X has no real dtype, or a parameter is of a wrong type.
         """
         del y
+        before = dict(self.__dict__)
+        try:
+            self._forget()
+            self._fit(X)
+        except BaseException:  # a fit that fails leaves the estimator as it was
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _forget(self) -> None:
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            delattr(self, name)
+
+    def _fit(self, X: Array) -> None:
         X = self._checked_table(X, reset=True)
         rule, _ = self._checked_parameters(X)
         xp, ops = namespace_and_ops(X=X)
         names = getattr(self, "feature_names_in_", None)
-        groups = feature_groups(self.groups, X.shape[1], names)
+        self.groups_ = feature_groups(self.groups, X.shape[1], names)
         if self.cdf == "fitted":
             random = check_random_state(self.random_state)
             X = self._noisy(self._subsampled(X, random, xp), rule, random, xp, ops)
-            self._fit_quantiles(X, TableLayout(groups), xp)
-        self.groups_ = groups
-        return self
+            self._fit_quantiles(X, xp, ops)
 
     def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
         rule = MapRule.checked(self.positions, "average", self.eps, None)
@@ -201,10 +217,11 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     ) -> Array:
         if not rule.eps:
             return X
-        seed = int(random.randint(np.iinfo(np.int32).max))
-        return X + rule.eps * ops.standard_normal(X, X.dtype, seed, xp)
+        X = xp.astype(X, result_dtype(X, xp), copy=False)
+        return X + rule.eps * ops.standard_normal(X, X.dtype, _seed(random), xp)
 
-    def _fit_quantiles(self, X: Array, layout: TableLayout, xp: Namespace) -> None:
+    def _fit_quantiles(self, X: Array, xp: Namespace, ops: Ops) -> None:
+        layout = TableLayout(self.groups_)
         grouped, is_feature = layout.to_groups(X, xp)
         smallest = X.shape[0] * int(layout.is_feature.sum(axis=1).min())
         n_quantiles = min(self.n_quantiles, smallest)
@@ -212,18 +229,20 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             warnings.warn(
                 f"n_quantiles ({self.n_quantiles}) is greater than the number of values in the "
                 f"smallest group ({smallest}); n_quantiles is set to {n_quantiles}.",
-                stacklevel=3,
+                stacklevel=4,
             )
-        fitted = EmpiricalCDF.fit(
-            grouped,
-            axis=(0, 2),
-            n_quantiles=n_quantiles,
-            positions=self.positions,
-            where=is_feature,
-            tails=self.tails,
+        grouping = pool_axes((0, 2), 3)
+        missing = None if is_feature is None else ~grouping.to_rows(is_feature, xp)
+        knots = knots_of_sample(
+            grouping.to_rows(grouped, xp),
+            missing,
+            n_quantiles,
+            plotting_parameters(self.positions),
+            xp,
+            ops,
         )
-        self.quantiles_ = xp.permute_dims(fitted.values, (1, 0))
-        self.references_ = fitted.probabilities[0, :]
+        self.quantiles_ = xp.permute_dims(knots.values, (1, 0))
+        self.references_ = knots.probabilities[0, :]
         self.n_quantiles_ = n_quantiles
 
     def transform(self, X: Array) -> Array:
@@ -246,45 +265,59 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         ValueError, TypeError
             As `fit`; and if X has other features, or is of another library.
         """
-        check_is_fitted(self, "groups_")
-        given, X = X, self._checked_table(X, reset=False)
-        rule, target = self._checked_parameters(X)
+        given, X, rule, target = self._begin(X)
         if self.cdf == "sample":
             return self._result(self._map_rows(X, target, rule), given)
         xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
         X = self._noisy(X, rule, check_random_state(self.random_state), xp, ops)
-        return self._result(self._through_knots(X, target, xp, ops), given)
+        knots, mapped_values = self._knots(target, xp, ops)
+        x = xp.permute_dims(X, (1, 0))
+        p = knots.cdf(x, extrapolate=False, xp=xp, ops=ops)
+        y = quantiles_of_probabilities(target, p, p.dtype, xp=xp, ops=ops)
+        return self._end(x, y, knots.values, mapped_values, given, xp, ops)
+
+    def _begin(self, X: Array) -> tuple[Array, Array, MapRule, Target]:
+        """What `transform` and `inverse_transform` check alike."""
+        check_is_fitted(self, "quantiles_" if self.cdf == "fitted" else "groups_")
+        checked = self._checked_table(X, reset=False)
+        return X, checked, *self._checked_parameters(checked)
+
+    def _end(
+        self,
+        x: Array,
+        y: Array,
+        knots: Array,
+        heights: Array,
+        given: Array,
+        xp: Namespace,
+        ops: Ops,
+    ) -> Array:
+        """What `transform` and `inverse_transform` do alike with y, the image of x."""
+        if self.tails == "linear":
+            y = _with_linear_tails(as_widest_real(x, xp, ops), y, knots, heights, xp, ops)
+        y = xp.astype(y, result_dtype(x, xp), copy=False)
+        return self._result(xp.permute_dims(y, (1, 0)), given)
 
     def _map_rows(self, X: Array, target: Target, rule: MapRule) -> Array:
         """The layers' map, on each group of each row."""
         xp, ops = namespace_and_ops(X=X)
         layout = TableLayout(self.groups_)
         grouped, is_feature = layout.to_groups(X, xp)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        rng = _seed(check_random_state(self.random_state)) if rule.eps else None
         mapped = map_groups(
-            grouped, pool_axes(-1, 3), target, rule, where=is_feature, rng=seed, xp=xp, ops=ops
+            grouped, pool_axes(-1, 3), target, rule, where=is_feature, rng=rng, xp=xp, ops=ops
         )
         return layout.from_groups(mapped, xp)
 
-    def _knots(self, target: Target, xp: Namespace, ops: Ops) -> tuple[Array, Array, Array]:
-        """Each feature's knots, their probabilities, and what the knots map to."""
-        knots = TableLayout(self.groups_).per_feature(self.quantiles_, xp)
-        p = xp.broadcast_to(self.references_, knots.shape)
-        ends = quantiles_of_probabilities(
+    def _knots(self, target: Target, xp: Namespace, ops: Ops) -> tuple[Knots, Array]:
+        """Each feature's knots, and what their values map to."""
+        values = TableLayout(self.groups_).per_feature(self.quantiles_, xp)
+        p = xp.broadcast_to(self.references_, values.shape)
+        counts = xp.astype(~xp.isnan(values[:, :1]), xp.int64)  # none, or enough for its knots
+        mapped = quantiles_of_probabilities(
             target, self.references_, self.quantiles_.dtype, xp=xp, ops=ops
         )
-        return knots, p, xp.broadcast_to(ends, knots.shape)
-
-    def _through_knots(self, X: Array, target: Target, xp: Namespace, ops: Ops) -> Array:
-        x = as_widest_real(xp.permute_dims(X, (1, 0)), xp, ops)
-        knots, p_of_knots, mapped_knots = self._knots(target, xp, ops)
-        empty = xp.isnan(knots)
-        p = interpolate(x, xp.where(empty, 0.0, knots), p_of_knots, xp=xp, ops=ops)
-        p = xp.where(xp.isnan(x) | empty[:, :1], xp.nan, p)
-        y = quantiles_of_probabilities(target, p, x.dtype, xp=xp, ops=ops)
-        if self.tails == "linear":
-            y = _with_linear_tails(x, y, knots, mapped_knots, xp, ops)
-        return xp.permute_dims(xp.astype(y, X.dtype, copy=False), (1, 0))
+        return Knots(values, p, counts, keeps_all=False), xp.broadcast_to(mapped, values.shape)
 
     @available_if(_is_fitted_kind)  # type: ignore[untyped-decorator]  # sklearn has no types
     def inverse_transform(self, X: Array) -> Array:
@@ -310,36 +343,31 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         ValueError, TypeError
             As `transform`.
         """
-        check_is_fitted(self, "groups_")
-        given, X = X, self._checked_table(X, reset=False)
-        _, target = self._checked_parameters(X)
+        given, X, _, target = self._begin(X)
         xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
+        knots, mapped_values = self._knots(target, xp, ops)
         y = xp.permute_dims(X, (1, 0))
         p = probabilities_of_values(target, y, xp=xp, ops=ops)
-        knots, p_of_knots, mapped_knots = self._knots(target, xp, ops)
-        empty = xp.isnan(knots)
-        x = interpolate(p, p_of_knots, xp.where(empty, 0.0, knots), xp=xp, ops=ops)
-        x = xp.where(xp.isnan(y) | empty[:, :1], xp.nan, x)
-        if self.tails == "linear":
-            wide = as_widest_real(y, xp, ops)
-            x = _with_linear_tails(wide, x, mapped_knots, knots, xp, ops)
-        x = xp.permute_dims(xp.astype(x, X.dtype, copy=False), (1, 0))
-        return self._result(x, given)
+        x = knots.ppf(p, extrapolate=False, xp=xp, ops=ops)
+        return self._end(y, x, mapped_values, knots.values, given, xp, ops)
 
     def _result(self, result: Array, given: Array) -> Array:
         if self.copy or not compat.is_array_api_obj(given):
             return result
         if not compat.is_writeable_array(given) or given.dtype != result.dtype:
             return result
-        given[...] = result
+        _, ops = namespace_and_ops(X=given)
+        ops.detach(given)[...] = result
         return given
 
     def _checked_table(self, X: Array, *, reset: bool) -> Array:
         """X as a real table: by sklearn's checks, or in its words where they would convert X."""
         if not compat.is_array_api_obj(X) or compat.is_numpy_array(X):
-            return validate_data(
-                self, X, reset=reset, dtype=FLOAT_DTYPES, ensure_all_finite="allow-nan"
-            )
+            if isinstance(X, np.ma.MaskedArray):
+                check_real(X, "X", np)
+            X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+            check_real(X, "X", namespace_and_ops(X=X)[0])
+            return X
         xp, ops = namespace_and_ops(X=X)
         check_real(X, "X", xp)
         _check_shape(X, type(self).__name__)
@@ -350,8 +378,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
                 f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
             )
-        X = xp.astype(X, result_dtype(X, xp), copy=False)
-        if ops.can_read(X) and bool(xp.any(xp.isinf(X))):
+        if xp.isdtype(X.dtype, "real floating") and ops.can_read(X) and bool(xp.any(xp.isinf(X))):
             raise ValueError("Input X contains infinity; clip it, or mark it as missing by NaN.")
         return ops.detach(X)
 
@@ -359,6 +386,10 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _seed(random: np.random.RandomState) -> int:
+    return int(random.randint(np.iinfo(np.int32).max))
 
 
 def _check_shape(X: Array, estimator: str) -> None:

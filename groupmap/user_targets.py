@@ -19,8 +19,14 @@ from groupmap.dtypes import (
     is_torch_object,
 )
 from groupmap.interpolation import interpolate, order_statistics
-from groupmap.positions import Positions, plotting_parameters
-from groupmap.targets import DEFAULT_CLAMP, NAMED_TARGETS, Target, check_clamp
+from groupmap.positions import Positions, RankPositions, plotting_parameters
+from groupmap.targets import (
+    DEFAULT_CLAMP,
+    NAMED_TARGETS,
+    Target,
+    check_clamp,
+    with_clamped_ends,
+)
 
 
 class HostDistribution(Protocol):
@@ -72,7 +78,13 @@ class TorchDistributionTarget(Target):
         return as_widest_real(values, xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
-        return self.distribution.cdf(as_widest_real(x, xp, ops))
+        wide = as_widest_real(x, xp, ops)
+        p = self.distribution.cdf(wide)
+        probabilities = [0.0, self.clamp, 1.0 - self.clamp, 1.0]
+        at = xp.asarray(probabilities, dtype=wide.dtype, device=wide.device)
+        least, first, last, greatest = self.distribution.icdf(at)
+        is_unbounded = xp.isinf(least) | xp.isinf(greatest)
+        return xp.where(is_unbounded, with_clamped_ends(p, x, first, last, xp), p)
 
 
 @final
@@ -113,7 +125,11 @@ class SciPyDistributionTarget(Target):
         return as_widest_real(values, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
-        return self.distribution.cdf(as_widest_real(x, xp, ops))
+        p = self.distribution.cdf(as_widest_real(x, xp, ops))
+        if not self.is_unbounded:
+            return p
+        first, last = self.ppf(np.asarray([self.clamp, 1.0 - self.clamp]))
+        return with_clamped_ends(p, x, np.asarray(first), np.asarray(last), xp)
 
 
 @final
@@ -142,9 +158,9 @@ class ReferenceTarget(Target):
         values = self.sorted_values
         m = values.shape[-1]
         rank = xp.arange(m, dtype=values.dtype, device=compat.device(values))
-        p = (rank + (1.0 - self.alphap)) / max(m + 1.0 - self.alphap - self.betap, 1.0)
+        p = RankPositions(2.0 * rank, m, self.alphap, self.betap, xp=xp).p
         flat = xp.reshape(as_widest_real(x, xp, ops), (-1,))
-        found = interpolate(flat, values, p, extrapolate=False, xp=xp, ops=ops)
+        found = interpolate(flat, values, p, xp=xp, ops=ops)
         return xp.reshape(found, x.shape)
 
 

@@ -86,6 +86,32 @@ def test_linear_tails_continue_the_outermost_segment():
     np.testing.assert_array_equal(clipped.cdf(np.array([-1.0, 5.0, -np.inf, np.inf])), [0, 1, 0, 1])
 
 
+def test_linear_tails_with_missing_values_ties_and_great_values(eager_backend):
+    def read(data, at, name):
+        fitted = gm.EmpiricalCDF.fit(eager_backend.asarray(np.array(data)), tails="linear")
+        return eager_backend.to_numpy(getattr(fitted, name)(eager_backend.asarray(np.array(at))))
+
+    np.testing.assert_allclose(read([0.0, 1.0, 3.0, np.nan], [-1.0, 5.0], "cdf"), [-0.5, 1.5])
+    np.testing.assert_allclose(read([0.0, 1.0, 3.0, np.nan], [-0.5, 1.5], "ppf"), [-1.0, 5.0])
+    # A run at the end has no slope to go on along.
+    np.testing.assert_allclose(read([0.0, 1.0, 1.0], [1.0, 2.0], "cdf"), [0.75, 1.0], atol=0.26)
+    np.testing.assert_allclose(
+        read([-1.7e308, 1.7e308], [0.25, 0.5, 0.75], "ppf"), [-8.5e307, 0.0, 8.5e307]
+    )
+
+
+def test_masks(eager_backend):
+    data = np.array([[1.0, np.inf, 2.0, 4.0], [3.0, 3.0, -np.inf, 9.0]])
+    x = eager_backend.asarray(data)
+    fitted = gm.EmpiricalCDF.fit(x, where=eager_backend.asarray(np.isfinite(data)))
+    np.testing.assert_array_equal(eager_backend.to_numpy(fitted.counts), [[3], [3]])
+    np.testing.assert_array_equal(eager_backend.to_numpy(fitted.ppf(1.0)), [[4.0], [9.0]])
+    with pytest.raises(TypeError, match="must be bool"):
+        gm.EmpiricalCDF.fit(x, where=eager_backend.asarray(np.ones((2, 4))))
+    with pytest.raises(ValueError, match="does not broadcast"):
+        gm.EmpiricalCDF.fit(x, where=eager_backend.asarray(np.ones(3, dtype=bool)))
+
+
 def test_dtype_is_that_of_the_argument(rng):
     fitted = gm.EmpiricalCDF.fit(rng.normal(size=100))
     assert fitted.cdf(np.zeros(3, dtype=np.float32)).dtype == np.float32

@@ -18,10 +18,16 @@ STOREYS = (
     {"_typing", "counts", "files"},
     {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
      "backends.torch", "backends.cupy", "backends.jax", "backends.dask"},
-    {"dtypes", "positions", "ranks", "gradients", "interpolation", "targets", "user_targets",
-     "tables", "mapping"},
-    {"grouping", "feature_groups", "samples", "pipeline"},
-    {"cdf", "functional", "nn", "nn._base", "nn.modules", "transformer"},
+    {"dtypes", "positions", "gradients"},
+    {"interpolation", "targets"},
+    {"user_targets", "ranks"},
+    {"tables"},
+    {"mapping"},
+    {"grouping", "feature_groups"},
+    {"samples"},
+    {"knots", "pipeline"},
+    {"cdf", "functional"},
+    {"matching", "transformer", "nn", "nn._base", "nn.group", "nn.layer", "nn.instance"},
     {""},  # the package itself, which gathers the public names
     {"plots", "demo", "cli", "__main__"},
 )  # fmt: skip
@@ -64,7 +70,8 @@ def test_the_core_knows_no_library(path):
     """Only the backends, and the faces made for one library, import it."""
     allowed = {
         "backends.torch": {"torch"}, "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
-        "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.modules": {"torch"},
+        "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.group": {"torch"},
+        "nn.layer": {"torch"}, "nn.instance": {"torch"},
         "transformer": {"sklearn"}, "demo": {"torch", "sklearn"}, "plots": set(),
     }.get(module_name(path), set())  # fmt: skip
     libraries = {"torch", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}

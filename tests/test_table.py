@@ -10,6 +10,7 @@ import groupmap as gm
 from groupmap.backends import namespace_and_ops
 from groupmap.ranks import doubled_midranks
 from tests import oracle
+from tests.backends import pairs_of_library_and_dtype
 
 ROWS = {
     "distinct": np.arange(35).reshape(5, 7)[:, [3, 0, 6, 1, 5, 2, 4]] * 3,
@@ -243,6 +244,34 @@ def test_noise_and_random_ties_are_repeatable(backend):
     np.testing.assert_array_equal(*broken)
     np.testing.assert_allclose(np.sort(broken[0]), np.tile(np.linspace(0, 1, 30), (4, 1)))
     assert np.any(broken[0] != backend.to_numpy(gm.quantile_map(x, "uniform", ties="ordinal")))
+
+
+@pairs_of_library_and_dtype("float16", "bfloat16", "float32")
+@pytest.mark.parametrize("name", ["gaussian", "cauchy", "laplace", "logistic", "sparse"])
+def test_named_targets_round_once(typed_backend, name):
+    backend, dtype = typed_backend
+    p = backend.asarray(np.array([0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.99, 1.0]), dtype)
+    values = getattr(gm, name)(p)
+    backend.check_like(values, p)
+    exact = backend.to_numpy(p).astype(np.float64)
+    expected = [oracle.QUANTILES[name](each, 1 - each) for each in exact]
+    np.testing.assert_allclose(
+        backend.to_numpy(values).astype(np.float64), expected, rtol=rounding(values), atol=1e-30
+    )
+
+
+@pytest.mark.parametrize("target", sorted(oracle.QUANTILES))
+@pairs_of_library_and_dtype("float16", "bfloat16", "float32", "float64")
+def test_missing_values_change_nothing_elsewhere(typed_backend, rng, target):
+    """To the last bit: in other rows, and in their own as if they were not there."""
+    backend, dtype = typed_backend
+    for n in (1, 2, 7, 27, 38, 100):
+        data = rng.normal(size=(3, n)).astype(np.float32)
+        whole = backend.to_numpy(gm.quantile_map(backend.asarray(data, dtype), target))
+        holed = np.concatenate([data, np.full((3, 2), np.nan)], axis=1)
+        holed[2, -1] = 0.5
+        found = backend.to_numpy(gm.quantile_map(backend.asarray(holed, dtype), target))
+        np.testing.assert_array_equal(found[:2, :n], whole[:2])
 
 
 def test_named_targets_are_callables_of_every_library(backend):

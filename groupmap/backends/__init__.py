@@ -55,6 +55,8 @@ def namespace_and_ops(**arrays: Array | None) -> tuple[Namespace, Ops]:
     (first, x), *others = arrays.items()
     _check_array(x, first)
     xp = compat.array_namespace(x)
+    ops = ops_for(xp)
+    ops.check(x, first)
     for name, array in others:
         if array is None:
             continue
@@ -66,7 +68,8 @@ def namespace_and_ops(**arrays: Array | None) -> tuple[Namespace, Ops]:
                 f"{first} is of {mine} and {name} of {its}, but they must use the same "
                 f"namespace; convert one of them, for instance {remedy.format(name=name)}."
             )
-    return xp, ops_for(xp)
+        ops.check(array, name)
+    return xp, ops
 
 
 def _check_array(array: object, name: str) -> None:

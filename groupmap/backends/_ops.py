@@ -16,6 +16,9 @@ class Ops:
     `rows` is shaped ``(..., n)``, its last axis is the group, and it holds no NaN.
     """
 
+    check: Callable[..., None]
+    """``(x, name)``: an error if x is of a kind whose groups cannot be mapped."""
+
     sortable: Callable[..., Array]
     """``(rows, xp)``: keys that sort and compare as the rows' entries do."""
 

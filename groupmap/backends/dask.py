@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import dask.array as da
+import numpy as np
 from dask.array.utils import meta_from_array
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
@@ -14,12 +15,21 @@ from groupmap.backends import generic, namespace_and_ops
 from groupmap.backends._ops import Ops
 
 
-def _check_chunks(x: Array, whole_axes: Sequence[int]) -> None:
+def check(x: Array, name: str) -> None:
+    """Unknown chunk sizes hide where the groups lie; masked blocks hide what is missing."""
     if any(math.isnan(size) for size in x.shape):
         raise ValueError(
-            f"x has unknown chunk sizes {x.chunks}: where the groups lie cannot be told; "
-            "call x.compute_chunk_sizes() first."
+            f"{name} has unknown chunk sizes {x.chunks}: where the groups lie cannot be told; "
+            f"call {name}.compute_chunk_sizes() first."
         )
+    if isinstance(meta_from_array(x), np.ma.MaskedArray):  # type: ignore[no-untyped-call]
+        raise TypeError(
+            f"{name} holds masked arrays; fill them by NaN first, with "
+            f"dask.array.ma.filled({name}, numpy.nan)."
+        )
+
+
+def _check_whole(x: Array, whole_axes: Sequence[int]) -> None:
     split = [axis for axis in whole_axes if len(x.chunks[axis]) > 1]
     if split:
         remedy = ", ".join(f"{axis}: -1" for axis in split)
@@ -42,7 +52,7 @@ def over_blocks(
 ) -> Array:
     """The function of each block of x and of the same blocks of what comes with it."""
     del xp, ops
-    _check_chunks(x, whole_axes)
+    _check_whole(x, whole_axes)
     beside: list[Array | None] = [c if c is None else c.rechunk(x.chunks) for c in companions]
     shared = None
     if reference is not None and reference.ndim == 1:
@@ -99,6 +109,7 @@ def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
 
 OPS = replace(
     generic.OPS,
+    check=check,
     standard_normal=standard_normal,
     random_keys=random_keys,
     over_blocks=over_blocks,

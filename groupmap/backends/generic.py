@@ -14,6 +14,11 @@ from groupmap.backends._normal import ndtr, ndtri
 from groupmap.backends._ops import Ops
 
 
+def check(x: Array, name: str) -> None:
+    """Every array of the standard can be mapped."""
+    del x, name
+
+
 def sortable(rows: Array, xp: Namespace) -> Array:
     """Return the rows themselves: the standard sorts and compares every real dtype."""
     del xp
@@ -126,6 +131,7 @@ def over_blocks(
 
 
 OPS = Ops(
+    check=check,
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from groupmap.nn.modules import (
-    GroupMap,
-    InstanceMap,
-    InstanceMap1d,
-    InstanceMap2d,
-    InstanceMap3d,
-    LayerMap,
-    Map,
-)
+from groupmap.nn.group import GroupMap, Map
+from groupmap.nn.instance import InstanceMap, InstanceMap1d, InstanceMap2d, InstanceMap3d
+from groupmap.nn.layer import LayerMap
 
 __all__ = [
     "GroupMap",

@@ -14,7 +14,10 @@ from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
 from groupmap.targets import Target
-from groupmap.user_targets import as_target, check_one_sample
+from groupmap.user_targets import as_target, check_one_sample, sorted_reference
+
+Device = torch.device | str | None
+Dtype = torch.dtype | None
 
 
 class MapLayer(nn.Module):
@@ -45,6 +48,7 @@ class MapLayer(nn.Module):
             target_quantiles = torch.from_numpy(target_quantiles)
         if isinstance(target_quantiles, Tensor):
             sample = check_one_sample(target_quantiles).detach()
+            sorted_reference(sample, "target_quantiles", xp_torch, OPS)
             self.register_buffer("target_quantiles", sample, persistent=False)
         elif isinstance(target_quantiles, nn.Module):
             self.target_quantiles = target_quantiles
@@ -63,11 +67,6 @@ class MapLayer(nn.Module):
     def _map(
         self, x: Tensor, grouping: Grouping, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"input is of type {type(x).__name__}; layers map torch tensors. Pass "
-                "torch.as_tensor(input), or call groupmap's functions on the array as it is."
-            )
         mapped: Tensor = map_groups(
             x,
             grouping,
@@ -127,6 +126,10 @@ class AffineMapLayer(MapLayer):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def along_channels(parameter: Tensor | None, ndim: int) -> Tensor | None:
-    """A parameter ``(C,)``, shaped to broadcast against ``(N, C, *)``."""
-    return None if parameter is None else parameter.reshape(-1, *(1,) * (ndim - 2))
+def check_tensor(x: object) -> None:
+    """Refuse what is no tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"input is of type {type(x).__name__}; layers map torch tensors. Pass "
+            "torch.as_tensor(input), or call groupmap's functions on the array as it is."
+        )

@@ -1,0 +1,142 @@
+"""Knots of cdfs, a row a group: made of samples, read both ways, pooled and averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+from array_api_compat import device
+
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops
+from groupmap.dtypes import as_widest_real
+from groupmap.interpolation import interpolate
+from groupmap.positions import Probabilities, RankPositions
+from groupmap.samples import quantiles_of_rows, sorted_valid
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Knots:
+    """Values v_k at probabilities p_k, both ``(..., k)`` and rising; NaN where none was valid.
+
+    Where knots are all the values of groups of which some miss a few, copies of the last knot
+    fill the row; `counts`, ``(..., 1)``, says how many values there were.
+    """
+
+    values: Array
+    probabilities: Array
+    counts: Array
+    keeps_all: bool
+
+    def cdf(self, rows: Array, *, extrapolate: bool, xp: Namespace, ops: Ops) -> Array:
+        """F at each entry ``(..., n)``, in the widest real dtype."""
+        return self._read(rows, self.values, self.probabilities, extrapolate, xp, ops)
+
+    def ppf(self, rows: Array, *, extrapolate: bool, xp: Namespace, ops: Ops) -> Array:
+        """Q at each entry ``(..., n)``, in the widest real dtype."""
+        return self._read(rows, self.probabilities, self.values, extrapolate, xp, ops)
+
+    def _read(
+        self,
+        rows: Array,
+        knots: Array,
+        heights: Array,
+        extrapolate: bool,
+        xp: Namespace,
+        ops: Ops,
+    ) -> Array:
+        rows = as_widest_real(rows, xp, ops)
+        absent = xp.isnan(self.values[..., :1])
+        knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
+        last: Array | None = None
+        if self.keeps_all:
+            last = xp.maximum(self.counts - 1, xp.zeros_like(self.counts))
+        found = interpolate(
+            rows, knots, heights, extrapolate=extrapolate, last=last, xp=xp, ops=ops
+        )
+        return xp.where(absent | xp.isnan(rows), xp.nan, found)
+
+
+def knots_of_sample(
+    rows: Array,
+    missing: Array | None,
+    n_quantiles: int | None,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> Knots:
+    """All values of each row at their positions, or `n_quantiles` of their quantiles."""
+    ascending, counts = sorted_valid(rows, missing, xp, ops)
+    on, dtype = device(ascending), ascending.dtype
+    if n_quantiles is not None:
+        p = _equal_steps(n_quantiles, dtype, on, xp)
+        values = quantiles_of_rows(ascending, counts, Probabilities(p, xp), parameters, xp, ops)
+        return Knots(values, xp.broadcast_to(p, values.shape), counts, keeps_all=False)
+    rank = xp.arange(ascending.shape[-1], dtype=dtype, device=on)
+    n = as_widest_real(counts, xp, ops)
+    last = xp.maximum(n - 1.0, xp.zeros_like(n))
+    positions = RankPositions(2.0 * xp.minimum(rank, last), n, *parameters, xp=xp)
+    values = xp.where(counts > 0, ascending, xp.nan)
+    return Knots(values, positions.p, counts, keeps_all=True)
+
+
+def _equal_steps(n_quantiles: int, dtype: DType, on: object, xp: Namespace) -> Array:
+    """Probabilities from 0 to 1; a single one is the median."""
+    if n_quantiles == 1:
+        return xp.full((1,), 0.5, dtype=dtype, device=on)
+    return xp.linspace(0.0, 1.0, n_quantiles, dtype=dtype, device=on)
+
+
+def pooled_knots(
+    one: Knots,
+    other: Knots,
+    n_quantiles: int | None,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> Knots:
+    """The knots of the values of both, which both keep."""
+    values = xp.concat([one.values, other.values], axis=-1)
+    is_copy = [
+        xp.arange(each.values.shape[-1], device=device(values)) >= each.counts
+        for each in (one, other)
+    ]
+    return knots_of_sample(values, xp.concat(is_copy, axis=-1), n_quantiles, parameters, xp, ops)
+
+
+def averaged_knots(one: Knots, other: Knots, n_quantiles: int, xp: Namespace, ops: Ops) -> Knots:
+    """Knots of the mean of two cdfs, weighted by their counts."""
+    counts = one.counts + other.counts
+    one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
+    values = xp.sort(xp.concat([one.values, other.values], axis=-1), axis=-1)
+    total = as_widest_real(counts, xp, ops)
+    total = xp.maximum(total, xp.ones_like(total))
+    # Each knot of either counts twice: where a jump of the mean begins, and where it ends.
+    begin, end = (
+        sum(
+            as_widest_real(each.counts, xp, ops) / total
+            * _limit(each, values, on_runs, xp, ops)
+            for each in (one, other)
+        )
+        for on_runs in ("first", "last")
+    )  # fmt: skip
+    doubled = xp.reshape(xp.stack([values, values], axis=-1), (*values.shape[:-1], -1))
+    p = xp.reshape(xp.stack([begin, end], axis=-1), doubled.shape)
+    wanted = _equal_steps(n_quantiles, doubled.dtype, device(doubled), xp)
+    wanted = xp.broadcast_to(wanted, (*doubled.shape[:-1], n_quantiles))
+    thinned = interpolate(wanted, p, doubled, xp=xp, ops=ops)
+    return Knots(xp.where(counts > 0, thinned, xp.nan), wanted, counts, keeps_all=False)
+
+
+def _without_absent(knots: Knots, other: Knots, xp: Namespace) -> Knots:
+    """The knots with some finite values in groups without one, where they have no weight."""
+    stand_in = xp.where(other.counts > 0, other.values[..., :1], 0.0)
+    return replace(knots, values=xp.where(knots.counts > 0, knots.values, stand_in))
+
+
+def _limit(knots: Knots, x: Array, on_runs: str, xp: Namespace, ops: Ops) -> Array:
+    """F just below x ("first") or at x ("last"): 0 below all knots and 1 above them."""
+    p = interpolate(x, knots.values, knots.probabilities, on_runs=on_runs, xp=xp, ops=ops)
+    p = xp.where(x < knots.values[..., :1], 0.0, p)
+    return xp.where(x > knots.values[..., -1:], 1.0, p)

@@ -1,0 +1,89 @@
+"""A layer on the trailing axes: `LayerMap` in place of nn.LayerNorm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from groupmap.grouping import checked_normalized_shape, trailing_axes
+from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
+from groupmap.targets import gaussian
+
+
+class LayerMap(AffineMapLayer):
+    r"""Maps the trailing axes to a target distribution, in place of :class:`torch.nn.LayerNorm`.
+
+    .. math:: y = Q(F(x)) \cdot \gamma + \beta
+
+    Args:
+        normalized_shape: the trailing shape whose entries form one group, an int for the last
+            axis alone: ``(B, T, D)`` with ``D`` maps each token.
+        eps: standard deviation of Gaussian noise that is added to the input before the map, in
+            training and evaluation. Not the eps of LayerNorm. Default: 0.
+        elementwise_affine: whether there are :math:`\gamma` and :math:`\beta`, of shape
+            normalized_shape, which start at 1 and 0. Default: ``True``.
+        target_quantiles: the target, as in :func:`groupmap.quantile_map`; a module learns.
+            Default: the standard normal distribution.
+        device, dtype: of the parameters.
+
+    Keyword Args:
+        bias: ``False`` leaves :math:`\beta` out. Default: ``True``.
+        positions, ties, gradient: as in :func:`groupmap.quantile_map`.
+
+    Shape:
+        - Input: :math:`(*, \text{normalized\_shape})`
+        - Output: the same shape and dtype. NaN stays NaN in its place and counts for nothing.
+
+    Raises:
+        ValueError: if normalized_shape is empty, or an option is unknown.
+        RuntimeError: if the input has another trailing shape.
+
+    Examples::
+
+        >>> import torch, groupmap as gm
+        >>> layer = gm.LayerMap(10)  # in place of nn.LayerNorm(10)
+        >>> layer(torch.randn(20, 5, 10)).shape
+        torch.Size([20, 5, 10])
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 0.0,
+        elementwise_affine: bool = True,
+        target_quantiles: object = gaussian,
+        device: Device = None,
+        dtype: Dtype = None,
+        *,
+        bias: bool = True,
+        positions: object = "linear",
+        ties: str = "average",
+        gradient: str | None = None,
+    ) -> None:
+        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
+        self.normalized_shape = checked_normalized_shape(normalized_shape)
+        self.elementwise_affine = elementwise_affine
+        self._make_parameters(
+            self.normalized_shape,
+            affine=elementwise_affine,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map the input."""
+        check_tensor(input)
+        try:
+            grouping = trailing_axes(tuple(input.shape), self.normalized_shape)
+        except ValueError as error:
+            raise RuntimeError(str(error)) from None
+        return self._map(input, grouping, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """The arguments that made the layer."""
+        return (
+            f"{self.normalized_shape}, elementwise_affine={self.elementwise_affine}, "
+            f"{self._describe_rule()}"
+        )
