@@ -35,15 +35,15 @@ def table_of_quantiles(
     """Q at all 2n − 1 positions of n values, in `dtype`, on the device of `like`."""
     if not target.is_namespace_bound:
         tables, _ = _host_tables(target, np.asarray([n]), parameters)
-        return xp.astype(xp.asarray(tables, device=device(like)), dtype, copy=False)
+        return xp.astype(xp.asarray(tables, device=ops.device(like)), dtype, copy=False)
     if (
         target.is_remembered
         and 2 * n <= REMEMBERED_LENGTH
         and ops.keeps_tables
         and ops.can_read(like)
     ):
-        return _remembered_table(target, n, parameters, dtype, device(like), xp)
-    return _new_table(target, n, parameters, dtype, device(like), xp, ops)
+        return _remembered_table(target, n, parameters, dtype, ops.device(like), xp)
+    return _new_table(target, n, parameters, dtype, ops.device(like), xp, ops)
 
 
 def quantiles_of_ranks(

@@ -86,9 +86,9 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     NumPy arrays, data frames and torch tensors are accepted; tensors stay tensors, on their
     device. float32 stays float32; integers become the default real dtype (fitted cdfs compare them
     in float64, so those above 2^53 can merge; cdf="sample" ranks them exactly). NaN is left out of
-    the fit and kept by `transform`; infinity is refused. Values that are tied in the training data map
-    to the middle of their run's probabilities: where more than half of a feature is 0, 0 does not
-    map to the least value of the target but to the middle of its share. Gradients do not pass.
+    the fit and kept by `transform`; infinity is refused. Values that are tied in the training data
+    map to the middle of their run's probabilities: where more than half of a feature is 0, 0 does
+    not map to the least value of the target but to the middle of its share. Gradients do not pass.
 
     See Also
     --------

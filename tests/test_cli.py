@@ -52,7 +52,10 @@ def assert_one_line(done, *texts):
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize("damage", ["truncated", "empty", "pickled", "text", "absent", "folder"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "empty", "pickled", "text", "absent", "folder", "huge", "endless", "header"],
+)
 def test_bad_files(tmp_path, damage):
     path = tmp_path / "in.npy"
     if damage == "truncated":
@@ -63,6 +66,10 @@ def test_bad_files(tmp_path, damage):
         np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     elif damage == "text":
         path.write_text("1 2 3")
+    elif damage in {"huge", "endless", "header"}:
+        shape = {"huge": f"(1{15 * '0'},)", "endless": f"(1{30 * '0'},)", "header": "(("}[damage]
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".encode()
+        path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     else:
         path.unlink()
     if damage == "folder":

@@ -45,8 +45,24 @@ def test_a_chunked_mapped_axis():
 
 def test_unknown_chunks():
     x = da.arange(10.0, chunks=5)
-    with pytest.raises(ValueError, match="unknown chunk"):
-        gm.quantile_map(x[x > 3])
+    table = da.ones((10, 4, 3), chunks=(5, 4, 3))
+    table = table[table[:, 0, 0] > 3]
+    for call in (
+        lambda: gm.quantile_map(x[x > 3]),
+        lambda: gm.normalize_quantiles(table, axis=-1),
+        lambda: gm.match_quantiles(table, table),
+        lambda: gm.group_map(table, 2),
+        lambda: gm.instance_map(table),
+        lambda: gm.layer_map(table, (4, 3)),
+    ):
+        with pytest.raises(ValueError, match="unknown chunk"):
+            call()
+
+
+def test_masked_blocks():
+    x = da.ma.masked_array(da.arange(4.0, chunks=4), da.arange(4, chunks=4) > 2)
+    with pytest.raises(TypeError, match="masked arrays; fill them"):
+        gm.quantile_map(x)
 
 
 def test_blocks_are_mapped_by_their_own_library():

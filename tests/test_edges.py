@@ -295,6 +295,12 @@ def test_what_a_target_returns_is_checked(target, error, text):
         gm.quantile_map(X, target)
 
 
+def test_normalizing_great_values_and_nothing():
+    great = np.array([[1.7e308, -1.7e308], [-1.7e308, 1.7e308]])
+    np.testing.assert_array_equal(gm.normalize_quantiles(great, axis=1), great)
+    assert gm.normalize_quantiles(np.empty((3, 0)), axis=1).shape == (3, 0)
+
+
 def test_an_unsorted_reference_is_sorted():
     np.testing.assert_array_equal(
         gm.match_quantiles(X[0], np.array([30.0, 10.0, 20.0])), [30.0, 10.0, 20.0]

@@ -256,7 +256,10 @@ def test_named_targets_round_once(typed_backend, name):
     exact = backend.to_numpy(p).astype(np.float64)
     expected = [oracle.QUANTILES[name](each, 1 - each) for each in exact]
     np.testing.assert_allclose(
-        backend.to_numpy(values).astype(np.float64), expected, rtol=rounding(values), atol=1e-30
+        backend.to_numpy(values).astype(np.float64),
+        expected,
+        rtol=rounding(values),
+        atol=6e-8 if dtype == "float16" else 1e-16,  # its least number; what tan(π/2) is off by
     )
 
 

@@ -76,6 +76,14 @@ def test_compiled_ties(ties):
     assert_close_to_4_ulp(compiled(x), layer(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_compiled_integers(dtype):
+    layer = gm.Map(2, 4)
+    x = torch.randint(0, 50, (3, 4, 9)).to(dtype)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert_close_to_4_ulp(compiled(x), layer(x))
+
+
 def test_compiled_by_inductor():
     layer = gm.GroupMap(2, 4, gradient="straight_through")
     x = torch.randn(3, 4, 9, requires_grad=True)

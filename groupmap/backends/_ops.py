@@ -47,6 +47,9 @@ class Ops:
     random_keys: Callable[..., Array]
     """``(like, rng, xp)``: uniform draws shaped as `like`, on its device."""
 
+    device: Callable[..., object]
+    """``(x)``: where x lies, as the library's `device=` takes it."""
+
     widest_real: Callable[..., DType]
     """``(like, xp)``: float64, or float32 where the device of `like` has none."""
 

@@ -141,6 +141,7 @@ OPS = Ops(
     ndtr=ndtr,
     standard_normal=standard_normal,
     random_keys=random_keys,
+    device=array_api_compat.device,
     widest_real=widest_real,
     can_read=can_read,
     detach=detach,

@@ -117,6 +117,11 @@ def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
     return torch.rand(like.shape, device=like.device, generator=_generator(rng, like.device))
 
 
+def device(x: Array) -> object:
+    """Where x lies, without a cache that torch.compile would warn of."""
+    return x.device
+
+
 def widest_real(like: Array, xp: Namespace) -> DType:
     """float64, or float32 on the one kind of device that has none."""
     del xp
@@ -204,6 +209,7 @@ OPS = replace(
     ndtr=ndtr,
     standard_normal=standard_normal,
     random_keys=random_keys,
+    device=device,
     widest_real=widest_real,
     can_read=can_read,
     detach=detach,
