@@ -9,6 +9,7 @@ from array_api_compat import is_array_api_obj
 from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import namespace_and_ops
 from groupmap.dtypes import check_real
+from groupmap.gradients import GradientRule
 from groupmap.grouping import (
     Grouping,
     along_axis,
@@ -36,7 +37,9 @@ def quantile_map(
     where: Array | None = None,
     eps: float = 0.0,
     rng: RandomSource = None,
-    gradient: str | None = None,
+    gradient: str | None = "transport",
+    gradient_window: int | None = None,
+    gradient_floor: float = 1.0,
 ) -> Array:
     r"""Map each group of values to a target distribution: y = Q(F(x)).
 
@@ -73,9 +76,18 @@ def quantile_map(
         The source of randomness for `eps` and ties="random": a `numpy.random.Generator` or a
         seed; a `torch.Generator`, a seed or None (torch's default generator) for tensors; a
         CuPy or Dask generator; a JAX key.
-    gradient : {None, "straight_through"}, default None
-        What passes back to x where x is a torch tensor or a JAX array: nothing, or dL/dy as it
-        is. The result is the same in either case.
+    gradient : {"transport", "affine", "straight_through", None}, default "transport"
+        What passes back to x where x is a torch tensor or a JAX array, since the map's own
+        derivative is 0 almost everywhere: the population's derivative as estimated from the group;
+        that of the best affine map; dL/dy as it is; or nothing. The result is the same in all of
+        them. Estimates are blind to shifts and scalings of a group, give equal inputs equal
+        gradients, and 0 to what is missing or infinite; a second derivative takes them as
+        constant in x. Targets that learn always get their exact gradients.
+    gradient_window : int, optional
+        How many ranks to either side "transport" looks at; by default √n, rounded.
+    gradient_floor : float, default 1.0
+        What "transport" takes for the least distance of neighbours, as a share of that of evenly
+        spread ones: greater is smoother, 0 trusts every gap.
 
     Returns
     -------
@@ -114,7 +126,7 @@ def quantile_map(
         x,
         pool_axes(axis, x.ndim),
         _target_for(x, target_quantiles),
-        MapRule.checked(positions, ties, eps, gradient),
+        _rule(positions, ties, eps, gradient, gradient_window, gradient_floor),
         where=where,
         rng=rng,
         xp=xp,
@@ -135,7 +147,9 @@ def group_map(
     where: Array | None = None,
     eps: float = 0.0,
     rng: RandomSource = None,
-    gradient: str | None = None,
+    gradient: str | None = "transport",
+    gradient_window: int | None = None,
+    gradient_floor: float = 1.0,
 ) -> Array:
     r"""Map each sample's equal blocks of channels: y = Q(F(x))·γ + β.
 
@@ -150,7 +164,7 @@ def group_map(
         The number of blocks, which divides C.
     weight, bias : array, optional
         γ and β, ``(C,)``.
-    target_quantiles, positions, ties, where, eps, rng, gradient
+    target_quantiles, positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
         As in `quantile_map`.
     channel_axis : int, default 1
         The axis of the channels; the first axis is the batch.
@@ -190,7 +204,7 @@ def group_map(
         x,
         grouping,
         _target_for(x, target_quantiles),
-        MapRule.checked(positions, ties, eps, gradient),
+        _rule(positions, ties, eps, gradient, gradient_window, gradient_floor),
         where=where,
         rng=rng,
         weight=_along_channels(weight, "weight", x, channel_axis, xp),
@@ -212,7 +226,9 @@ def instance_map(
     where: Array | None = None,
     eps: float = 0.0,
     rng: RandomSource = None,
-    gradient: str | None = None,
+    gradient: str | None = "transport",
+    gradient_window: int | None = None,
+    gradient_floor: float = 1.0,
 ) -> Array:
     r"""Map each channel of each sample: y = Q(F(x))·γ + β.
 
@@ -225,7 +241,7 @@ def instance_map(
         single value, which maps to Q(½).
     weight, bias : array, optional
         γ and β, ``(C,)``.
-    target_quantiles, positions, ties, where, eps, rng, gradient
+    target_quantiles, positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
         As in `quantile_map`.
     channel_axis : int, default 1
         The axis of the channels; the first axis is the batch.
@@ -258,7 +274,7 @@ def instance_map(
         x,
         each_channel(x.shape, channel_axis),
         _target_for(x, target_quantiles),
-        MapRule.checked(positions, ties, eps, gradient),
+        _rule(positions, ties, eps, gradient, gradient_window, gradient_floor),
         where=where,
         rng=rng,
         weight=_along_channels(weight, "weight", x, channel_axis, xp),
@@ -280,7 +296,9 @@ def layer_map(
     where: Array | None = None,
     eps: float = 0.0,
     rng: RandomSource = None,
-    gradient: str | None = None,
+    gradient: str | None = "transport",
+    gradient_window: int | None = None,
+    gradient_floor: float = 1.0,
 ) -> Array:
     r"""Map the trailing axes together: y = Q(F(x))·γ + β.
 
@@ -295,7 +313,7 @@ def layer_map(
         The trailing shape; an int is the length of the last axis.
     weight, bias : array, optional
         γ and β, of shape normalized_shape.
-    target_quantiles, positions, ties, where, eps, rng, gradient
+    target_quantiles, positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
         As in `quantile_map`.
 
     Returns
@@ -328,7 +346,7 @@ def layer_map(
         x,
         grouping,
         _target_for(x, target_quantiles),
-        MapRule.checked(positions, ties, eps, gradient),
+        _rule(positions, ties, eps, gradient, gradient_window, gradient_floor),
         where=where,
         rng=rng,
         weight=_over_trailing(weight, "weight", x, grouping),
@@ -336,6 +354,12 @@ def layer_map(
         xp=xp,
         ops=ops,
     )
+
+
+def _rule(
+    positions: object, ties: object, eps: object, gradient: object, window: object, floor: object
+) -> MapRule:
+    return MapRule.checked(positions, ties, eps, GradientRule.checked(gradient, window, floor))
 
 
 def _target_for(x: Array, target_quantiles: object) -> Target | Array:

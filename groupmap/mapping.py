@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numbers
 from dataclasses import dataclass
+from functools import partial
 
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops
-from groupmap.gradients import GRADIENTS, check_gradient
+from groupmap.dtypes import at_least_single
+from groupmap.gradients import GradientRule, Saved
 from groupmap.positions import plotting_parameters
 from groupmap.ranks import check_ties, doubled_midranks, gather_by_rank
 from groupmap.tables import quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
+
+MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,12 @@ class MapRule:
     plotting_parameters: tuple[float, float]
     ties: str
     eps: float
-    gradient: str | None
+    gradient: GradientRule
 
     @classmethod
-    def checked(cls, positions: object, ties: object, eps: object, gradient: object) -> MapRule:
+    def checked(
+        cls, positions: object, ties: object, eps: object, gradient: GradientRule | None = None
+    ) -> MapRule:
         """The rule that these arguments of the public functions and layers name."""
         if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
             raise TypeError(
@@ -38,7 +44,7 @@ class MapRule:
             plotting_parameters(positions),
             check_ties(ties),
             float(eps),
-            check_gradient(gradient),
+            gradient or GradientRule.checked(None, None, 1.0),
         )
 
 
@@ -62,15 +68,76 @@ def map_rows(
     if missing is None and target.is_tabulated:
         n = rows.shape[-1]
         table = table_of_quantiles(target, n, parameters, dtype, values, xp=xp, ops=ops)
-        y = gather_by_rank(values, table, rule.ties, random_keys, xp=xp, ops=ops)
+        y, order = gather_by_rank(values, table, rule.ties, random_keys, xp=xp, ops=ops)
     else:
+        order = None
         h, n_valid = doubled_midranks(
             values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
         )
         y = quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
     if missing is not None:
         y = xp.where(missing, xp.nan, y)
-    return ops.connect(y, rows, missing, GRADIENTS[rule.gradient])
+    return _connected(y, rows, missing, order, target, rule.gradient, xp, ops)
+
+
+def _connected(
+    y: Array,
+    rows: Array,
+    missing: Array | None,
+    order: Array | None,
+    target: Target,
+    gradient: GradientRule,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Y, and through the estimate that was asked for, its gradient to the rows."""
+    if gradient.estimate is None or not ops.wants_gradient(rows):
+        return y
+    values = ops.detach(rows)
+    excluded = xp.isinf(values) if missing is None else missing | xp.isinf(values)
+    if ops.can_read(excluded) and not bool(xp.any(excluded)):
+        excluded = None
+    else:
+        order = None  # what is excluded goes behind all others, where the map had it elsewhere
+    if order is not None:
+        order = xp.astype(order, xp.int32)
+    mid_quantiles = ops.detach(_mid_quantiles(target, values, excluded, xp, ops))
+    vjp = partial(_vjp, gradient=gradient, xp=xp, ops=ops)
+    return ops.connect(y, rows, (order, excluded, mid_quantiles), vjp)
+
+
+def _vjp(
+    x: Array,
+    y: Array,
+    grad: Array,
+    order: Array | None,
+    excluded: Array | None,
+    mid_quantiles: Array | None,
+    *,
+    gradient: GradientRule,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    saved = Saved(order, excluded, mid_quantiles)
+    return gradient.estimate(  # type: ignore[misc]  # there is one, or nothing is connected
+        x, y, grad, saved, window=gradient.window, floor=gradient.floor, xp=xp, ops=ops
+    )
+
+
+def _mid_quantiles(
+    target: Target, rows: Array, excluded: Array | None, xp: Namespace, ops: Ops
+) -> Array:
+    """Q at (i + ½)/n for the i-th of the n sorted entries that count: ``(n,)``, or a row each."""
+    n, dtype = rows.shape[-1], at_least_single(rows.dtype, xp)
+    if excluded is None and target.is_tabulated:
+        table = table_of_quantiles(target, n, MID_POSITIONS, dtype, rows, xp=xp, ops=ops)
+        return table[::2]
+    rank = xp.arange(n, device=ops.device(rows))
+    if excluded is None:
+        return quantiles_of_ranks(target, 2 * rank, n, MID_POSITIONS, dtype, xp=xp, ops=ops)
+    count = xp.count_nonzero(~excluded, axis=-1, keepdims=True)
+    rank = xp.minimum(rank, xp.maximum(count - 1, xp.zeros_like(count)))
+    return quantiles_of_ranks(target, 2 * rank, count, MID_POSITIONS, dtype, xp=xp, ops=ops)
 
 
 def _missing(rows: Array, where: Array | None, xp: Namespace, ops: Ops) -> Array | None:

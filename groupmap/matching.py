@@ -65,7 +65,7 @@ def match_quantiles(
     """
     xp, ops = namespace_and_ops(x=x, reference=reference, where=where)
     check_real(x, "x", xp)
-    rule = MapRule.checked(positions, ties, 0.0, None)
+    rule = MapRule.checked(positions, ties, 0.0)
     grouping = pool_axes(axis, x.ndim)
     reference = _aligned_reference(x, reference, grouping, xp)
     return map_groups(x, grouping, reference, rule, where=where, xp=xp, ops=ops)
@@ -122,7 +122,7 @@ def normalize_quantiles(
     """
     xp, ops = namespace_and_ops(x=x)
     check_real(x, "x", xp)
-    rule = MapRule.checked(positions, ties, 0.0, None)
+    rule = MapRule.checked(positions, ties, 0.0)
     grouping = pool_axes(normalized_axis(axis, x.ndim), x.ndim)
     if 0 in x.shape:
         return xp.astype(x, result_dtype(x, xp))

@@ -71,11 +71,11 @@ def gather_by_rank(
     *,
     xp: Namespace,
     ops: Ops,
-) -> Array:
-    """``table[h]`` for rows of which nothing is missing, by the backend in one go."""
+) -> tuple[Array, Array | None]:
+    """``table[h]`` for rows of which nothing is missing, and their order where it came to light."""
     if ties == "random":
         h, _ = doubled_midranks(rows, None, ties=ties, random_keys=random_keys, xp=xp, ops=ops)
-        return take_rows(table, h, xp)
+        return take_rows(table, h, xp), None
     if ties == "ordinal":
         rows = without_signed_zero(rows, xp)
     return ops.rank_and_gather(ops.sortable(rows, xp), table, COUNTING_TIES.get(ties), xp)

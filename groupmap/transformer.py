@@ -184,7 +184,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             self._fit_quantiles(X, xp, ops)
 
     def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
-        rule = MapRule.checked(self.positions, "average", self.eps, None)
+        rule = MapRule.checked(self.positions, "average", self.eps)
         if compat.is_array_api_obj(self.target_quantiles):
             namespace_and_ops(X=X, target_quantiles=self.target_quantiles)
         target = as_target(self.target_quantiles, self.positions)

@@ -25,9 +25,20 @@ class Ops:
     count_less: Callable[..., tuple[Array, Array]]
     """``(rows, xp) -> (less, less_equal)``: for each entry, how many of its row are < and ≤ it."""
 
-    rank_and_gather: Callable[..., Array]
+    rank_and_gather: Callable[..., tuple[Array, Array | None]]
     """``(rows, table, tie_rule, xp)``: ``table[h]`` with h = tie_rule(less, less_equal) of each
-    entry, or, where the rule is None, h = 2·(rank in order of appearance among equals)."""
+    entry, or, where the rule is None, h = 2·(rank in order of appearance among equals); and the
+    order of each row, where it came to light."""
+
+    runs: Callable[..., tuple[Array, Array] | None]
+    """``(sorted_rows, xp)``: for each entry of sorted rows where its run of equals begins, and
+    where the next one does; None where it is certain that no two are equal."""
+
+    prefix_sums: Callable[..., Array]
+    """``(values, xp)``: the sums of the first 0, 1, … n entries of each row, ``(..., n + 1)``."""
+
+    unsort: Callable[..., Array]
+    """``(values, order, xp)``: the values of rows taken in that order, back where they stood."""
 
     search_rows: Callable[..., Array]
     """``(sorted_rows, values, side, xp)``: `searchsorted`, each row of values in its own row."""
@@ -59,8 +70,12 @@ class Ops:
     detach: Callable[..., Array]
     """``(x)``: the same data, out of sight of automatic differentiation."""
 
+    wants_gradient: Callable[..., bool]
+    """``(x)``: whether something may differentiate with respect to x."""
+
     connect: Callable[..., Array]
-    """``(y, x, missing, vjp)``: y, with ``vjp(x, y, missing, grad, xp)`` as its gradient to x."""
+    """``(y, x, saved, vjp)``: y, with ``vjp(x, y, grad, *saved)`` as its gradient to x; `saved`
+    holds arrays and None."""
 
     to_host: Callable[..., Array]
     """``(x)``: a small array of counts, as a NumPy array."""

@@ -34,14 +34,35 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     )
 
 
-def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace) -> Array:
-    """The value of the table at each entry's doubled mid-rank."""
+def rank_and_gather(
+    rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace
+) -> tuple[Array, Array | None]:
+    """The value of the table at each entry's doubled mid-rank; and the order, if it was found."""
+    order = None
     if tie_rule is None:
         order = stable_argsort(rows, xp)
         h = 2 * stable_argsort(order, xp)  # the inverse permutation
     else:
         h = tie_rule(*count_less(rows, xp))
-    return xp.reshape(xp.take(table, xp.reshape(h, (-1,)), axis=0), h.shape)
+    return xp.reshape(xp.take(table, xp.reshape(h, (-1,)), axis=0), h.shape), order
+
+
+def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
+    """Where the run of equals of each entry begins, and where the next one does."""
+    return (
+        search_rows(sorted_rows, sorted_rows, "left", xp),
+        search_rows(sorted_rows, sorted_rows, "right", xp),
+    )
+
+
+def prefix_sums(values: Array, xp: Namespace) -> Array:
+    """The sums of the first 0, 1, … n entries of each row."""
+    return xp.cumulative_sum(values, axis=-1, include_initial=True)
+
+
+def unsort(values: Array, order: Array, xp: Namespace) -> Array:
+    """Back where the values stood: by the inverse permutation, as the standard has no scatter."""
+    return xp.take_along_axis(values, stable_argsort(order, xp), axis=-1)
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
@@ -97,9 +118,17 @@ def detach(x: Array) -> Array:
     return x
 
 
-def connect(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array] | None) -> Array:
+def wants_gradient(x: Array) -> bool:
+    """Nothing differentiates here."""
+    del x
+    return False
+
+
+def connect(
+    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array]
+) -> Array:
     """Return y itself: nothing differentiates here."""
-    del x, missing, vjp
+    del x, saved, vjp
     return y
 
 
@@ -135,6 +164,9 @@ OPS = Ops(
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
+    runs=runs,
+    prefix_sums=prefix_sums,
+    unsort=unsort,
     search_rows=search_rows,
     stable_argsort=stable_argsort,
     ndtri=ndtri,
@@ -145,6 +177,7 @@ OPS = Ops(
     widest_real=widest_real,
     can_read=can_read,
     detach=detach,
+    wants_gradient=wants_gradient,
     connect=connect,
     to_host=to_host,
     keep_layout=keep_layout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,25 +48,30 @@ def can_read(x: Array) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
-def connect(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array] | None) -> Array:
-    """Return y, with ``vjp(x, y, missing, grad, xp)`` as its gradient to x."""
-    if vjp is None or not jnp.issubdtype(x.dtype, jnp.floating):
-        return y
+def wants_gradient(x: Array) -> bool:
+    """Any real array may be differentiated: what asks for it is seen only later."""
+    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+
+
+def connect(
+    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array]
+) -> Array:
+    """Return y, with ``vjp(x, y, grad, *saved)`` as its gradient to x."""
 
     @jax.custom_vjp
-    def connected(y: Array, x: Array, missing: Array | None) -> Array:
-        del x, missing
+    def connected(y: Array, x: Array, saved: tuple[Array | None, ...]) -> Array:
+        del x, saved
         return y
 
-    def forward(y: Array, x: Array, missing: Array | None) -> tuple[Array, tuple[Array, ...]]:
-        return y, (x, y, missing)
+    def forward(y: Array, x: Array, saved: tuple[Array | None, ...]) -> tuple[Array, Any]:
+        return y, (x, y, saved)
 
-    def backward(saved: tuple[Array, ...], grad: Array) -> tuple[Array, Array, None]:
-        x, y, missing = saved
-        return grad, vjp(x, y, missing, grad, xp=jnp).astype(x.dtype), None
+    def backward(residuals: Any, grad: Array) -> tuple[Array, Array, None]:
+        x, y, saved = residuals
+        return grad, vjp(x, y, grad, *saved).astype(x.dtype), None
 
     connected.defvjp(forward, backward)
-    return connected(y, x, missing)
+    return connected(y, x, saved)
 
 
 OPS = replace(
@@ -75,5 +81,6 @@ OPS = replace(
     can_read=can_read,
     keeps_tables=False,  # made inside jit, even of constants, they are tracers
     detach=jax.lax.stop_gradient,
+    wants_gradient=wants_gradient,
     connect=connect,
 )

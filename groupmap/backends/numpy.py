@@ -18,15 +18,17 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     return _scattered(in_order[0], order), _scattered(in_order[1], order)
 
 
-def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace) -> Array:
+def rank_and_gather(
+    rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace
+) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
     del xp
     order = np.argsort(rows, axis=-1, stable=tie_rule is None)
     ascending = np.take_along_axis(rows, order, axis=-1)
     if tie_rule is None or not np.any(ascending[..., 1:] == ascending[..., :-1]):
-        return _scattered(np.broadcast_to(table[::2], rows.shape), order)
+        return _scattered(np.broadcast_to(table[::2], rows.shape), order), order
     h = tie_rule(*_count_less_in_order(ascending))
-    return _scattered(table[h], order)
+    return _scattered(table[h], order), order
 
 
 def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:

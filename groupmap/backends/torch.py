@@ -38,7 +38,9 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     )
 
 
-def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace) -> Array:
+def rank_and_gather(
+    rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace
+) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
     del xp
     ascending, order = torch.sort(rows, dim=-1, stable=tie_rule is None)
@@ -46,7 +48,25 @@ def rank_and_gather(rows: Array, table: Array, tie_rule: TieRule | None, xp: Nam
         values = table[::2].expand(rows.shape)
     else:
         values = table[tie_rule(*_count_less_in_order(ascending))]
-    return torch.empty(rows.shape, dtype=table.dtype, device=table.device).scatter(
+    return unsort(values, order, xp_torch), order
+
+
+def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
+    """Where the run of equals of each entry begins, and where the next one does."""
+    del xp
+    return None if _is_certainly_distinct(sorted_rows) else _count_less_in_order(sorted_rows)
+
+
+def prefix_sums(values: Array, xp: Namespace) -> Array:
+    """The sums of the first 0, 1, … n entries of each row."""
+    del xp
+    return torch.nn.functional.pad(torch.cumsum(values, dim=-1), (1, 0))
+
+
+def unsort(values: Array, order: Array, xp: Namespace) -> Array:
+    """Back where the values stood."""
+    del xp
+    return torch.empty(order.shape, dtype=values.dtype, device=values.device).scatter(
         -1, order, values
     )
 
@@ -154,29 +174,35 @@ class _Connection(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array]) -> Array:
-        del x, missing, vjp
+    def forward(y: Array, x: Array, vjp: Callable[..., Array], *saved: Array | None) -> Array:
+        del x, vjp, saved
         return y.clone()  # an input returned as it is would be a view that refuses relu_()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:
         del output
-        y, x, missing, ctx.vjp = inputs
-        ctx.save_for_backward(y, x, missing)
+        y, x, ctx.vjp, *saved = inputs
+        ctx.save_for_backward(y, x, *saved)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Array) -> tuple[Array, Array | None, None, None]:
+    def backward(ctx: Any, *grads: Array) -> tuple[Array | None, ...]:
         (grad,) = grads
-        y, x, missing = ctx.saved_tensors
-        to_x = ctx.vjp(x.detach(), y.detach(), missing, grad, xp=xp_torch)
-        return grad, to_x.to(x.dtype), None, None
+        y, x, *saved = ctx.saved_tensors
+        # Detached, so that a second derivative takes the estimate for what multiplies dL/dy.
+        to_x = ctx.vjp(x.detach(), y.detach(), grad, *saved)
+        return grad, to_x.to(x.dtype), None, *(None for _ in saved)
 
 
-def connect(y: Array, x: Array, missing: Array | None, vjp: Callable[..., Array] | None) -> Array:
-    """Return y, with ``vjp(x, y, missing, grad, xp)`` as its gradient to x."""
-    if vjp is None or not (x.requires_grad and torch.is_grad_enabled()):
-        return y
-    connected: Array = _Connection.apply(y, x, missing, vjp)  # type: ignore[no-untyped-call]
+def wants_gradient(x: Array) -> bool:
+    """Whether something may differentiate with respect to x."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+def connect(
+    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array]
+) -> Array:
+    """Return y, with ``vjp(x, y, grad, *saved)`` as its gradient to x."""
+    connected: Array = _Connection.apply(y, x, vjp, *saved)  # type: ignore[no-untyped-call]
     return connected
 
 
@@ -203,6 +229,9 @@ OPS = replace(
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
+    runs=runs,
+    prefix_sums=prefix_sums,
+    unsort=unsort,
     search_rows=search_rows,
     stable_argsort=stable_argsort,
     ndtri=ndtri,
@@ -213,6 +242,7 @@ OPS = replace(
     widest_real=widest_real,
     can_read=can_read,
     detach=detach,
+    wants_gradient=wants_gradient,
     connect=connect,
     to_host=to_host,
     keep_layout=keep_layout,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
+from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
@@ -37,9 +38,12 @@ class MapLayer(nn.Module):
         positions: object,
         ties: str,
         gradient: str | None,
+        gradient_window: int | None,
+        gradient_floor: float,
     ) -> None:
         super().__init__()
-        self.rule = MapRule.checked(positions, ties, eps, gradient)
+        estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
+        self.rule = MapRule.checked(positions, ties, eps, estimate)
         self.positions = positions
         self._hold_target(target_quantiles)
 
@@ -87,7 +91,13 @@ class MapLayer(nn.Module):
             text += f", positions={self.positions!r}"
         if self.rule.ties != "average":
             text += f", ties={self.rule.ties!r}"
-        return f"{text}, gradient={self.rule.gradient!r}"
+        gradient = self.rule.gradient
+        text += f", gradient={gradient.name!r}"
+        if gradient.window is not None:
+            text += f", gradient_window={gradient.window}"
+        if gradient.floor != 1.0:
+            text += f", gradient_floor={gradient.floor}"
+        return text
 
 
 class AffineMapLayer(MapLayer):

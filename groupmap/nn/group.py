@@ -53,7 +53,8 @@ class Map(MapLayer):
         device, dtype: accepted as by all layers; there is nothing to place.
 
     Keyword Args:
-        positions, ties, gradient: as in :func:`groupmap.quantile_map`.
+        positions, ties, gradient, gradient_window, gradient_floor: as in
+            :func:`groupmap.quantile_map`.
 
     Shape:
         - Input: :math:`(N, C, *)`
@@ -84,10 +85,20 @@ class Map(MapLayer):
         *,
         positions: object = "linear",
         ties: str = "average",
-        gradient: str | None = None,
+        gradient: str | None = "transport",
+        gradient_window: int | None = None,
+        gradient_floor: float = 1.0,
     ) -> None:
         del device, dtype
-        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
+        super().__init__(
+            target_quantiles,
+            eps,
+            positions=positions,
+            ties=ties,
+            gradient=gradient,
+            gradient_window=gradient_window,
+            gradient_floor=gradient_floor,
+        )
         self.num_groups = _checked_groups(num_groups, num_channels)
         self.num_channels = num_channels
 
@@ -124,7 +135,8 @@ class GroupMap(AffineMapLayer):
 
     Keyword Args:
         bias: ``False`` leaves :math:`\beta` out. Default: ``True``.
-        positions, ties, gradient: as in :func:`groupmap.quantile_map`.
+        positions, ties, gradient, gradient_window, gradient_floor: as in
+            :func:`groupmap.quantile_map`.
 
     Shape:
         - Input: :math:`(N, C, *)`
@@ -156,9 +168,19 @@ class GroupMap(AffineMapLayer):
         bias: bool = True,
         positions: object = "linear",
         ties: str = "average",
-        gradient: str | None = None,
+        gradient: str | None = "transport",
+        gradient_window: int | None = None,
+        gradient_floor: float = 1.0,
     ) -> None:
-        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
+        super().__init__(
+            target_quantiles,
+            eps,
+            positions=positions,
+            ties=ties,
+            gradient=gradient,
+            gradient_window=gradient_window,
+            gradient_floor=gradient_floor,
+        )
         self.num_groups = _checked_groups(num_groups, num_channels)
         self.num_channels = num_channels
         self.affine = affine

@@ -32,7 +32,8 @@ class InstanceMap(AffineMapLayer):
 
     Keyword Args:
         bias: ``False`` leaves :math:`\beta` out. Default: ``True``.
-        positions, ties, gradient: as in :func:`groupmap.quantile_map`.
+        positions, ties, gradient, gradient_window, gradient_floor: as in
+            :func:`groupmap.quantile_map`.
 
     Shape:
         - Input: :math:`(N, C, *)`
@@ -67,9 +68,19 @@ class InstanceMap(AffineMapLayer):
         bias: bool = True,
         positions: object = "linear",
         ties: str = "average",
-        gradient: str | None = None,
+        gradient: str | None = "transport",
+        gradient_window: int | None = None,
+        gradient_floor: float = 1.0,
     ) -> None:
-        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
+        super().__init__(
+            target_quantiles,
+            eps,
+            positions=positions,
+            ties=ties,
+            gradient=gradient,
+            gradient_window=gradient_window,
+            gradient_floor=gradient_floor,
+        )
         if track_running_stats:
             raise NotImplementedError(
                 "track_running_stats=True: running quantiles are not implemented yet; "

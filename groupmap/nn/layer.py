@@ -29,7 +29,8 @@ class LayerMap(AffineMapLayer):
 
     Keyword Args:
         bias: ``False`` leaves :math:`\beta` out. Default: ``True``.
-        positions, ties, gradient: as in :func:`groupmap.quantile_map`.
+        positions, ties, gradient, gradient_window, gradient_floor: as in
+            :func:`groupmap.quantile_map`.
 
     Shape:
         - Input: :math:`(*, \text{normalized\_shape})`
@@ -59,9 +60,19 @@ class LayerMap(AffineMapLayer):
         bias: bool = True,
         positions: object = "linear",
         ties: str = "average",
-        gradient: str | None = None,
+        gradient: str | None = "transport",
+        gradient_window: int | None = None,
+        gradient_floor: float = 1.0,
     ) -> None:
-        super().__init__(target_quantiles, eps, positions=positions, ties=ties, gradient=gradient)
+        super().__init__(
+            target_quantiles,
+            eps,
+            positions=positions,
+            ties=ties,
+            gradient=gradient,
+            gradient_window=gradient_window,
+            gradient_floor=gradient_floor,
+        )
         self.normalized_shape = checked_normalized_shape(normalized_shape)
         self.elementwise_affine = elementwise_affine
         self._make_parameters(
