@@ -282,6 +282,17 @@ def test_jax_has_the_same(rng, gradient):
         np.testing.assert_allclose(grad(jax.numpy.asarray(x)), expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("gradient", ["transport", "affine", "straight_through"])
+def test_forward_mode_raises_and_gives_no_silent_zeros(rng, gradient):
+    x = torch.as_tensor(rng.normal(size=9))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.func.jvp(lambda x: gm.quantile_map(x, gradient=gradient), (x,), (torch.ones_like(x),))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            gm.quantile_map(dual, gradient=gradient)
+
+
 def test_the_noisy_point_is_differentiated(rng):
     x = torch.as_tensor(rng.normal(size=40))
     g = torch.as_tensor(rng.normal(size=40))

@@ -8,6 +8,7 @@ from typing import Any
 
 import array_api_compat.torch as xp_torch
 import torch
+from torch.autograd import forward_ad
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side, TieRule
 from groupmap.backends import generic
@@ -194,8 +195,19 @@ class _Connection(torch.autograd.Function):
 
 
 def wants_gradient(x: Array) -> bool:
-    """Whether something may differentiate with respect to x."""
-    return x.requires_grad and torch.is_grad_enabled()
+    """Whether something differentiates with respect to x, in either direction.
+
+    Forward mode finds no jvp on the connection then, and raises; unconnected it would get zeros.
+    """
+    if x.requires_grad and torch.is_grad_enabled():
+        return True
+    return not torch.compiler.is_compiling() and _has_tangent(x)
+
+
+def _has_tangent(x: Array) -> bool:
+    if forward_ad._current_level < 0:  # outside of every dual level, where unpacking is an error
+        return False
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def connect(
