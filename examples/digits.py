@@ -17,6 +17,12 @@ STEPS, BATCH, LEARNING_RATE, GROUPS = 150, 64, 3e-3, 8
 NORMS = ("GroupNorm", "LayerNorm", "InstanceNorm", "GroupMap", "LayerMap", "InstanceMap")
 GRADIENTS = ("transport", "affine", "straight_through", "none")
 
+# From (64, 4, 4) to what the linear readout sees: every position, or the mean of each channel.
+READOUTS: dict[str, Callable[[], tuple[int, nn.Module]]] = {
+    "positions": lambda: (64 * 4 * 4, nn.Flatten()),
+    "means": lambda: (64, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())),
+}
+
 
 @dataclass(frozen=True)
 class Digits:
@@ -53,13 +59,16 @@ def make_norm(name: str, gradient: str) -> Callable[[int, int], nn.Module]:
     return makers[name]
 
 
-def make_network(norm: Callable[[int, int], nn.Module]) -> nn.Sequential:
+def make_network(
+    norm: Callable[[int, int], nn.Module], readout: str = "positions"
+) -> nn.Sequential:
     """Three convolutions, each with the norm and a ReLU, and a linear readout."""
+    features, pooling = READOUTS[readout]()
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1), norm(32, 8), nn.ReLU(),
         nn.Conv2d(32, 64, 3, padding=1, stride=2), norm(64, 4), nn.ReLU(),
         nn.Conv2d(64, 64, 3, padding=1), norm(64, 4), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+        pooling, nn.Linear(features, 10),
     )  # fmt: skip
 
 

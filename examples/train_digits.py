@@ -10,7 +10,17 @@ import argparse
 import statistics
 
 import torch
-from digits import GRADIENTS, NORMS, STEPS, accuracy, digits, make_network, make_norm, train
+from digits import (
+    GRADIENTS,
+    NORMS,
+    READOUTS,
+    STEPS,
+    accuracy,
+    digits,
+    make_network,
+    make_norm,
+    train,
+)
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -29,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--norm", nargs="+", choices=NORMS, default=list(NORMS))
     parser.add_argument("--gradient", nargs="+", choices=GRADIENTS, default=list(GRADIENTS))
+    parser.add_argument("--readout", choices=READOUTS, default="positions")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
 
@@ -43,7 +54,7 @@ def main() -> None:
             found = []
             for seed in range(options.seeds):
                 torch.manual_seed(seed)
-                network = make_network(make_norm(norm, gradient))
+                network = make_network(make_norm(norm, gradient), options.readout)
                 train(network, data, seed, lambda: progress.advance(task))
                 found.append(accuracy(network, data.test_images, data.test_labels))
             spread = statistics.stdev(found) if len(found) > 1 else 0.0
@@ -51,7 +62,7 @@ def main() -> None:
                 norm, gradient, f"{statistics.mean(found):.2f}", f"{spread:.2f}",
                 " ".join(f"{each:.1f}" for each in found),
             )  # fmt: skip
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

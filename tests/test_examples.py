@@ -1,0 +1,51 @@
+"""The examples run, and what they say of a mapped input is so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the sdist has no examples")
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+pytest.importorskip("rich")
+
+
+def printed_by(script, *arguments):
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), *arguments],
+        capture_output=True, text=True, check=False, timeout=300,
+        env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_training_on_digits():
+    options = ("--norm", "GroupNorm", "GroupMap", "--gradient", "transport", "--seeds", "1")
+    rows = [line.split() for line in printed_by("train_digits.py", *options).splitlines()]
+    accuracy = {
+        row[1]: float(row[5]) for row in rows if len(row) > 5 and row[1].startswith("Group")
+    }
+    assert set(accuracy) == {"GroupNorm", "GroupMap"}
+    assert min(accuracy.values()) > 90.0
+
+
+def test_a_mapped_input_loses_nothing_to_a_monotone_warp():
+    lines = printed_by("robustness.py", "--seeds", "1").splitlines()
+    cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
+    mapped = [row for row in cells if row[1].startswith("Map, then")]
+    assert len(mapped) == 2
+    for row in mapped:
+        clean, warped = row[2], row[7]
+        assert warped == clean
+
+
+def test_the_population_table():
+    assert "modes at ±2, sd 0.05" in printed_by("population.py", "--n", "512", "--seeds", "1")
