@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 # The array API standard defines behaviour and no base class, so there is nothing narrower to name.
@@ -11,6 +10,4 @@ Namespace = Any
 DType = Any
 RandomSource = Any
 
-# From #(values < x) and #(values ≤ x) to the doubled mid-rank of x.
-TieRule = Callable[[Array, Array], Array]
 Side = Literal["left", "right"]

@@ -145,6 +145,7 @@ GRADIENTS: dict[str | None, Estimate | None] = {
     "straight_through": straight_through,
     None: None,
 }
+SORTING = ("transport",)
 
 
 @final
@@ -168,6 +169,11 @@ class GradientRule:
         if not 0.0 <= float(floor) < float("inf"):
             raise ValueError(f"gradient_floor={floor!r} must be a finite float ≥ 0.")
         return cls(name, window, float(floor))
+
+    @property
+    def uses_order(self) -> bool:
+        """Whether the estimate looks at rows in ascending order."""
+        return self.name in SORTING
 
     @property
     def estimate(self) -> Estimate | None:

@@ -63,12 +63,19 @@ def map_rows(
     if 0 in rows.shape:
         return xp.astype(rows, dtype)
     values = ops.detach(rows)
-    missing = _missing(values, where, xp, ops)
+    may_be_nan = may_be_infinite = xp.isdtype(values.dtype, "real floating")
+    if may_be_nan and ops.can_read(values):
+        may_be_nan, may_be_infinite = ops.screen(values, xp)
+    missing = _missing(values, where, may_be_nan, xp, ops)
     parameters = rule.plotting_parameters
+    is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
     if missing is None and target.is_tabulated:
         n = rows.shape[-1]
         table = table_of_quantiles(target, n, parameters, dtype, values, xp=xp, ops=ops)
-        y, order = gather_by_rank(values, table, rule.ties, random_keys, xp=xp, ops=ops)
+        with_order = is_connected and rule.gradient.uses_order
+        y, order = gather_by_rank(
+            values, table, rule.ties, random_keys, with_order=with_order, xp=xp, ops=ops
+        )
     else:
         order = None
         h, n_valid = doubled_midranks(
@@ -77,13 +84,19 @@ def map_rows(
         y = quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
     if missing is not None:
         y = xp.where(missing, xp.nan, y)
-    return _connected(y, rows, missing, order, target, rule.gradient, xp, ops)
+    if not is_connected:
+        return y
+    excluded = missing
+    if may_be_infinite:
+        is_infinite = xp.isinf(values)
+        excluded = is_infinite if missing is None else missing | is_infinite
+    return _connected(y, rows, excluded, order, target, rule.gradient, xp, ops)
 
 
 def _connected(
     y: Array,
     rows: Array,
-    missing: Array | None,
+    excluded: Array | None,
     order: Array | None,
     target: Target,
     gradient: GradientRule,
@@ -91,13 +104,8 @@ def _connected(
     ops: Ops,
 ) -> Array:
     """Y, and through the estimate that was asked for, its gradient to the rows."""
-    if gradient.estimate is None or not ops.wants_gradient(rows):
-        return y
     values = ops.detach(rows)
-    excluded = xp.isinf(values) if missing is None else missing | xp.isinf(values)
-    if ops.can_read(excluded) and not bool(xp.any(excluded)):
-        excluded = None
-    else:
+    if excluded is not None:
         order = None  # what is excluded goes behind all others, where the map had it elsewhere
     if order is not None:
         order = xp.astype(order, xp.int32)
@@ -119,7 +127,8 @@ def _vjp(
     ops: Ops,
 ) -> Array:
     saved = Saved(order, excluded, mid_quantiles)
-    return gradient.estimate(  # type: ignore[misc]  # there is one, or nothing is connected
+    estimate = ops.estimate(gradient.name, x) or gradient.estimate
+    return estimate(  # type: ignore[misc]  # there is one, or nothing is connected
         x, y, grad, saved, window=gradient.window, floor=gradient.floor, xp=xp, ops=ops
     )
 
@@ -140,12 +149,11 @@ def _mid_quantiles(
     return quantiles_of_ranks(target, 2 * rank, count, MID_POSITIONS, dtype, xp=xp, ops=ops)
 
 
-def _missing(rows: Array, where: Array | None, xp: Namespace, ops: Ops) -> Array | None:
+def _missing(
+    rows: Array, where: Array | None, may_be_nan: bool, xp: Namespace, ops: Ops
+) -> Array | None:
     """Which entries do not count; None where it is certain that all do."""
-    missing = None if where is None else ~where
-    if xp.isdtype(rows.dtype, "real floating"):
-        is_nan = xp.isnan(rows)
-        missing = is_nan if missing is None else missing | is_nan
-    if missing is not None and ops.can_read(missing) and not bool(xp.any(missing)):
-        return None
-    return missing
+    missing = xp.isnan(rows) if may_be_nan else None
+    if where is None or (ops.can_read(where) and bool(xp.all(where))):
+        return missing
+    return ~where if missing is None else missing | ~where

@@ -55,10 +55,8 @@ def map_groups(
         xp=xp,
         ops=ops,
     )
-    if weight is not None:
-        y = y * weight
-    if bias is not None:
-        y = y + bias
+    if is_scaled:
+        y = ops.scale(y, weight, bias)
     return ops.keep_layout(xp.astype(y, dtype, copy=False), x)
 
 

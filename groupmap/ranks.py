@@ -9,15 +9,15 @@ Where it lies in [0, 1] is said in `groupmap.positions`.
 
 from __future__ import annotations
 
-from groupmap._typing import Array, DType, Namespace, TieRule
-from groupmap.backends import Ops
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import Ops, TieRule
 from groupmap.interpolation import take_rows
 
-# scipy.stats.rankdata's names; h from #(values < x) and #(values ≤ x).
+# scipy.stats.rankdata's names: what #(values < x) and #(values ≤ x) − 1 count for in h.
 COUNTING_TIES: dict[str, TieRule] = {
-    "average": lambda less, less_equal: less + less_equal - 1,
-    "min": lambda less, less_equal: 2 * less,  # noqa: ARG005
-    "max": lambda less, less_equal: 2 * (less_equal - 1),  # noqa: ARG005
+    "average": TieRule(1, 1),
+    "min": TieRule(2, 0),
+    "max": TieRule(0, 2),
 }
 # These give every entry a rank of its own.
 ORDERING_TIES = ("ordinal", "random")
@@ -55,7 +55,7 @@ def doubled_midranks(
         less, less_equal = ops.count_less(rows, xp)
         if missing is not None:
             less_equal = xp.minimum(less_equal, n_valid)
-        h = COUNTING_TIES[ties](less, less_equal)
+        h = COUNTING_TIES[ties].doubled_midrank(less, less_equal)
     else:
         h = 2 * _ordinal_ranks(rows, missing, random_keys, xp, ops)
     if missing is None:
@@ -69,16 +69,18 @@ def gather_by_rank(
     ties: str,
     random_keys: Array | None,
     *,
+    with_order: bool,
     xp: Namespace,
     ops: Ops,
 ) -> tuple[Array, Array | None]:
-    """``table[h]`` for rows of which nothing is missing, and their order where it came to light."""
+    """``table[h]`` for rows of which nothing is missing; and, if wanted and found, their order."""
     if ties == "random":
         h, _ = doubled_midranks(rows, None, ties=ties, random_keys=random_keys, xp=xp, ops=ops)
         return take_rows(table, h, xp), None
     if ties == "ordinal":
         rows = without_signed_zero(rows, xp)
-    return ops.rank_and_gather(ops.sortable(rows, xp), table, COUNTING_TIES.get(ties), xp)
+    rule = COUNTING_TIES.get(ties)
+    return ops.rank_and_gather(ops.sortable(rows, xp), table, rule, with_order, xp)
 
 
 def greatest(dtype: DType, xp: Namespace) -> float | int:

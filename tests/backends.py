@@ -12,6 +12,8 @@ import array_api_compat
 import numpy as np
 import pytest
 
+from groupmap.backends import kernels
+
 FLOATS = ("float32", "float64")
 HALVES = ("float16", "bfloat16")
 INTEGERS = ("int32", "int64", "uint64")
@@ -73,6 +75,25 @@ def _has_gpu(module):
         return cupy.cuda.runtime.getDeviceCount() > 0
     except cupy.cuda.runtime.CUDARuntimeError:
         return False
+
+
+@contextlib.contextmanager
+def kernels_for_all_sizes():
+    """The compiled kernels for arrays of any size; a skip where Numba is not installed."""
+    if find_spec("numba") is None:
+        pytest.skip("numba is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "INSTALLED", True)
+        patch.setattr(kernels, "LEAST_SIZE", 0)
+        yield
+
+
+@contextlib.contextmanager
+def no_kernels():
+    """As if Numba were not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "INSTALLED", False)
+        yield
 
 
 def _numpy(x, dtype):
@@ -149,9 +170,16 @@ def _dask(x, dtype):
 
 
 BACKENDS = (
-    Backend("numpy", "numpy", ("float16", *FLOATS, *INTEGERS), _numpy, np.asarray),
     Backend(
-        "numpy-readonly", "numpy", ("float16", *FLOATS, *INTEGERS), _numpy_readonly, np.asarray
+        "numpy", "numpy", ("float16", *FLOATS, *INTEGERS), _numpy, np.asarray, context=no_kernels
+    ),
+    Backend(
+        "numpy-kernels", "numpy", ("float16", *FLOATS, *INTEGERS), _numpy, np.asarray,
+        context=kernels_for_all_sizes,
+    ),
+    Backend(
+        "numpy-readonly", "numpy", ("float16", *FLOATS, *INTEGERS), _numpy_readonly, np.asarray,
+        context=kernels_for_all_sizes,
     ),
     Backend("strict", "array_api_strict", (*FLOATS, *INTEGERS), _strict, _strict_to_numpy),
     Backend(
@@ -162,7 +190,14 @@ BACKENDS = (
         "strict-other-device", "array_api_strict", (*FLOATS, *INTEGERS),
         lambda x, dtype: _strict(x, dtype, "device1"), _strict_to_numpy, reads_host=False,
     ),
-    Backend("torch", "torch", (*HALVES, *FLOATS, *INTEGERS), _torch, _torch_to_numpy),
+    Backend(
+        "torch", "torch", (*HALVES, *FLOATS, *INTEGERS), _torch, _torch_to_numpy,
+        context=no_kernels,
+    ),
+    Backend(
+        "torch-kernels", "torch", (*HALVES, *FLOATS, *INTEGERS), _torch, _torch_to_numpy,
+        context=kernels_for_all_sizes,
+    ),
     Backend(
         "torch-cuda", "torch", (*HALVES, *FLOATS, *INTEGERS),
         lambda x, dtype: _torch(x, dtype, "cuda"), _torch_to_numpy,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tests.backends import BACKENDS
+from tests.backends import BACKENDS, kernels_for_all_sizes, no_kernels
 
 DATA = Path(__file__).parent / "data"
 
@@ -49,6 +49,13 @@ def typed_backend(request):
     backend.skip_if_absent()
     with backend.context():
         yield backend, dtype
+
+
+@pytest.fixture(params=[no_kernels, kernels_for_all_sizes], ids=["plain", "kernels"])
+def with_and_without_kernels(request):
+    """Every test of a module that uses it: once without the compiled kernels, once with them."""
+    with request.param():
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import groupmap as gm
 from groupmap.gradients import GRADIENTS
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 ROWS = {
     "normal": lambda rng, n: rng.normal(size=n),

@@ -16,8 +16,11 @@ PACKAGE = Path(gm.__file__).parent
 # From the ground up. A module imports from its own storey or from below, never from above.
 STOREYS = (
     {"_typing", "counts", "files"},
+    {"backends._bits", "backends.kernels.threads"},
+    {"backends.kernels", "backends.kernels.keys"},
     {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
-     "backends.torch", "backends.cupy", "backends.jax", "backends.dask"},
+     "backends.torch", "backends.torch_kernels", "backends.cupy", "backends.jax", "backends.dask",
+     "backends.kernels.rank", "backends.kernels.estimates", "backends.kernels.elementwise"},
     {"dtypes", "positions", "windows"},
     {"interpolation", "targets"},
     {"user_targets", "ranks", "sorted_rows"},
@@ -69,7 +72,10 @@ def test_nothing_imports_upward(path):
 def test_the_core_knows_no_library(path):
     """Only the backends, and the faces made for one library, import it."""
     allowed = {
-        "backends.torch": {"torch"}, "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
+        "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
+        "backends.kernels.keys": {"numba"}, "backends.kernels.rank": {"numba"},
+        "backends.kernels.estimates": {"numba"}, "backends.kernels.elementwise": {"numba"},
+        "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
         "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.group": {"torch"},
         "nn.layer": {"torch"}, "nn.instance": {"torch"},
         "transformer": {"sklearn"}, "demo": {"torch", "sklearn"}, "plots": set(),

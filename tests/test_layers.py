@@ -13,6 +13,7 @@ import groupmap as gm
 from tests import oracle
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 nn = torch.nn
 
 # The layer, the norm that it replaces (with eps, which is not the same thing), an input.

@@ -10,6 +10,7 @@ import groupmap as gm
 from groupmap.gradients import GRADIENTS
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 LAYERS = {
     "GroupMap": (lambda **k: gm.GroupMap(4, 8, **k), (2, 8, 5, 3)),

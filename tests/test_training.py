@@ -11,6 +11,7 @@ import pytest
 import groupmap as gm
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
 
 
 def test_autocast_trains():

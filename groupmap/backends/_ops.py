@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from groupmap._typing import Array, DType
+
+
+class TieRule(NamedTuple):
+    """The doubled mid-rank of x from #(values < x) and #(values ≤ x), by their weights."""
+
+    less: int
+    less_equal: int
+
+    def doubled_midrank(self, less: Array, less_equal: Array) -> Array:
+        """The integer h in 0 … 2n − 2."""
+        return self.less * less + self.less_equal * (less_equal - 1)
 
 
 @dataclass(frozen=True)
@@ -26,9 +38,9 @@ class Ops:
     """``(rows, xp) -> (less, less_equal)``: for each entry, how many of its row are < and ≤ it."""
 
     rank_and_gather: Callable[..., tuple[Array, Array | None]]
-    """``(rows, table, tie_rule, xp)``: ``table[h]`` with h = tie_rule(less, less_equal) of each
-    entry, or, where the rule is None, h = 2·(rank in order of appearance among equals); and the
-    order of each row, where it came to light."""
+    """``(rows, table, tie_rule, with_order, xp)``: ``table[h]`` with h = tie_rule.doubled_midrank(
+    less, less_equal) of each entry, or, where the rule is None, h = 2·(rank in order of appearance
+    among equals); and the order of each row, if it is wanted and comes to light."""
 
     runs: Callable[..., tuple[Array, Array] | None]
     """``(sorted_rows, xp)``: for each entry of sorted rows where its run of equals begins, and
@@ -67,6 +79,10 @@ class Ops:
     can_read: Callable[..., bool]
     """``(x)``: whether Python may branch on the data; False while they are traced."""
 
+    screen: Callable[..., tuple[bool, bool]]
+    """``(x, xp)``: whether any of some floats is NaN, and whether any is infinite or NaN; where
+    their data may be read."""
+
     detach: Callable[..., Array]
     """``(x)``: the same data, out of sight of automatic differentiation."""
 
@@ -76,6 +92,13 @@ class Ops:
     connect: Callable[..., Array]
     """``(y, x, saved, vjp)``: y, with ``vjp(x, y, grad, *saved)`` as its gradient to x; `saved`
     holds arrays and None."""
+
+    scale: Callable[..., Array]
+    """``(y, weight, bias)``: y·weight + bias, either of them may be None; y may be overwritten."""
+
+    estimate: Callable[..., Callable[..., Array] | None]
+    """``(name, x)``: a native form of the estimate of that name in `groupmap.gradients`, for rows
+    like x; None where there is none."""
 
     to_host: Callable[..., Array]
     """``(x)``: a small array of counts, as a NumPy array."""

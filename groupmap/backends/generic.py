@@ -9,9 +9,9 @@ import array_api_compat
 import array_api_extra as xpx
 import numpy as np
 
-from groupmap._typing import Array, DType, Namespace, RandomSource, Side, TieRule
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends._normal import ndtr, ndtri
-from groupmap.backends._ops import Ops
+from groupmap.backends._ops import Ops, TieRule
 
 
 def check(x: Array, name: str) -> None:
@@ -35,15 +35,16 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
 
 
 def rank_and_gather(
-    rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace
+    rows: Array, table: Array, tie_rule: TieRule | None, with_order: bool, xp: Namespace
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank; and the order, if it was found."""
+    del with_order
     order = None
     if tie_rule is None:
         order = stable_argsort(rows, xp)
         h = 2 * stable_argsort(order, xp)  # the inverse permutation
     else:
-        h = tie_rule(*count_less(rows, xp))
+        h = tie_rule.doubled_midrank(*count_less(rows, xp))
     return xp.reshape(xp.take(table, xp.reshape(h, (-1,)), axis=0), h.shape), order
 
 
@@ -113,6 +114,16 @@ def can_read(x: Array) -> bool:
     return not array_api_compat.is_lazy_array(x)
 
 
+def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
+    """Whether any float is NaN, and whether any is infinite or NaN.
+
+    The greatest of some values is NaN where one of them is: one look at each, and no new array.
+    """
+    greatest = xp.max(x)
+    not_finite = ~(xp.isfinite(greatest) & xp.isfinite(xp.min(x)))
+    return bool(xp.isnan(greatest)), bool(not_finite)
+
+
 def detach(x: Array) -> Array:
     """Return x itself: nothing differentiates here."""
     return x
@@ -130,6 +141,19 @@ def connect(
     """Return y itself: nothing differentiates here."""
     del x, saved, vjp
     return y
+
+
+def estimate(name: str, x: Array) -> Callable[..., Array] | None:
+    """None: the estimates are the core's."""
+    del name, x
+    return None
+
+
+def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
+    """y·weight + bias, in two roundings; what is None is left out."""
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
 
 
 def to_host(x: Array) -> np.ndarray[Any, Any]:
@@ -176,9 +200,12 @@ OPS = Ops(
     device=array_api_compat.device,
     widest_real=widest_real,
     can_read=can_read,
+    screen=screen,
     detach=detach,
     wants_gradient=wants_gradient,
     connect=connect,
+    estimate=estimate,
+    scale=scale,
     to_host=to_host,
     keep_layout=keep_layout,
     keeps_tables=True,

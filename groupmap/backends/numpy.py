@@ -1,34 +1,90 @@
-"""NumPy: run lengths on the sorted row instead of a search, and SciPy's special functions."""
+"""NumPy: kernels where they are installed, else sorts by value; and SciPy's special functions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from groupmap._typing import Array, Namespace, Side, TieRule
-from groupmap.backends import generic
+from groupmap._typing import Array, Namespace, Side
+from groupmap.backends import generic, kernels
+from groupmap.backends._bits import keys_of
+from groupmap.backends._ops import TieRule
+
+# Rows are sorted so many entries at a time, which stay in the cache until they are written.
+ENTRIES_PER_BLOCK = 2**15
 
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
-    order = np.argsort(rows, axis=-1)
-    in_order = _count_less_in_order(np.take_along_axis(rows, order, axis=-1))
-    return _scattered(in_order[0], order), _scattered(in_order[1], order)
+    if kernels.serve(rows):
+        from groupmap.backends.kernels import rank
+
+        return rank.count_less(rows, threads=kernels.default_threads())
+    less, less_equal = np.empty((2, *rows.shape), dtype=np.int64)
+    for part in _blocks(rows):
+        ascending, order = _sorted(rows[part], stable=False)
+        for counts, result in zip(_count_less_in_order(ascending), (less, less_equal), strict=True):
+            _scatter(counts, order, result[part])
+    return less, less_equal
 
 
 def rank_and_gather(
-    rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace
+    rows: Array, table: Array, tie_rule: TieRule | None, with_order: bool, xp: Namespace
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
-    del xp
-    order = np.argsort(rows, axis=-1, stable=tie_rule is None)
-    ascending = np.take_along_axis(rows, order, axis=-1)
-    if tie_rule is None or not np.any(ascending[..., 1:] == ascending[..., :-1]):
-        return _scattered(np.broadcast_to(table[::2], rows.shape), order), order
-    h = tie_rule(*_count_less_in_order(ascending))
-    return _scattered(table[h], order), order
+    del xp, with_order  # nothing differentiates here
+    if kernels.serve(rows, table):
+        from groupmap.backends.kernels import rank
+
+        threads = kernels.default_threads()
+        return rank.rank_and_gather(rows, table, tie_rule, with_order=False, threads=threads)
+    result = np.empty(rows.shape, dtype=table.dtype)
+    for part in _blocks(rows):
+        ascending, order = _sorted(rows[part], stable=tie_rule is None)
+        values = np.broadcast_to(table[::2], order.shape)
+        if tie_rule is not None and np.any(ascending[..., 1:] == ascending[..., :-1]):
+            values = table[tie_rule.doubled_midrank(*_count_less_in_order(ascending))]
+        _scatter(values, order, result[part])
+    return result, None
+
+
+def _blocks(rows: Array) -> Iterator[tuple[slice, ...]]:
+    """Parts of the rows, along their first axis."""
+    if rows.ndim == 1:
+        yield (slice(None),)
+        return
+    block = max(1, ENTRIES_PER_BLOCK * len(rows) // max(rows.size, 1))
+    for begin in range(0, len(rows), block):
+        yield (slice(begin, begin + block),)
+
+
+def _sorted(rows: Array, *, stable: bool) -> tuple[Array, Array]:
+    """Keys of the rows' entries in ascending order, and which entries they are of.
+
+    Keys of up to 32 bits are sorted together with the index, as one integer: NumPy sorts values
+    several times faster than it finds their order.
+    """
+    if rows.dtype.kind not in "fiu" or rows.dtype.itemsize > 4:
+        order = np.argsort(rows, axis=-1, stable=stable)
+        return np.take_along_axis(rows, order, axis=-1), order
+    native = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+    words = keys_of(native).astype(np.uint64)
+    words <<= np.uint64(32)
+    words |= np.arange(rows.shape[-1], dtype=np.uint64)
+    words.sort(axis=-1)
+    keys = words >> np.uint64(32)
+    words &= np.uint64(2**32 - 1)
+    return keys, words.view(np.int64)
+
+
+def _scatter(values: Array, order: Array, result: Array) -> None:
+    """Each row's values to where its entries stood; the result is contiguous."""
+    n = order.shape[-1]
+    row_begins = np.arange(0, order.size, n).reshape((*order.shape[:-1], 1))
+    result.reshape(-1)[order + row_begins] = values
 
 
 def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:
@@ -43,10 +99,14 @@ def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:
     return begin, np.minimum.accumulate(end_from_the_right, axis=-1)[..., ::-1]
 
 
-def _scattered(values: Array, order: Array) -> Array:
-    result = np.empty_like(values, shape=order.shape)
-    np.put_along_axis(result, order, values, axis=-1)
-    return result
+def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
+    """Whether any float is NaN, and whether any is infinite or NaN."""
+    if kernels.serve(x):
+        from groupmap.backends.kernels import elementwise
+
+        infinity = elementwise.INFINITY[x.dtype.itemsize]
+        return elementwise.screen(x, infinity, threads=kernels.default_threads())
+    return generic.screen(x, xp)
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
@@ -91,6 +151,7 @@ OPS = replace(
     generic.OPS,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
+    screen=screen,
     search_rows=search_rows,
     ndtri=ndtri,
     ndtr=ndtr,

@@ -10,8 +10,9 @@ import array_api_compat.torch as xp_torch
 import torch
 from torch.autograd import forward_ad
 
-from groupmap._typing import Array, DType, Namespace, RandomSource, Side, TieRule
-from groupmap.backends import generic
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side
+from groupmap.backends import generic, kernels, torch_kernels
+from groupmap.backends._ops import TieRule
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
 _WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
@@ -31,6 +32,12 @@ def sortable(rows: Array, xp: Namespace) -> Array:
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
+    if not can_read(rows):
+        if torch_kernels.serve(rows):
+            less, less_equal = torch_kernels.count_less_operator(rows)
+            return less, less_equal
+    elif torch_kernels.serve_eagerly(rows):
+        return torch_kernels.count_less(rows)
     ascending, order = torch.sort(rows, dim=-1)
     less, less_equal = _count_less_in_order(ascending)
     return (
@@ -40,16 +47,18 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
 
 
 def rank_and_gather(
-    rows: Array, table: Array, tie_rule: TieRule | None, xp: Namespace
+    rows: Array, table: Array, tie_rule: TieRule | None, with_order: bool, xp: Namespace
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
     del xp
+    if can_read(rows) and can_read(table) and torch_kernels.serve_eagerly(rows, table):
+        return torch_kernels.rank_and_gather(rows, table, tie_rule, with_order)
     ascending, order = torch.sort(rows, dim=-1, stable=tie_rule is None)
     if tie_rule is None or _is_certainly_distinct(ascending):
         values = table[::2].expand(rows.shape)
     else:
-        values = table[tie_rule(*_count_less_in_order(ascending))]
-    return unsort(values, order, xp_torch), order
+        values = table[tie_rule.doubled_midrank(*_count_less_in_order(ascending))]
+    return unsort(values, order, xp_torch), order if with_order else None
 
 
 def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
@@ -164,6 +173,11 @@ def can_read(x: Array) -> bool:
     )
 
 
+def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
+    """Whether any float is NaN, and whether any is infinite or NaN."""
+    return torch_kernels.screen(x) if torch_kernels.serve_eagerly(x) else generic.screen(x, xp)
+
+
 def detach(x: Array) -> Array:
     """The same data, out of sight of automatic differentiation."""
     return x.detach()
@@ -218,6 +232,26 @@ def connect(
     return connected
 
 
+def estimate(name: str, x: Array) -> Callable[..., Array] | None:
+    """The kernel of that name, if there are kernels for x."""
+    small = can_read(x) and x.numel() < kernels.LEAST_SIZE
+    return None if small or not torch_kernels.serve(x) else torch_kernels.ESTIMATES.get(name)
+
+
+def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
+    """y·weight + bias; in y's own memory, where nothing remembers what was there."""
+    scales = [each for each in (weight, bias) if each is not None]
+    recorded = torch.is_grad_enabled() and any(each.requires_grad for each in (y, *scales))
+    fits = all(torch.promote_types(each.dtype, y.dtype) == y.dtype for each in scales)
+    if recorded or not fits or not can_read(y):
+        return generic.scale(y, weight, bias)
+    if torch_kernels.serve_eagerly(y, *scales) and torch_kernels.can_scale(y, weight, bias):
+        return torch_kernels.scale(y, weight, bias)
+    if weight is not None:
+        y.mul_(weight)
+    return y if bias is None else y.add_(bias)
+
+
 def to_host(x: Array) -> Any:
     """Return a small array of counts as a NumPy array."""
     return x.cpu().numpy()
@@ -253,9 +287,12 @@ OPS = replace(
     device=device,
     widest_real=widest_real,
     can_read=can_read,
+    screen=screen,
     detach=detach,
     wants_gradient=wants_gradient,
     connect=connect,
+    estimate=estimate,
+    scale=scale,
     to_host=to_host,
     keep_layout=keep_layout,
 )

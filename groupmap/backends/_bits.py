@@ -1,0 +1,54 @@
+"""Bit patterns as unsigned integers in the order of the numbers that they stand for.
+
+One formula serves floats, signed and unsigned integers: with the sign bit spread over a word,
+
+    key = b ^ (spread & flip) ^ top,
+
+where a float's negative zero is replaced by zero first. What differs is a row of constants.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Bits = np.ndarray[Any, Any]
+Unsigned = Any  # an unsigned integer of the width at hand; compiled code has no name for it
+
+
+class Code(NamedTuple):
+    """The constants of one kind of numbers, of the width of its bit patterns."""
+
+    flip: Unsigned
+    top: Unsigned
+    negative_zero: Unsigned
+    sign_shift: Unsigned
+
+
+def code_of(dtype: np.dtype[Any]) -> Code:
+    """The constants of a dtype of real numbers."""
+    unsigned = np.dtype(f"u{dtype.itemsize}").type
+    last_bit = 8 * dtype.itemsize - 1
+    top = 1 << last_bit
+    flip, top, negative_zero = {"f": (top - 1, top, top), "i": (0, top, 0), "u": (0, 0, 0)}[
+        dtype.kind
+    ]
+    return Code(*(unsigned(each) for each in (flip, top, negative_zero, last_bit)))
+
+
+def as_bits(values: np.ndarray[Any, Any]) -> Bits:
+    """The same memory as unsigned integers."""
+    return values.view(np.dtype(f"u{values.dtype.itemsize}"))
+
+
+def keys_of(values: np.ndarray[Any, Any]) -> Bits:
+    """The keys of all values."""
+    code = code_of(values.dtype)
+    # A sum with zero is a copy, and makes negative zeros positive.
+    bits = as_bits(values + values.dtype.type(0))
+    spread = as_bits(bits.view(f"i{bits.itemsize}") >> int(code.sign_shift))  # 0 or all ones
+    spread &= code.flip
+    bits ^= spread
+    bits ^= code.top
+    return bits

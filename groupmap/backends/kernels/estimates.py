@@ -1,0 +1,301 @@
+"""The estimates of the gradient (see `groupmap.gradients`, whose formulas these are), row by row.
+
+All sums are taken in float64. A row's entries that count come first in its order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends.kernels.threads import over_rows
+
+Rows = np.ndarray[Any, Any]
+ENTRIES_PER_BLOCK = 2**15
+UPPER, LOWER = 0.84, 0.16
+
+
+def transport(
+    x: Rows,
+    grad: Rows,
+    order: Rows,
+    counts: Rows,
+    mid_quantiles: Rows,
+    window: int | None,
+    floor: float,
+    *,
+    threads: int,
+) -> Rows:
+    """dL/dx of rows ``(r, n)`` from dL/dy; mid-quantiles are ``(r, n)``, or ``(1, n)`` for all."""
+    result = np.empty_like(grad)
+    n_rows, n = x.shape
+
+    def work(scratch: Rows, begin: int, end: int) -> None:
+        part = slice(begin, end)
+        quantiles = mid_quantiles if len(mid_quantiles) == 1 else mid_quantiles[part]
+        transport_rows(
+            x[part], grad[part], order[part], counts[part], quantiles,
+            0 if window is None else window, floor, scratch, result[part],
+        )  # fmt: skip
+
+    over_rows(
+        work, lambda _: np.empty((3, n + 1)), n_rows, n,
+        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+    )  # fmt: skip
+    return result
+
+
+def affine(x: Rows, y: Rows, grad: Rows, excluded: Rows | None, *, threads: int) -> Rows:
+    """dL/dx of rows ``(r, n)`` from dL/dy; what is excluded gets 0 and is left out."""
+    result = np.empty_like(grad)
+
+    def work(_: None, begin: int, end: int) -> None:
+        part = slice(begin, end)
+        inside = None if excluded is None else ~excluded[part]
+        affine_rows(x[part], y[part], grad[part], inside, result[part])
+
+    over_rows(work, lambda _: None, *x.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads)
+    return result
+
+
+@njit(nogil=True, cache=True)
+def transport_rows(
+    x: Rows,
+    grad: Rows,
+    order: Rows,
+    counts: Rows,
+    mid_quantiles: Rows,
+    window: int,
+    floor: float,
+    scratch: Rows,
+    result: Rows,
+) -> None:
+    """J·dL/dy of each row."""
+    for r in range(x.shape[0]):
+        n = counts[r]
+        c, v, sums = scratch[0, :n], scratch[1, :n], scratch[2, : n + 1]
+        for i in range(n, x.shape[1]):
+            result[r, order[r, i]] = 0.0
+        scale = sort_and_centre(x[r], order[r], c, sums) if n > 0 else 0.0
+        if scale == 0.0:
+            for i in range(n):
+                result[r, order[r, i]] = 0.0
+            continue
+        w = window if window else max(1, int(np.rint(np.sqrt(n))))
+        w = min(w, n - 1)
+        for i in range(n):
+            v[i] = grad[r, order[r, i]]
+        is_tied = sums[n] > 0.0
+        if is_tied:
+            average_ties(v, x[r], order[r])
+        subtract_affine_part(v, c)
+        quantiles = mid_quantiles[r if mid_quantiles.shape[0] > 1 else 0]
+        subtract_window_means(v, c, quantiles, w, floor * spread(c) / n, sums)
+        subtract_adjoint_means(v, w, sums)
+        subtract_affine_part(v, c)
+        if is_tied:
+            average_ties(v, x[r], order[r])
+        for i in range(n):
+            result[r, order[r, i]] = v[i] * scale
+
+
+@njit(nogil=True, cache=True)
+def sort_and_centre(row: Rows, order: Rows, c: Rows, sums: Rows) -> float:
+    """The row in ascending order, scaled to between ½ and 1 and centred; and the scale.
+
+    That is 0 where there are no three distinct values. How many are equal to the one before goes
+    to the end of `sums`.
+    """
+    n = c.size
+    greatest = max(abs(np.float64(row[order[0]])), abs(np.float64(row[order[n - 1]])))
+    # A power of two, so that what is distinct stays distinct; its inverse must be finite, too.
+    scale = math.ldexp(1.0, -max(math.frexp(greatest)[1], -1000))
+    for i in range(n):
+        c[i] = np.float64(row[order[i]]) * scale
+    equals = equal_neighbours(c)
+    sums[n] = equals
+    if n - equals < 3:
+        return 0.0
+    mean = total(c) / n
+    for i in range(n):
+        c[i] -= mean
+    return scale
+
+
+@njit(nogil=True, cache=True)
+def average_ties(v: Rows, row: Rows, order: Rows) -> None:
+    """B: each value becomes the mean over its run of equals in the row."""
+    n, begin = v.size, 0
+    while begin < n - 1:
+        key, end = row[order[begin]], begin + 1
+        if row[order[end]] != key:
+            begin += 1
+            continue
+        sum_of_run = v[begin]
+        while end < n and row[order[end]] == key:
+            sum_of_run += v[end]
+            end += 1
+        mean = sum_of_run / (end - begin)
+        for i in range(begin, end):
+            v[i] = mean
+        begin = end
+
+
+@njit(nogil=True, cache=True)
+def subtract_affine_part(v: Rows, c: Rows) -> None:
+    """I − Π: less the projection on 1 and on the centred values."""
+    n = c.size
+    mean = total(v) / n
+    for i in range(n):
+        v[i] -= mean
+    slope = product(v, c) / product(c, c)
+    for i in range(n):
+        v[i] -= slope * c[i]
+
+
+# Sums may be taken in any order, several entries at once.
+in_any_order = njit(nogil=True, cache=True, fastmath={"reassoc"})
+
+
+@in_any_order
+def equal_neighbours(ascending: Rows) -> int:
+    """How many values are equal to the one before."""
+    equals = 0
+    for i in range(ascending.size - 1):
+        equals += ascending[i] == ascending[i + 1]
+    return equals
+
+
+@in_any_order
+def total(v: Rows) -> float:
+    """The sum."""
+    result = 0.0
+    for i in range(v.size):
+        result += v[i]
+    return result
+
+
+@in_any_order
+def product(v: Rows, c: Rows) -> float:
+    """The scalar product."""
+    result = 0.0
+    for i in range(v.size):
+        result += v[i] * c[i]
+    return result
+
+
+@in_any_order
+def mean_deviation(c: Rows) -> float:
+    """The mean distance from zero."""
+    result = 0.0
+    for i in range(c.size):
+        result += abs(c[i])
+    return result / c.size
+
+
+@njit(nogil=True, cache=True)
+def spread(c: Rows) -> float:
+    """Half the width of the middle 68 %, or a quarter of the mean deviation if that is more."""
+    half_width = (order_statistic(c, UPPER) - order_statistic(c, LOWER)) / 2.0
+    return max(half_width, 0.25 * mean_deviation(c))
+
+
+@njit(nogil=True, cache=True)
+def order_statistic(ascending: Rows, p: float) -> float:
+    """The p-th quantile by numpy.quantile's method "linear"."""
+    position = p * (ascending.size - 1)
+    below = int(np.floor(position))
+    above = min(below + 1, ascending.size - 1)
+    low, high = float(ascending[below]), float(ascending[above])
+    return low + (position - below) * (high - low)
+
+
+@njit(nogil=True, cache=True)
+def subtract_window_means(
+    v: Rows, c: Rows, quantiles: Rows, w: int, least: float, sums: Rows
+) -> None:
+    """T′(I − S): less the mean over the window, times the slope of the map across it.
+
+    `least` is what a step of one rank is taken to be at least.
+    """
+    n, so_far = v.size, 0.0
+    sums[0] = 0.0
+    for i in range(n):
+        so_far += v[i]
+        sums[i + 1] = so_far
+    if 2 * w < n:
+        # Where windows are whole, the same slices shifted: loops that need no index arithmetic.
+        inner, size, width = v[w : n - w], 2 * w + 1, 2 * w
+        above, below = sums[size:], sums[: n - width]
+        c_above, c_below = c[width:], c[: n - width]
+        q_above, q_below = quantiles[width:n], quantiles[: n - width]
+        for i in range(n - width):
+            run = max(c_above[i] - c_below[i], least * width)
+            rise = np.float64(q_above[i]) - np.float64(q_below[i])
+            slope = rise / run if run > 0.0 else 0.0
+            inner[i] = (inner[i] - (above[i] - below[i]) / size) * slope
+    edge = min(w, (n + 1) // 2)
+    for k in range(2 * edge):
+        i = k if k < edge else n - 1 - (k - edge)
+        if k >= edge and i < edge:
+            break
+        lower, upper, reach = max(i - w, 0), min(i + w, n - 1), min(w, i, n - 1 - i)
+        run = max(c[upper] - c[lower], least * (upper - lower))
+        mean = (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)
+        rise = np.float64(quantiles[upper]) - np.float64(quantiles[lower])
+        v[i] = (v[i] - mean) * (rise / run if run > 0.0 else 0.0)
+
+
+@njit(nogil=True, cache=True)
+def subtract_adjoint_means(v: Rows, w: int, sums: Rows) -> None:
+    """(I − S)ᵀ: rank j takes part in the means of max(j − w, ⌈j/2⌉) … min(j + w, ⌊(n−1+j)/2⌋)."""
+    n, so_far = v.size, 0.0
+    sums[0] = 0.0
+    for i in range(n):
+        so_far += v[i] / (2 * min(w, i, n - 1 - i) + 1)
+        sums[i + 1] = so_far
+    for j in range(n):
+        first = max(j - w, (j + 1) // 2)
+        behind = min(j + w, (n - 1 + j) // 2) + 1
+        v[j] -= sums[np.uint64(behind)] - sums[np.uint64(first)]
+
+
+@in_any_order
+def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows) -> None:
+    """s·(I − Π)·dL/dy of each row, s = ⟨x̃, y⟩/⟨x̃, x̃⟩."""
+    n = x.shape[1]
+    for r in range(x.shape[0]):
+        scale, count = 0.0, n
+        if inside is not None:
+            count = 0
+            for i in range(n):
+                count += inside[r, i]
+        for i in range(n):
+            if inside is None or inside[r, i]:
+                scale = max(scale, abs(np.float64(x[r, i])))
+        scale, count = scale if scale > 0.0 else 1.0, max(count, 1)
+        of_x, of_grad = 0.0, 0.0
+        for i in range(n):
+            if inside is None or inside[r, i]:
+                of_x += np.float64(x[r, i]) / scale
+                of_grad += np.float64(grad[r, i])
+        of_x, of_grad = of_x / count, of_grad / count
+        square, with_y, with_grad = 0.0, 0.0, 0.0
+        for i in range(n):
+            if inside is None or inside[r, i]:
+                centred = np.float64(x[r, i]) / scale - of_x
+                square += centred * centred
+                with_y += centred * np.float64(y[r, i])
+                with_grad += centred * (np.float64(grad[r, i]) - of_grad)
+        square = square if square > 0.0 else 1.0
+        slope, along = with_y / square / scale, with_grad / square
+        for i in range(n):
+            if inside is None or inside[r, i]:
+                centred = np.float64(x[r, i]) / scale - of_x
+                rest = np.float64(grad[r, i]) - of_grad - along * centred
+                result[r, i] = slope * rest
+            else:
+                result[r, i] = 0.0

@@ -1,0 +1,17 @@
+"""The key of one entry (see `groupmap.backends._bits`), inside of compiled code."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+
+
+@njit(inline="always")
+def key_at(row: Bits, i: int, code: Code) -> Unsigned:
+    """The key of the i-th bit pattern of a row, of the same width."""
+    bits = row[i]
+    if bits == code.negative_zero:
+        bits = row.dtype.type(0)
+    spread = row.dtype.type(row.dtype.type(0) - (bits >> code.sign_shift))  # 0 or all ones
+    return row.dtype.type(bits ^ (spread & code.flip) ^ code.top)

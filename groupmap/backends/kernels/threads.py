@@ -1,0 +1,98 @@
+"""Blocks of rows handed out to threads.
+
+The threads are made once, with the first large input, and serve all callers. Every block of rows
+is computed as it would be alone, so the number of threads changes no bit of a result. (Numba's own
+parallel layers are of no use here: the default one aborts the process when two threads call it.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import TypeVar
+
+Scratch = TypeVar("Scratch")
+
+LEAST_ENTRIES_PER_THREAD = 2**14  # what takes less than it costs to wake a thread
+LEAST_ENTRIES_PER_BLOCK = 2**13  # likewise for a call
+LEAST_ROUNDS = 4
+
+
+class _Shared:
+    """The one pool of this process."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.pool: ThreadPoolExecutor | None = None
+
+    def submit(self, work: Callable[[], None]) -> Future[None] | None:
+        """The work under way; None if the interpreter is on its way out and takes none."""
+        with self.lock:
+            if self.pool is None:
+                workers = max(1, (os.cpu_count() or 1) - 1)
+                self.pool = ThreadPoolExecutor(workers, thread_name_prefix="groupmap")
+            try:
+                return self.pool.submit(work)
+            except RuntimeError:
+                return None
+
+
+_shared = _Shared()
+if hasattr(os, "register_at_fork"):
+    # A forked child has the pool's memory and none of its threads.
+    os.register_at_fork(after_in_child=_shared.__init__)  # type: ignore[misc]
+
+
+def default_threads() -> int:
+    """``OMP_NUM_THREADS``, as other numerical libraries read it; else the cores we may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def over_rows(
+    work: Callable[[Scratch, int, int], None],
+    scratch: Callable[[int], Scratch],
+    n_rows: int,
+    n: int,
+    *,
+    entries_per_block: int,
+    threads: int,
+) -> None:
+    """``work(scratch(rows), begin, end)`` for blocks of rows of n entries, on some threads.
+
+    Blocks have about so many entries. Each thread makes its scratch memory once and uses it for
+    all of its blocks.
+    """
+    threads = max(1, min(threads, n_rows * n // LEAST_ENTRIES_PER_THREAD))
+    # As many for each of the threads, and several, since one of them may be late: other libraries'
+    # threads spin for a while where they have worked.
+    rounds = max(-(-n_rows * n // (entries_per_block * threads)), LEAST_ROUNDS)
+    block = max(-(-n_rows // (rounds * threads)), LEAST_ENTRIES_PER_BLOCK // n, 1)
+    blocks = deque(range(0, n_rows, block))
+
+    def drain() -> None:
+        own: Scratch | None = None
+        while True:
+            try:
+                begin = blocks.popleft()
+            except IndexError:
+                return
+            own = scratch(block) if own is None else own
+            work(own, begin, min(begin + block, n_rows))
+
+    helpers = min(threads, len(blocks)) - 1
+    under_way = [_shared.submit(drain) for _ in range(helpers)]
+    try:
+        drain()
+    finally:
+        for future in under_way:
+            # Where the pool is busy with others, what has not begun has nothing left to do.
+            if future is not None and not future.cancel():
+                future.result()

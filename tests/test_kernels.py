@@ -1,0 +1,260 @@
+"""The compiled kernels: against obvious counting, whoever calls them and however many at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import rankdata
+
+import groupmap as gm
+from groupmap.backends import kernels
+from groupmap.ranks import COUNTING_TIES
+from tests.backends import kernels_for_all_sizes
+
+pytest.importorskip("numba")
+from groupmap.backends.kernels import elementwise, rank, threads
+
+DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
+          "int64", "uint64")  # fmt: skip
+FLOATS = ("float16", "float32", "float64")
+LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 65535, 65536, 65537)
+
+
+def rows_of(kind, dtype, shape, rng):
+    """Rows that make life hard for a sort."""
+    dtype = np.dtype(dtype)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        few = {"few values": 7, "random": None}.get(kind, 1)
+        if few is None:
+            return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
+        return (limits.max - rng.integers(0, few, size=shape).astype(dtype)).astype(dtype)
+    x = rng.normal(size=shape)
+    tiny = np.finfo(dtype).smallest_subnormal
+    if kind == "few values":
+        x = rng.choice([-np.inf, np.inf, -0.0, 0.0, tiny, -tiny, 1.0], size=shape)
+    elif kind == "relu":
+        x = np.maximum(x, 0)
+    elif kind == "constant":
+        x = np.where(x > 0, 0.0, -0.0)
+    elif kind == "one far away":  # the others agree in all of the bits that words have room for
+        x = 1 + 64 * np.finfo(dtype).eps * x
+        x[..., 0] = np.finfo(dtype).max
+    return x.astype(dtype)
+
+
+def counted_ranks(x, ties):
+    return np.stack([2 * rankdata(row + row.dtype.type(0), method=ties) - 2 for row in x])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", LENGTHS)
+def test_ranks_and_order(rng, dtype, n):
+    table = np.arange(2 * n - 1, dtype=np.float64)
+    for kind in ("random", "few values", "relu", "constant", "one far away"):
+        x = rows_of(kind, dtype, (3, n), rng)
+        for ties in ("average", "min", "max", "ordinal"):
+            y, order = rank.rank_and_gather(
+                x, table, COUNTING_TIES.get(ties), with_order=True, threads=2
+            )
+            np.testing.assert_array_equal(y, counted_ranks(x, ties))
+            expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
+            np.testing.assert_array_equal(order, expected)
+            without, none = rank.rank_and_gather(
+                x, table, COUNTING_TIES.get(ties), with_order=False, threads=1
+            )
+            assert none is None
+            np.testing.assert_array_equal(without, y)
+        less, less_equal = rank.count_less(x, threads=2)
+        np.testing.assert_array_equal(less, counted_ranks(x, "min") / 2)
+        np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
+
+
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
+BITS = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: st.tuples(
+        st.just(dtype), hnp.arrays(f"u{np.dtype(dtype).itemsize}", SHAPES, fill=st.nothing())
+    )
+)
+
+
+@given(BITS, st.sampled_from(["average", "min", "max", "ordinal"]), st.booleans())
+def test_any_bits(drawn, ties, with_order):
+    dtype, bits = drawn
+    x = bits.view(dtype)
+    if x.dtype.kind == "f":
+        x = np.where(np.isnan(x), x.dtype.type(0), x)
+    table = np.arange(2 * x.shape[1] - 1, dtype=np.int64)
+    y, _ = rank.rank_and_gather(x, table, COUNTING_TIES.get(ties), with_order=with_order, threads=1)
+    np.testing.assert_array_equal(y, counted_ranks(x, ties))
+
+
+@given(st.sampled_from(FLOATS).flatmap(lambda dtype: hnp.arrays(dtype, st.integers(1, 300))))
+def test_screening(x):
+    infinity = elementwise.INFINITY[x.dtype.itemsize]
+    found = elementwise.screen(x, infinity, threads=1)
+    assert found == (bool(np.any(np.isnan(x))), not np.all(np.isfinite(x)))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 1, 1), (4, 5), (6, 4, 5)])
+@settings(max_examples=5)
+@given(has_weight=st.booleans())
+def test_scaling_rounds_twice(shape, has_weight):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(3, 6, 4, 5)).astype(np.float32)
+    bias = rng.normal(size=shape).astype(np.float32)
+    weight = rng.normal(size=shape).astype(np.float32) if has_weight else None
+    expected = (y if weight is None else y * weight) + bias
+    elementwise.scale(y, weight, bias, threads=2)
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_a_long_run_that_the_prefix_cannot_tell_apart_takes_no_quadratic_time(rng):
+    n = 100_000  # a quadratic insertion would take minutes
+    x = np.full((1, n), 1.0)
+    x[0, 1:] += np.finfo(float).eps * rng.permutation(n - 1)
+    x[0, 0] = 1e300
+    table = np.arange(2 * n - 1, dtype=np.float64)
+    y, _ = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=False, threads=1)
+    np.testing.assert_array_equal(y, counted_ranks(x, "average"))
+
+
+def test_the_number_of_threads_changes_no_bit(rng, monkeypatch):
+    x = rng.normal(size=(300, 1000)).astype(np.float32)
+    results = []
+    for n_threads in ("1", "2", "5", "no number"):
+        monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
+        results.append(gm.quantile_map(x).tobytes())
+    assert len(set(results)) == 1
+
+
+def test_threads_follow_the_environment_and_the_machine(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    assert threads.default_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert 1 <= threads.default_threads() <= os.cpu_count()
+
+
+def test_work_is_done_once_by_as_many_as_are_asked_for():
+    who, done = set(), []
+    barrier = threading.Barrier(2)
+
+    def work(_, begin, end):
+        if threading.get_ident() not in who:
+            who.add(threading.get_ident())
+            barrier.wait(timeout=60)  # passes only where two threads are at work
+        done.append((begin, end))
+
+    threads.over_rows(work, lambda _: None, 64, 2**14, entries_per_block=2**14, threads=2)
+    assert len(who) == 2
+    assert sorted(i for begin, end in done for i in range(begin, end)) == list(range(64))
+
+
+def test_small_inputs_wake_no_thread():
+    who = set()
+    threads.over_rows(
+        lambda *_: who.add(threading.get_ident()), lambda _: None, 64, 8,
+        entries_per_block=64, threads=8,
+    )  # fmt: skip
+    assert who == {threading.get_ident()}
+
+
+def test_errors_reach_the_caller():
+    def fail(_, begin, end):
+        raise RuntimeError(f"rows {begin} to {end}")
+
+    with pytest.raises(RuntimeError, match="rows"):
+        threads.over_rows(fail, lambda _: None, 64, 2**14, entries_per_block=2**14, threads=2)
+
+
+def test_eight_callers_at_once(rng):
+    x = rng.normal(size=(64, 4000)).astype(np.float32)
+    expected = gm.quantile_map(x)
+    with ThreadPoolExecutor(8) as pool:
+        for y in pool.map(gm.quantile_map, [x] * 32):
+            np.testing.assert_array_equal(y, expected)
+
+
+FORK = """
+import os, sys
+import numpy as np
+import groupmap as gm
+x = np.random.default_rng(0).normal(size=(64, 4000))
+expected = gm.quantile_map(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(gm.quantile_map(x), expected) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_makes_its_own_threads():
+    environment = dict(os.environ, OMP_NUM_THREADS="2")
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120, env=environment)
+
+
+def test_numba_comes_with_the_first_large_input():
+    code = (
+        "import sys, numpy as np, groupmap as gm\n"
+        "gm.quantile_map(np.arange(100.0))\n"
+        "assert 'numba' not in sys.modules\n"
+        "gm.quantile_map(np.arange(10000.0))\n"
+        "assert 'numba' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_other_byte_orders_and_long_doubles_go_without(rng):
+    x = rng.normal(size=(3, 50))
+    with kernels_for_all_sizes():
+        for dtype in (">f8", ">f4", "longdouble"):
+            other = x.astype(dtype)
+            assert not kernels.serve(other)
+            same = x.astype(np.dtype(dtype).newbyteorder("=")).astype(np.float64)
+            np.testing.assert_allclose(
+                gm.quantile_map(other).astype(float), gm.quantile_map(same), rtol=1e-6
+            )
+
+
+def test_operators_keep_torchs_rules(rng):
+    torch = pytest.importorskip("torch")
+    from groupmap.backends import torch_kernels
+
+    x, y, grad = (torch.as_tensor(rng.normal(size=(3, 20))) for _ in "xyg")
+    excluded = torch.as_tensor(rng.random((3, 20)) < 0.2)
+    quantiles = torch.as_tensor(np.sort(rng.normal(size=20)))
+    torch.library.opcheck(torch_kernels.count_less_operator, (x,))
+    for absent in (None, excluded):
+        torch.library.opcheck(torch_kernels.affine_operator, (x, y, grad, absent))
+        rest = (None, absent, quantiles, 4, 1.0)
+        torch.library.opcheck(torch_kernels.transport_operator, (x, grad, *rest))
+
+
+DATA_LOADER = """
+import torch, groupmap as gm
+x = torch.randn(8, 20_000, generator=torch.Generator().manual_seed(0))
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return len(x)
+    def __getitem__(self, i):
+        return gm.quantile_map(x[i])
+expected = gm.quantile_map(x)  # so that the workers are forked from a process with threads
+loaded = torch.utils.data.DataLoader(Rows(), batch_size=4, num_workers=2)
+assert torch.equal(torch.cat(list(loaded)), expected)
+"""
+
+
+def test_workers_of_a_data_loader():
+    pytest.importorskip("torch")
+    environment = dict(os.environ, OMP_NUM_THREADS="2")
+    subprocess.run([sys.executable, "-c", DATA_LOADER], check=True, timeout=120, env=environment)
