@@ -199,7 +199,7 @@ class EmpiricalCDF:
         check_real(x, name, xp)
         grouping, shape = self._evaluation_grouping(x, name)
         rows = grouping.to_rows(xp.broadcast_to(x, shape), xp)
-        found = reading(rows, extrapolate=self.tails == "linear", xp=xp, ops=ops)
+        found = reading(extrapolate=self.tails == "linear", xp=xp, ops=ops)(rows)
         return xp.astype(grouping.from_rows(found, shape, xp), result_dtype(x, xp), copy=False)
 
     def _in_every_group(self, number: float) -> Array:

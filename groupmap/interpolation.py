@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import default_dtype
@@ -43,8 +46,7 @@ def take_rows(rows: Array, index: Array, xp: Namespace) -> Array:
     return xp.take_along_axis(rows, index, axis=-1)
 
 
-def interpolate(
-    x: Array,
+def interpolator(
     knots: Array,
     values: Array,
     *,
@@ -53,14 +55,40 @@ def interpolate(
     last: Array | None = None,
     xp: Namespace,
     ops: Ops,
-) -> Array:
+) -> Callable[[Array], Array]:
     """Piecewise linear through (knots, values), both ``(..., k)`` and rising, at x ``(..., n)``.
 
-    On a run of equal knots it takes the "middle" between the values at the run's ends, or the
-    "first" or the "last" of them. Outside the knots it keeps the value of the nearest end, or goes
-    on along the outermost segment. `last`, ``(..., 1)``, is the index of each row's last knot,
-    where copies of it follow.
+    NaN where x is NaN. On a run of equal knots it takes the "middle" between the values at the
+    run's ends, or the "first" or the "last" of them. Outside the knots it keeps the value of the
+    nearest end, or goes on along the outermost segment. `last`, ``(..., 1)``, is the index of each
+    row's last knot, where copies of it follow.
     """
+    native = None if extrapolate else ops.interpolator(knots, values, on_runs)
+
+    def at(x: Array) -> Array:
+        y = None if native is None else native(x)
+        if y is None:
+            y = _interpolate(x, knots, values, on_runs, extrapolate, last, xp, ops)
+        return y
+
+    return at
+
+
+def interpolate(x: Array, knots: Array, values: Array, **options: Any) -> Array:
+    """What `interpolator` is at x."""
+    return interpolator(knots, values, **options)(x)
+
+
+def _interpolate(
+    x: Array,
+    knots: Array,
+    values: Array,
+    on_runs: str,
+    extrapolate: bool,
+    last: Array | None,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
     k = knots.shape[-1]
     first = ops.search_rows(knots, x, "left", xp)  # of the knots that are not below x
     after = ops.search_rows(knots, x, "right", xp)  # of the knots that are above x
@@ -88,6 +116,6 @@ def interpolate(
     fraction = xp.where(flat, 0.5, (x / 2.0 - x_left / 2.0) / xp.where(flat, 1.0, width))
     inside = xp.clip(fraction, 0.0, 1.0)
     y = between(y_left, y_right, inside, xp)
-    return (
-        xp.where(fraction == inside, y, _on_line(y_left, y_right, fraction)) if extrapolate else y
-    )
+    if extrapolate:
+        y = xp.where(fraction == inside, y, _on_line(y_left, y_right, fraction))
+    return xp.where(xp.isnan(x), xp.nan, y)

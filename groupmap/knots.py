@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -10,9 +11,11 @@ from array_api_compat import device
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real
-from groupmap.interpolation import interpolate
+from groupmap.interpolation import interpolate, interpolator
 from groupmap.positions import Probabilities, RankPositions
 from groupmap.samples import quantiles_of_rows, sorted_valid
+
+Reading = Callable[[Array], Array]
 
 
 @final
@@ -29,33 +32,30 @@ class Knots:
     counts: Array
     keeps_all: bool
 
-    def cdf(self, rows: Array, *, extrapolate: bool, xp: Namespace, ops: Ops) -> Array:
-        """F at each entry ``(..., n)``, in the widest real dtype."""
-        return self._read(rows, self.values, self.probabilities, extrapolate, xp, ops)
+    def cdf(self, *, extrapolate: bool, xp: Namespace, ops: Ops) -> Reading:
+        """F, from entries ``(..., n)`` to probabilities in the widest real dtype."""
+        return self._reading(self.values, self.probabilities, extrapolate, xp, ops)
 
-    def ppf(self, rows: Array, *, extrapolate: bool, xp: Namespace, ops: Ops) -> Array:
-        """Q at each entry ``(..., n)``, in the widest real dtype."""
-        return self._read(rows, self.probabilities, self.values, extrapolate, xp, ops)
+    def ppf(self, *, extrapolate: bool, xp: Namespace, ops: Ops) -> Reading:
+        """Q, from entries ``(..., n)`` to values in the widest real dtype."""
+        return self._reading(self.probabilities, self.values, extrapolate, xp, ops)
 
-    def _read(
-        self,
-        rows: Array,
-        knots: Array,
-        heights: Array,
-        extrapolate: bool,
-        xp: Namespace,
-        ops: Ops,
-    ) -> Array:
-        rows = as_widest_real(rows, xp, ops)
+    def _reading(
+        self, knots: Array, heights: Array, extrapolate: bool, xp: Namespace, ops: Ops
+    ) -> Reading:
         absent = xp.isnan(self.values[..., :1])
         knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
         last: Array | None = None
         if self.keeps_all:
             last = xp.maximum(self.counts - 1, xp.zeros_like(self.counts))
-        found = interpolate(
-            rows, knots, heights, extrapolate=extrapolate, last=last, xp=xp, ops=ops
-        )
-        return xp.where(absent | xp.isnan(rows), xp.nan, found)
+        at = interpolator(knots, heights, extrapolate=extrapolate, last=last, xp=xp, ops=ops)
+        none_absent = ops.can_read(absent) and not bool(xp.any(absent))
+
+        def read(rows: Array) -> Array:
+            found = at(as_widest_real(rows, xp, ops))
+            return found if none_absent else xp.where(absent, xp.nan, found)
+
+        return read
 
 
 def knots_of_sample(
@@ -109,7 +109,7 @@ def averaged_knots(one: Knots, other: Knots, n_quantiles: int, xp: Namespace, op
     """Knots of the mean of two cdfs, weighted by their counts."""
     counts = one.counts + other.counts
     one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
-    values = xp.sort(xp.concat([one.values, other.values], axis=-1), axis=-1)
+    values = ops.sort_rows(xp.concat([one.values, other.values], axis=-1), xp)
     total = as_widest_real(counts, xp, ops)
     total = xp.maximum(total, xp.ones_like(total))
     # Each knot of either counts twice: where a jump of the mean begins, and where it ends.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Self
 
 import array_api_compat as compat
@@ -271,10 +272,13 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
         X = self._noisy(X, rule, check_random_state(self.random_state), xp, ops)
         knots, mapped_values = self._knots(target, xp, ops)
-        x = xp.permute_dims(X, (1, 0))
-        p = knots.cdf(x, extrapolate=False, xp=xp, ops=ops)
-        y = quantiles_of_probabilities(target, p, p.dtype, xp=xp, ops=ops)
-        return self._end(x, y, knots.values, mapped_values, given, xp, ops)
+        cdf = knots.cdf(extrapolate=False, xp=xp, ops=ops)
+
+        def forward(x: Array) -> Array:
+            p = cdf(x)
+            return quantiles_of_probabilities(target, p, p.dtype, xp=xp, ops=ops)
+
+        return self._through(forward, knots.values, mapped_values, X, given, xp, ops)
 
     def _begin(self, X: Array) -> tuple[Array, Array, MapRule, Target]:
         """What `transform` and `inverse_transform` check alike."""
@@ -282,21 +286,27 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         checked = self._checked_table(X, reset=False)
         return X, checked, *self._checked_parameters(checked)
 
-    def _end(
+    def _through(
         self,
-        x: Array,
-        y: Array,
+        function: Callable[[Array], Array],
         knots: Array,
         heights: Array,
+        X: Array,
         given: Array,
         xp: Namespace,
         ops: Ops,
     ) -> Array:
-        """What `transform` and `inverse_transform` do alike with y, the image of x."""
-        if self.tails == "linear":
-            y = _with_linear_tails(as_widest_real(x, xp, ops), y, knots, heights, xp, ops)
-        y = xp.astype(y, result_dtype(x, xp), copy=False)
-        return self._result(xp.permute_dims(y, (1, 0)), given)
+        """What `transform` and `inverse_transform` do alike, with the features as rows."""
+        dtype = result_dtype(X, xp)
+
+        def on_samples(X: Array) -> Array:
+            x = xp.permute_dims(X, (1, 0))
+            y = function(x)
+            if self.tails == "linear":
+                y = _with_linear_tails(as_widest_real(x, xp, ops), y, knots, heights, xp, ops)
+            return xp.permute_dims(xp.astype(y, dtype, copy=False), (1, 0))
+
+        return self._result(ops.in_blocks(on_samples, X, dtype), given)
 
     def _map_rows(self, X: Array, target: Target, rule: MapRule) -> Array:
         """The layers' map, on each group of each row."""
@@ -346,10 +356,12 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         given, X, _, target = self._begin(X)
         xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
         knots, mapped_values = self._knots(target, xp, ops)
-        y = xp.permute_dims(X, (1, 0))
-        p = probabilities_of_values(target, y, xp=xp, ops=ops)
-        x = knots.ppf(p, extrapolate=False, xp=xp, ops=ops)
-        return self._end(y, x, mapped_values, knots.values, given, xp, ops)
+        ppf = knots.ppf(extrapolate=False, xp=xp, ops=ops)
+
+        def back(y: Array) -> Array:
+            return ppf(probabilities_of_values(target, y, xp=xp, ops=ops))
+
+        return self._through(back, mapped_values, knots.values, X, given, xp, ops)
 
     def _result(self, result: Array, given: Array) -> Array:
         if self.copy or not compat.is_array_api_obj(given):

@@ -17,6 +17,7 @@ from groupmap.dtypes import (
     at_least_single,
     check_real,
     is_torch_object,
+    sorted_in_widest_real,
 )
 from groupmap.interpolation import interpolate, order_statistics
 from groupmap.positions import Positions, RankPositions, plotting_parameters
@@ -192,14 +193,13 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
     check_real(reference, name, xp)
     if reference.shape[-1] == 0:
         raise ValueError(f"{name} is empty; it must have at least one value a group.")
-    if xp.isdtype(reference.dtype, "real floating"):
-        finite = xp.isfinite(reference)
-        if ops.can_read(reference) and not bool(xp.all(finite)):
-            raise ValueError(
-                f"{name} holds NaN or infinite values, between which nothing interpolates; "
-                "leave them out of the sample."
-            )
-    return xp.sort(as_widest_real(reference, xp, ops), axis=-1)
+    is_float = xp.isdtype(reference.dtype, "real floating")
+    if is_float and ops.can_read(reference) and ops.screen(reference, xp)[1]:
+        raise ValueError(
+            f"{name} holds NaN or infinite values, between which nothing interpolates; "
+            "leave them out of the sample."
+        )
+    return sorted_in_widest_real(reference, xp, ops)
 
 
 def as_target(  # noqa: PLR0911 (one return a kind of target)

@@ -20,7 +20,8 @@ STOREYS = (
     {"backends.kernels", "backends.kernels.keys"},
     {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
      "backends.torch", "backends.torch_kernels", "backends.cupy", "backends.jax", "backends.dask",
-     "backends.kernels.rank", "backends.kernels.estimates", "backends.kernels.elementwise"},
+     "backends.kernels.rank", "backends.kernels.knots", "backends.kernels.estimates",
+     "backends.kernels.elementwise"},
     {"dtypes", "positions", "windows"},
     {"interpolation", "targets"},
     {"user_targets", "ranks", "sorted_rows"},
@@ -74,6 +75,7 @@ def test_the_core_knows_no_library(path):
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
         "backends.kernels.keys": {"numba"}, "backends.kernels.rank": {"numba"},
+        "backends.kernels.knots": {"numba"},
         "backends.kernels.estimates": {"numba"}, "backends.kernels.elementwise": {"numba"},
         "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
         "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.group": {"torch"},

@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
 import groupmap as gm
-from groupmap.backends import kernels
+from groupmap.backends import kernels, ops_for
 from groupmap.ranks import COUNTING_TIES
-from tests.backends import kernels_for_all_sizes
+from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
 from groupmap.backends.kernels import elementwise, rank, threads
@@ -186,6 +187,7 @@ def test_eight_callers_at_once(rng):
 
 FORK = """
 import os, sys
+import array_api_compat.numpy
 import numpy as np
 import groupmap as gm
 x = np.random.default_rng(0).normal(size=(64, 4000))
@@ -258,3 +260,50 @@ def test_workers_of_a_data_loader():
     pytest.importorskip("torch")
     environment = dict(os.environ, OMP_NUM_THREADS="2")
     subprocess.run([sys.executable, "-c", DATA_LOADER], check=True, timeout=120, env=environment)
+
+
+KNOTS = hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-1e3, 1e3, width=16))
+
+
+@given(
+    KNOTS, hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-2e3, 2e3)), st.booleans()
+)
+def test_interpolation_between_knots(knots, x, at_knots):
+    from groupmap.backends.kernels.knots import ON_RUNS, Interpolator
+    from groupmap.interpolation import interpolate
+
+    knots = np.sort(knots)[None]
+    values = np.cumsum(np.abs(knots), axis=-1)
+    x = np.concatenate([knots[0] if at_knots else x, [np.nan, np.inf, -np.inf]])[None]
+    xp, ops = np, ops_for(array_api_compat.numpy)
+    for on_runs in ON_RUNS:
+        with no_kernels():
+            expected = interpolate(x, knots, values, on_runs=on_runs, xp=xp, ops=ops)
+        found = Interpolator(knots, values, on_runs)(x, threads=1)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300, 1e-310])
+def test_knots_of_every_scale(rng, scale):
+    from groupmap.backends.kernels.knots import Interpolator
+
+    knots = np.sort(np.exp(5 * rng.normal(size=(3, 200))), axis=-1) * scale / 1e7
+    values = np.broadcast_to(np.linspace(0, 1, 200), knots.shape)
+    at_knots = Interpolator(knots, values, "middle")(knots, threads=2)
+    np.testing.assert_allclose(at_knots, values, atol=1e-15 if scale > 1e-300 else 0.5)
+    assert np.all(np.diff(at_knots, axis=-1) >= 0)
+
+
+def test_a_transformer_gives_the_same_bits_with_kernels_and_without(rng):
+    pytest.importorskip("sklearn")
+    X = rng.normal(size=(3000, 7))
+    X[:, 2] = np.maximum(X[:, 2], 0)
+    X[::50, 3] = np.nan
+    results = []
+    for context in (no_kernels, kernels_for_all_sizes):
+        with context():
+            fitted = gm.GroupMapTransformer(n_quantiles=100).fit(X)
+            y = fitted.transform(X)
+            results.append((fitted.quantiles_, y, fitted.inverse_transform(y)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)

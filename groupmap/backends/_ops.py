@@ -55,6 +55,17 @@ class Ops:
     search_rows: Callable[..., Array]
     """``(sorted_rows, values, side, xp)``: `searchsorted`, each row of values in its own row."""
 
+    interpolator: Callable[..., Callable[[Array], Array | None] | None]
+    """``(knots, values, on_runs)``: a native form of `groupmap.interpolation.interpolator`, or
+    None; and in place of its result None, where it is not for that x."""
+
+    sort_rows: Callable[..., Array]
+    """``(rows, xp)``: each row in ascending order."""
+
+    in_blocks: Callable[..., Array]
+    """``(function, x, dtype)``: the function of x, of x's shape and of that dtype, at once or for
+    some of the first axis at a time."""
+
     stable_argsort: Callable[..., Array]
     """``(rows, xp)``: the order of each row's entries, equal ones in order of appearance."""
 

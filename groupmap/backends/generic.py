@@ -27,7 +27,7 @@ def sortable(rows: Array, xp: Namespace) -> Array:
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
-    ascending = xp.sort(rows, axis=-1)
+    ascending = sort_rows(rows, xp)
     return (
         search_rows(ascending, rows, "left", xp),
         search_rows(ascending, rows, "right", xp),
@@ -69,6 +69,22 @@ def unsort(values: Array, order: Array, xp: Namespace) -> Array:
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
     """`searchsorted` on the last axis, each row of values in its own sorted row."""
     return xpx.searchsorted(sorted_rows, values, side=side, xp=xp)
+
+
+def interpolator(knots: Array, values: Array, on_runs: str) -> None:
+    """None: the core interpolates."""
+    del knots, values, on_runs
+
+
+def sort_rows(rows: Array, xp: Namespace) -> Array:
+    """Each row in ascending order."""
+    return xp.sort(rows, axis=-1, stable=False)
+
+
+def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
+    """The function of all of x."""
+    del dtype
+    return function(x)
 
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
@@ -192,6 +208,9 @@ OPS = Ops(
     prefix_sums=prefix_sums,
     unsort=unsort,
     search_rows=search_rows,
+    interpolator=interpolator,
+    sort_rows=sort_rows,
+    in_blocks=in_blocks,
     stable_argsort=stable_argsort,
     ndtri=ndtri,
     ndtr=ndtr,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
-from groupmap._typing import Array, Namespace, Side
+from groupmap._typing import Array, DType, Namespace, Side
 from groupmap.backends import generic, kernels
 from groupmap.backends._bits import keys_of
 from groupmap.backends._ops import TieRule
+from groupmap.backends.kernels import threads
 
 # Rows are sorted so many entries at a time, which stay in the cache until they are written.
 ENTRIES_PER_BLOCK = 2**15
@@ -39,8 +41,9 @@ def rank_and_gather(
     if kernels.serve(rows, table):
         from groupmap.backends.kernels import rank
 
-        threads = kernels.default_threads()
-        return rank.rank_and_gather(rows, table, tie_rule, with_order=False, threads=threads)
+        return rank.rank_and_gather(
+            rows, table, tie_rule, with_order=False, threads=kernels.default_threads()
+        )
     result = np.empty(rows.shape, dtype=table.dtype)
     for part in _blocks(rows):
         ascending, order = _sorted(rows[part], stable=tie_rule is None)
@@ -131,6 +134,63 @@ def _in_row_order(rows: Array) -> Array:
     return ordered.reshape(-1)
 
 
+def interpolator(
+    knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """A kernel for large arrays in double precision."""
+    if not kernels.INSTALLED or knots.dtype != np.float64 or values.dtype != np.float64:
+        return None
+    k = knots.shape[-1]
+
+    @cache
+    def prepared() -> Callable[..., Array]:
+        from groupmap.backends.kernels.knots import Interpolator
+
+        return Interpolator(knots.reshape(-1, k), values.reshape(-1, k), on_runs)
+
+    def at(x: Array) -> Array | None:
+        if not kernels.serve(x) or x.dtype != np.float64:
+            return None
+        rows = x.reshape(-1, x.shape[-1])
+        return prepared()(rows, threads=kernels.default_threads()).reshape(x.shape)
+
+    return at
+
+
+def sort_rows(rows: Array, xp: Namespace) -> Array:
+    """Each row in ascending order, several at a time."""
+    del xp
+    if rows.ndim != 2:
+        return np.sort(rows, axis=-1)
+    result = np.empty(rows.shape, dtype=rows.dtype)
+
+    def work(_: None, begin: int, end: int) -> None:
+        result[begin:end] = rows[begin:end]
+        result[begin:end].sort(axis=-1)
+
+    threads.over_rows(
+        work, lambda _: None, *rows.shape,
+        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+    )  # fmt: skip
+    return result
+
+
+def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
+    """The function of some rows at a time, whose intermediate arrays stay in the cache."""
+    if x.size <= ENTRIES_PER_BLOCK:
+        return function(x)
+    result = np.empty(x.shape, dtype=dtype)
+
+    def work(_: None, begin: int, end: int) -> None:
+        result[begin:end] = function(x[begin:end])
+
+    threads.over_rows(
+        work, lambda _: None, len(x), x.size // len(x),
+        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+    )  # fmt: skip
+    return result
+
+
 def ndtri(p: Array, xp: Namespace) -> Array:
     """The quantile function of the standard normal distribution."""
     from scipy import special
@@ -152,6 +212,9 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     screen=screen,
+    interpolator=interpolator,
+    sort_rows=sort_rows,
+    in_blocks=in_blocks,
     search_rows=search_rows,
     ndtri=ndtri,
     ndtr=ndtr,

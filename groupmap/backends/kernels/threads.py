@@ -11,6 +11,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from threading import Lock
 from typing import TypeVar
 
@@ -73,7 +75,9 @@ def over_rows(
     threads = max(1, min(threads, n_rows * n // LEAST_ENTRIES_PER_THREAD))
     # As many for each of the threads, and several, since one of them may be late: other libraries'
     # threads spin for a while where they have worked.
-    rounds = max(-(-n_rows * n // (entries_per_block * threads)), LEAST_ROUNDS)
+    rounds = -(-n_rows * n // (entries_per_block * threads))
+    if threads > 1:
+        rounds = max(rounds, LEAST_ROUNDS)
     block = max(-(-n_rows // (rounds * threads)), LEAST_ENTRIES_PER_BLOCK // n, 1)
     blocks = deque(range(0, n_rows, block))
 
@@ -88,7 +92,8 @@ def over_rows(
             work(own, begin, min(begin + block, n_rows))
 
     helpers = min(threads, len(blocks)) - 1
-    under_way = [_shared.submit(drain) for _ in range(helpers)]
+    # Each helper in a copy of the caller's context, which holds NumPy's error state among others.
+    under_way = [_shared.submit(partial(copy_context().run, drain)) for _ in range(helpers)]
     try:
         drain()
     finally:
