@@ -1,92 +1,59 @@
-"""``python -m benchmarks``: the forward map beside textbook code and beside the norm."""
+"""``python -m benchmarks``: everything in one table, ours beside what people have.
+
+All sides of a case take turns; the ratios are what to read.
+
+python -m benchmarks --only forward backward --json results.json
+"""
 
 from __future__ import annotations
 
-import math
-import os
+import argparse
+import json
+import warnings
+from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
-import groupmap as gm
+from benchmarks.cases import KINDS
+from benchmarks.environment import environment, summary
 from benchmarks.timing import interleaved_medians
-
-# (name, shape, groups), float32
-CASES = (
-    ("GroupMap", (16, 64, 56, 56), 8),
-    ("GroupMap", (32, 256, 14, 14), 32),
-    ("GroupMap", (8, 512, 7, 7), 32),
-    ("LayerMap", (64, 128, 768), None),
-    ("8 rows of a million", (8, 1, 1_000_000), 1),
-)
-
-
-def textbook_torch(rows: torch.Tensor) -> torch.Tensor:
-    """What everybody's own port does: argsort, scatter, Q on every element; ties by accident."""
-    n = rows.shape[-1]
-    ranks = torch.empty_like(rows)
-    positions = torch.linspace(0, 1, n, dtype=rows.dtype).expand_as(rows)
-    ranks.scatter_(-1, rows.argsort(dim=-1), positions)
-    return math.sqrt(2) * torch.erfinv(2 * ranks.clamp(1e-5, 1 - 1e-5) - 1)
-
-
-def textbook_numpy(rows: np.ndarray) -> np.ndarray:
-    """The same in NumPy and SciPy."""
-    from scipy.special import ndtri
-
-    ranks = np.empty_like(rows)
-    positions = np.broadcast_to(np.linspace(0, 1, rows.shape[-1], dtype=rows.dtype), rows.shape)
-    np.put_along_axis(ranks, rows.argsort(axis=-1), positions, axis=-1)
-    return ndtri(ranks.clip(1e-5, 1 - 1e-5))
-
-
-def measure(shape: tuple[int, ...], groups: int | None) -> dict[str, float]:
-    """Median seconds of each side on one case."""
-    x = torch.randn(shape)
-    if groups is None:
-        layer, norm = gm.LayerMap(shape[-1]), torch.nn.LayerNorm(shape[-1])
-        rows = x.reshape(-1, shape[-1])
-    else:
-        layer, norm = gm.GroupMap(groups, shape[1]), torch.nn.GroupNorm(groups, shape[1])
-        rows = x.reshape(shape[0] * groups, -1)
-    array = rows.numpy()
-    with torch.no_grad():
-        return interleaved_medians(
-            {
-                "ours, torch": lambda: layer(x),
-                "textbook torch": lambda: textbook_torch(rows),
-                "ours, numpy": lambda: gm.quantile_map(array),
-                "textbook numpy": lambda: textbook_numpy(array),
-                "torch's norm": lambda: norm(x),
-                "np.sort": lambda: np.sort(array, axis=-1),
-            }
-        )
 
 
 def main() -> None:
-    console = Console(width=160)
-    table = Table(
-        title=f"forward, float32, ms; {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, numpy {np.__version__}"
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each case")
+    parser.add_argument("--json", type=Path, help="write the medians, in seconds, and the machine")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # of the peers
+    about = environment()
+    found = []
+    with Progress() as progress:
+        for kind in options.only:
+            task = progress.add_task(kind, total=None)
+            for name, sides in KINDS[kind]():
+                progress.update(task, description=name)
+                with torch.set_grad_enabled(kind == "backward"):
+                    medians = interleaved_medians(sides, seconds=options.seconds)
+                found.append({"case": name, "medians": medians})
+            progress.update(task, description=kind, total=1, completed=1)
+
+    table = Table(title=f"milliseconds; how many times ours others take\n{summary(about)}")
     table.add_column("case")
-    for case, shape, groups in track(CASES, console=console):
-        times = measure(shape, groups)
-        if not table.rows:
-            for name in times:
-                table.add_column(name, justify="right")
-            table.add_column("torch ratio", justify="right")
-            table.add_column("numpy ratio", justify="right")
+    table.add_column("ours", justify="right")
+    table.add_column("others")
+    for each in found:
+        (_, ours), *others = each["medians"].items()
         table.add_row(
-            f"{case} {shape}" + (f", {groups} groups" if groups else ""),
-            *(f"{1e3 * seconds:.1f}" for seconds in times.values()),
-            f"{times['textbook torch'] / times['ours, torch']:.2f}",
-            f"{times['textbook numpy'] / times['ours, numpy']:.2f}",
-        )
-    console.print(table)
+            each["case"], f"{1e3 * ours:.2f}",
+            ", ".join(f"{name} {seconds / ours:.2f}×" for name, seconds in others),
+        )  # fmt: skip
+    Console(width=150).print(table)
+    if options.json:
+        options.json.write_text(json.dumps({"environment": about, "results": found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 import groupmap as gm
-from benchmarks.__main__ import textbook_torch
+from benchmarks.textbook import textbook_torch
 from benchmarks.timing import interleaved_medians
 
 SHAPES = ((1024, 256), (256, 1024), (64, 4096), (16, 25088), (4, 262144))

@@ -17,9 +17,9 @@ from groupmap.interpolation import take_rows
 from groupmap.positions import Probabilities, RankPositions
 from groupmap.targets import Target
 
-# Sixteen tables of at most 8 MiB each, so that what is remembered stays small beside the data.
-REMEMBERED_TABLES = 16
-REMEMBERED_LENGTH = 2**20
+# Sixteen tables of at most 8 MiB each, and one of 32 MiB, so that what is remembered stays small.
+REMEMBERED_TABLES, REMEMBERED_LENGTH = 16, 2**20
+LONG_REMEMBERED_TABLES, LONG_REMEMBERED_LENGTH = 1, 2**22
 
 
 def table_of_quantiles(
@@ -36,13 +36,11 @@ def table_of_quantiles(
     if not target.is_namespace_bound:
         tables, _ = _host_tables(target, np.asarray([n]), parameters)
         return xp.astype(xp.asarray(tables, device=ops.device(like)), dtype, copy=False)
-    if (
-        target.is_remembered
-        and 2 * n <= REMEMBERED_LENGTH
-        and ops.keeps_tables
-        and ops.can_read(like)
-    ):
-        return _remembered_table(target, n, parameters, dtype, ops.device(like), xp)
+    if target.is_remembered and ops.keeps_tables and ops.can_read(like):
+        if 2 * n <= REMEMBERED_LENGTH:
+            return _remembered_table(target, n, parameters, dtype, ops.device(like), xp)
+        if 2 * n <= LONG_REMEMBERED_LENGTH:
+            return _remembered_long_table(target, n, parameters, dtype, ops.device(like), xp)
     return _new_table(target, n, parameters, dtype, ops.device(like), xp, ops)
 
 
@@ -68,8 +66,25 @@ def quantiles_of_ranks(
     return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
 
 
-@lru_cache(maxsize=REMEMBERED_TABLES)
-def _remembered_table(
+def _new_table(
+    target: Target,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    on: object,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    def quantiles(h: Array) -> Array:
+        positions = RankPositions(h, n, *parameters, xp=xp)
+        return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
+
+    h = as_widest_real(xp.arange(2 * n - 1, device=on), xp, ops)
+    # What is remembered is a formula; others may want to see all of the probabilities.
+    return ops.in_blocks(quantiles, h, dtype) if target.is_remembered else quantiles(h)
+
+
+def _table_to_remember(
     target: Target,
     n: int,
     parameters: tuple[float, float],
@@ -80,18 +95,8 @@ def _remembered_table(
     return _new_table(target, n, parameters, dtype, on, xp, ops_for(xp))
 
 
-def _new_table(
-    target: Target,
-    n: int,
-    parameters: tuple[float, float],
-    dtype: DType,
-    on: object,
-    xp: Namespace,
-    ops: Ops,
-) -> Array:
-    h = as_widest_real(xp.arange(2 * n - 1, device=on), xp, ops)
-    positions = RankPositions(h, n, *parameters, xp=xp)
-    return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
+_remembered_table = lru_cache(maxsize=REMEMBERED_TABLES)(_table_to_remember)
+_remembered_long_table = lru_cache(maxsize=LONG_REMEMBERED_TABLES)(_table_to_remember)
 
 
 def _from_host_tables(

@@ -17,6 +17,7 @@ from groupmap.backends._ops import TieRule
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
 _WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _CHANNELS_LAST_NDIM = (4, 5)
+ENTRIES_PER_BLOCK = 2**16
 
 
 def sortable(rows: Array, xp: Namespace) -> Array:
@@ -108,6 +109,17 @@ def stable_argsort(rows: Array, xp: Namespace) -> Array:
     """The order of each row's entries, equal ones in order of appearance."""
     del xp
     return torch.sort(rows, dim=-1, stable=True).indices
+
+
+def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
+    """The function of some of x at a time, whose intermediate tensors stay in the cache."""
+    if not can_read(x) or x.device.type != "cpu" or x.numel() <= ENTRIES_PER_BLOCK:
+        return function(x)
+    result = torch.empty(x.shape, dtype=dtype)
+    rows = max(1, ENTRIES_PER_BLOCK * len(x) // x.numel())
+    for begin in range(0, len(x), rows):
+        result[begin : begin + rows] = function(x[begin : begin + rows])
+    return result
 
 
 def ndtri(p: Array, xp: Namespace) -> Array:
@@ -280,6 +292,7 @@ OPS = replace(
     unsort=unsort,
     search_rows=search_rows,
     stable_argsort=stable_argsort,
+    in_blocks=in_blocks,
     ndtri=ndtri,
     ndtr=ndtr,
     standard_normal=standard_normal,

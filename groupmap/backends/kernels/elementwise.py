@@ -81,6 +81,16 @@ def scale(
 @njit(nogil=True, cache=True)
 def scale_parts(y: Bits, weight: Bits | None, bias: Bits | None) -> None:
     """The entries ``(i, k, j)`` times the k-th weight plus the k-th bias, in two roundings."""
+    if y.shape[2] == 1:
+        for i in range(y.shape[0]):
+            for k in range(y.shape[1]):
+                value = y[i, k, 0]
+                if weight is not None:
+                    value = value * weight[k]
+                if bias is not None:
+                    value = value + bias[k]
+                y[i, k, 0] = value
+        return
     for i in range(y.shape[0]):
         for k in range(y.shape[1]):
             for j in range(y.shape[2]):

@@ -103,6 +103,12 @@ def transport_rows(
 
 
 @njit(nogil=True, cache=True)
+def inverse_power_of_two(greatest: float) -> float:
+    """What scales values of up to that size to at most 1, and keeps all of their digits."""
+    return math.ldexp(1.0, -max(math.frexp(greatest)[1], -1000))  # finite for subnormals, too
+
+
+@njit(nogil=True, cache=True)
 def sort_and_centre(row: Rows, order: Rows, c: Rows, sums: Rows) -> float:
     """The row in ascending order, scaled to between ½ and 1 and centred; and the scale.
 
@@ -111,8 +117,7 @@ def sort_and_centre(row: Rows, order: Rows, c: Rows, sums: Rows) -> float:
     """
     n = c.size
     greatest = max(abs(np.float64(row[order[0]])), abs(np.float64(row[order[n - 1]])))
-    # A power of two, so that what is distinct stays distinct; its inverse must be finite, too.
-    scale = math.ldexp(1.0, -max(math.frexp(greatest)[1], -1000))
+    scale = inverse_power_of_two(greatest)
     for i in range(n):
         c[i] = np.float64(row[order[i]]) * scale
     equals = equal_neighbours(c)
@@ -276,25 +281,25 @@ def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows)
         for i in range(n):
             if inside is None or inside[r, i]:
                 scale = max(scale, abs(np.float64(x[r, i])))
-        scale, count = scale if scale > 0.0 else 1.0, max(count, 1)
+        scale, count = inverse_power_of_two(scale), max(count, 1)
         of_x, of_grad = 0.0, 0.0
         for i in range(n):
             if inside is None or inside[r, i]:
-                of_x += np.float64(x[r, i]) / scale
+                of_x += np.float64(x[r, i]) * scale
                 of_grad += np.float64(grad[r, i])
         of_x, of_grad = of_x / count, of_grad / count
         square, with_y, with_grad = 0.0, 0.0, 0.0
         for i in range(n):
             if inside is None or inside[r, i]:
-                centred = np.float64(x[r, i]) / scale - of_x
+                centred = np.float64(x[r, i]) * scale - of_x
                 square += centred * centred
                 with_y += centred * np.float64(y[r, i])
                 with_grad += centred * (np.float64(grad[r, i]) - of_grad)
         square = square if square > 0.0 else 1.0
-        slope, along = with_y / square / scale, with_grad / square
+        slope, along = with_y / square * scale, with_grad / square
         for i in range(n):
             if inside is None or inside[r, i]:
-                centred = np.float64(x[r, i]) / scale - of_x
+                centred = np.float64(x[r, i]) * scale - of_x
                 rest = np.float64(grad[r, i]) - of_grad - along * centred
                 result[r, i] = slope * rest
             else:

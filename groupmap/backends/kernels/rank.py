@@ -22,6 +22,7 @@ from groupmap.backends.kernels.threads import over_rows
 ENTRIES_PER_BLOCK = 2**15  # what is sorted in one call; it stays in the L2 cache until written
 LONGEST_IN_HALF_WORDS = 2**9  # in longer rows, mending takes what half as much to sort has saved
 LONGEST_INSERTION = 24
+FEW = 64  # one tie among so many words is dealt with by itself
 
 Tie = tuple[int, int, int]
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
@@ -198,6 +199,10 @@ def emit_row(
         out[words[i] & index] = value_of_one(i, table)
     for i in range(n - 1):
         equals += words[i] >> low == words[i + 1] >> low
+    if 2 * row.itemsize <= words.itemsize and FEW * equals > n:
+        if not tie[0]:
+            emit_all_ties(words, low, index, table, tie, out)
+        return
     begin = 0
     while equals > 0:
         while words[begin] >> low != words[begin + 1] >> low:
@@ -205,6 +210,30 @@ def emit_row(
         end = emit_run(words, begin, low, index, row, code, table, tie, out)
         equals -= end - begin - 1
         begin = end
+
+
+@njit(nogil=True, cache=True)
+def emit_all_ties(
+    words: Bits, low: Unsigned, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
+) -> None:
+    """The values of a row of many ties, whose words hold all of their keys, without branches.
+
+    Where the run of each word ends is found from the right, where it begins from the left.
+    """
+    n = words.size
+    ends = np.empty(n, dtype=np.uint32)
+    end, prefix = n, words[n - 1] >> low
+    for i in range(n - 1, -1, -1):
+        own = words[i] >> low
+        end = end if own == prefix else i + 1
+        prefix = own
+        ends[i] = end
+    begin, prefix = 0, words[0] >> low
+    for i in range(n):
+        own = words[i] >> low
+        begin = begin if own == prefix else i
+        prefix = own
+        out[words[i] & index] = value_of_ties(begin, ends[i], table, tie)
 
 
 @njit(inline="always")

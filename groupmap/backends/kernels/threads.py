@@ -18,7 +18,7 @@ from typing import TypeVar
 
 Scratch = TypeVar("Scratch")
 
-LEAST_ENTRIES_PER_THREAD = 2**14  # what takes less than it costs to wake a thread
+LEAST_ENTRIES_PER_THREAD = 2**17  # what takes less gains nothing where other threads spin
 LEAST_ENTRIES_PER_BLOCK = 2**13  # likewise for a call
 LEAST_ROUNDS = 4
 

@@ -1,0 +1,186 @@
+"""The cases, one function each: what is compared, as functions to be timed in turns.
+
+In each of them "ours" comes first, and what it is divided into next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+import groupmap as gm
+from benchmarks.textbook import textbook_numpy, textbook_torch
+
+Sides = dict[str, Callable[[], object]]
+
+# (name, shape, groups); None: the last axis
+LAYERS: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
+    ("GroupMap", (16, 64, 56, 56), 8),
+    ("GroupMap", (32, 256, 14, 14), 32),
+    ("GroupMap", (8, 512, 7, 7), 32),
+    ("LayerMap", (64, 128, 768), None),
+    ("LayerMap", (8, 1_000_000), None),
+)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def forwards() -> Iterator[tuple[str, Sides]]:
+    """Layers under no_grad: ours, the textbook and the norm, and what a sort and a copy take."""
+    for name, shape, groups in LAYERS:
+        for dtype in DTYPES:
+            x = torch.randn(shape).to(dtype)
+            if groups is None:
+                layer, norm = gm.LayerMap(shape[-1]), nn.LayerNorm(shape[-1])
+                rows, parameters = x.reshape(-1, shape[-1]), (shape[-1],)
+            else:
+                layer, norm = gm.GroupMap(groups, shape[1]), nn.GroupNorm(groups, shape[1])
+                rows = x.reshape(shape[0] * groups, -1)
+                parameters = (1, shape[1], 1, 1)
+            layer, norm = layer.to(dtype), norm.to(dtype)
+            weight, bias = (each.reshape(parameters) for each in (layer.weight, layer.bias))
+            sides: Sides = {
+                "ours": lambda x=x, layer=layer: layer(x),
+                "textbook torch": lambda x=x, rows=rows, w=weight, b=bias: (
+                    textbook_torch(rows).reshape(x.shape) * w + b
+                ),
+                "torch's norm": lambda x=x, norm=norm: norm(x),
+                "copy": lambda x=x: x.clone(),
+            }
+            if dtype != torch.bfloat16:
+                array = rows.numpy()
+                sides["np.sort"] = lambda array=array: np.sort(array, axis=-1)
+            yield f"{name} {shape}" + (f", {groups} groups" if groups else "") + _of(dtype), sides
+
+
+def _of(dtype: torch.dtype) -> str:
+    return f", {str(dtype).removeprefix('torch.')}"
+
+
+def arrays() -> Iterator[tuple[str, Sides]]:
+    """`quantile_map` on NumPy arrays, with Numba and without."""
+    from groupmap.backends import kernels
+
+    def without_kernels(x: np.ndarray) -> np.ndarray:
+        installed, kernels.INSTALLED = kernels.INSTALLED, False
+        try:
+            return gm.quantile_map(x)
+        finally:
+            kernels.INSTALLED = installed
+
+    for shape in ((1024, 1568), (8192, 768), (128, 25088)):
+        for dtype in (np.float32, np.float64):
+            x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+            yield (
+                f"quantile_map {shape}, NumPy {np.dtype(dtype)}",
+                {
+                    "ours": lambda x=x: gm.quantile_map(x),
+                    "textbook NumPy": lambda x=x: textbook_numpy(x),
+                    "np.sort": lambda x=x: np.sort(x, axis=-1),
+                },
+            )
+            yield (
+                f"the same without Numba, {np.dtype(dtype)}",
+                {
+                    "ours": lambda x=x: without_kernels(x),
+                    "textbook NumPy": lambda x=x: textbook_numpy(x),
+                },
+            )
+
+
+def backwards() -> Iterator[tuple[str, Sides]]:
+    """dL/dx alone, beside the textbook's forward and beside all of LayerNorm."""
+    for shape in ((1024, 256), (256, 1024), (64, 4096), (16, 25088), (4, 262_144)):
+        x = torch.randn(shape)
+
+        def layer_norm(x: torch.Tensor = x, n: int = shape[-1]) -> None:
+            leaf = x.detach().requires_grad_()
+            nn.functional.layer_norm(leaf, (n,)).backward(x)
+
+        for mode, name, other in (
+            ("transport", "textbook torch, forward", lambda x=x: textbook_torch(x)),
+            ("affine", "LayerNorm, both ways", layer_norm),
+        ):
+            leaf = x.detach().requires_grad_()
+            y = gm.quantile_map(leaf, gradient=mode)
+            yield (
+                f"backward, {mode}, {shape[0]} × {shape[1]}",
+                {
+                    "ours": lambda y=y, leaf=leaf, x=x: torch.autograd.grad(
+                        y, leaf, x, retain_graph=True
+                    ),
+                    name: other,
+                },
+            )
+
+
+def transformers() -> Iterator[tuple[str, Sides]]:
+    """A table of 200 000 × 20 with 1000 knots, beside scikit-learn."""
+    from sklearn.preprocessing import QuantileTransformer
+
+    X = np.random.default_rng(0).normal(size=(200_000, 20))
+    for target, theirs in (("uniform", "uniform"), ("gaussian", "normal")):
+        ours = gm.GroupMapTransformer(target_quantiles=target, n_quantiles=1000).fit(X)
+        peer = QuantileTransformer(
+            n_quantiles=1000, output_distribution=theirs, subsample=None
+        ).fit(X)
+        Y = peer.transform(X)
+        for name, mine, its in (
+            ("fit", lambda o=ours: o.fit(X), lambda p=peer: p.fit(X)),
+            ("transform", lambda o=ours: o.transform(X), lambda p=peer: p.transform(X)),
+            (
+                "inverse_transform",
+                lambda o=ours, Y=Y: o.inverse_transform(Y),
+                lambda p=peer, Y=Y: p.inverse_transform(Y),
+            ),
+        ):
+            yield f"{name}, 200 000 × 20, {target}", {"ours": mine, "QuantileTransformer": its}
+
+
+def matching() -> Iterator[tuple[str, Sides]]:
+    """Images and tables, beside the libraries that people take for them."""
+    rng = np.random.default_rng(0)
+    with contextlib.suppress(ImportError):
+        from skimage.exposure import match_histograms
+
+        image, reference = (rng.normal(size=(1024, 1024, 3)).astype(np.float32) for _ in "ir")
+        yield (
+            "match_quantiles (1024, 1024, 3)",
+            {
+                "ours": lambda: gm.match_quantiles(image, reference, axis=(0, 1)),
+                "match_histograms": lambda: match_histograms(image, reference, channel_axis=-1),
+            },
+        )
+    with contextlib.suppress(ImportError):
+        import qnorm
+
+        table = rng.gamma(2.0, size=(20_000, 200))
+        yield (
+            "normalize_quantiles 20 000 × 200",
+            {
+                "ours": lambda: gm.normalize_quantiles(table, axis=0),
+                "qnorm": lambda: qnorm.quantile_normalize(table),
+            },
+        )
+    from scipy.stats import rankdata
+
+    x = rng.normal(size=(256, 4096)).astype(np.float32)
+    yield (
+        "ranks of 256 × 4096",
+        {
+            "ours": lambda: gm.quantile_map(x, "uniform"),
+            "rankdata": lambda: rankdata(x, axis=-1),
+        },
+    )
+
+
+KINDS = {
+    "forward": forwards,
+    "arrays": arrays,
+    "backward": backwards,
+    "transformer": transformers,
+    "matching": matching,
+}
