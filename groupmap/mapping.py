@@ -10,6 +10,7 @@ from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import at_least_single
 from groupmap.gradients import GradientRule, Saved
+from groupmap.incomplete import RowsApart
 from groupmap.positions import plotting_parameters
 from groupmap.ranks import check_ties, doubled_midranks, gather_by_rank
 from groupmap.tables import quantiles_of_ranks, table_of_quantiles
@@ -67,21 +68,11 @@ def map_rows(
     if may_be_nan and ops.can_read(values):
         may_be_nan, may_be_infinite = ops.screen(values, xp)
     missing = _missing(values, where, may_be_nan, xp, ops)
-    parameters = rule.plotting_parameters
     is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
-    if missing is None and target.is_tabulated:
-        n = rows.shape[-1]
-        table = table_of_quantiles(target, n, parameters, dtype, values, xp=xp, ops=ops)
-        with_order = is_connected and rule.gradient.uses_order
-        y, order = gather_by_rank(
-            values, table, rule.ties, random_keys, with_order=with_order, xp=xp, ops=ops
-        )
-    else:
-        order = None
-        h, n_valid = doubled_midranks(
-            values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
-        )
-        y = quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
+    with_order = is_connected and rule.gradient.uses_order
+    y, order = _mapped(
+        values, missing, random_keys, target, rule, dtype, with_order=with_order, xp=xp, ops=ops
+    )
     if missing is not None:
         y = xp.where(missing, xp.nan, y)
     if not is_connected:
@@ -91,6 +82,42 @@ def map_rows(
         is_infinite = xp.isinf(values)
         excluded = is_infinite if missing is None else missing | is_infinite
     return _connected(y, rows, excluded, order, target, rule.gradient, xp, ops)
+
+
+def _mapped(
+    values: Array,
+    missing: Array | None,
+    random_keys: Array | None,
+    target: Target,
+    rule: MapRule,
+    dtype: DType,
+    *,
+    with_order: bool,
+    xp: Namespace,
+    ops: Ops,
+) -> tuple[Array, Array | None]:
+    """The image of each row, anything where an entry is missing; and, if it was found, the order.
+
+    Complete rows look Q up in one table, the others evaluate it entry by entry.
+    """
+    on = partial(_mapped, target=target, rule=rule, dtype=dtype, xp=xp, ops=ops)
+    parameters = rule.plotting_parameters
+    if missing is None and target.is_tabulated:
+        n = values.shape[-1]
+        table = table_of_quantiles(target, n, parameters, dtype, values, xp=xp, ops=ops)
+        return gather_by_rank(
+            values, table, rule.ties, random_keys, with_order=with_order, xp=xp, ops=ops
+        )
+    rows_apart = RowsApart.found(missing, xp, ops) if target.is_tabulated else None
+    if rows_apart is not None:
+        complete, _ = on(xp.where(missing, 0, values), None, random_keys, with_order=False)
+        parts = (rows_apart.taken(each) for each in (values, missing, random_keys))
+        incomplete, _ = on(*parts, with_order=False)
+        return rows_apart.put(incomplete, complete), None
+    h, n_valid = doubled_midranks(
+        values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
+    )
+    return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops), None
 
 
 def _connected(

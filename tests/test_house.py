@@ -22,7 +22,7 @@ STOREYS = (
      "backends.torch", "backends.torch_kernels", "backends.cupy", "backends.jax", "backends.dask",
      "backends.kernels.rank", "backends.kernels.knots", "backends.kernels.estimates",
      "backends.kernels.elementwise"},
-    {"dtypes", "positions", "windows"},
+    {"dtypes", "incomplete", "positions", "windows"},
     {"interpolation", "targets"},
     {"user_targets", "ranks", "sorted_rows"},
     {"tables", "gradients"},
