@@ -73,7 +73,7 @@ def main() -> None:
         axis.set_xlabel(label)
         axis.set_ylabel("ns an entry")
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+    axes[0].legend(frameon=False)
     figure.suptitle(
         f"{total} entries, float32 unless said; {about['date']}, {about['threads']} threads",
         fontsize="medium",

@@ -17,6 +17,7 @@ from groupmap.tables import quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
 
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
+OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,17 @@ def _mapped(
         return gather_by_rank(
             values, table, rule.ties, random_keys, with_order=with_order, xp=xp, ops=ops
         )
+    long = values.shape[-1] >= OWN_TABLE_LENGTH and ops.can_read(values)
+    of_rows = target.of_rows() if long and missing is None else None
+    if of_rows is not None:
+        found = [
+            _mapped(
+                values[r, :], None, None if random_keys is None else random_keys[r, :], of_row,
+                rule, dtype, with_order=False, xp=xp, ops=ops,
+            )[0]
+            for r, of_row in enumerate(of_rows)
+        ]  # fmt: skip
+        return xp.stack(found), None
     rows_apart = RowsApart.found(missing, xp, ops) if target.is_tabulated else None
     if rows_apart is not None:
         complete, _ = on(xp.where(missing, 0, values), None, random_keys, with_order=False)

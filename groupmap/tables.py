@@ -80,8 +80,7 @@ def _new_table(
         return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
 
     h = as_widest_real(xp.arange(2 * n - 1, device=on), xp, ops)
-    # What is remembered is a formula; others may want to see all of the probabilities.
-    return ops.in_blocks(quantiles, h, dtype) if target.is_remembered else quantiles(h)
+    return ops.in_blocks(quantiles, h, dtype) if target.is_elementwise else quantiles(h)
 
 
 def _table_to_remember(

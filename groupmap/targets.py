@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, final
 
@@ -34,6 +34,13 @@ class Target(ABC):
     is_remembered: ClassVar[bool] = False
     """Whether a table of Q made in one call may serve a later one."""
 
+    is_elementwise: ClassVar[bool] = False
+    """Whether Q may be asked at some of the positions without the others."""
+
+    def of_rows(self) -> Sequence[Target] | None:
+        """A target with a table for each row, where `is_tabulated` is false for all of them."""
+        return None
+
     @abstractmethod
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         """Q at the positions, in the widest real dtype; user code is called in at least `dtype`."""
@@ -52,6 +59,7 @@ class FormulaTarget(Target):
     """A target given by a formula: callable on arrays of every supported namespace."""
 
     is_remembered: ClassVar[bool] = True
+    is_elementwise: ClassVar[bool] = True
 
     def ppf(self, p: Array) -> Array:
         """Q(p), the quantile function.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, final
 
 import array_api_compat as compat
@@ -145,9 +145,17 @@ class ReferenceTarget(Target):
     alphap: float
     betap: float
 
+    is_elementwise: ClassVar[bool] = True
+
     @property
     def is_tabulated(self) -> bool:  # type: ignore[override]  # of the instance here
         return bool(self.sorted_values.ndim == 1)
+
+    def of_rows(self) -> Sequence[Target] | None:
+        if self.sorted_values.ndim != 2:
+            return None
+        values = self.sorted_values
+        return [replace(self, sorted_values=values[r, :]) for r in range(values.shape[0])]
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype, ops

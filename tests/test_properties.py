@@ -137,3 +137,13 @@ def test_a_fitted_cdf_and_its_inverse(x):
         np.testing.assert_allclose(fitted.ppf(p), flat, rtol=1e-12, atol=1e-9)
     # At its own data, the fitted cdf is the cdf of the map, ties included.
     np.testing.assert_allclose(p, gm.quantile_map(flat, "uniform"), rtol=1e-12, atol=1e-15)
+
+
+def test_a_reference_a_row_is_as_good_as_one_by_one():
+    rng = np.random.default_rng(0)
+    x, reference = rng.normal(size=(3, 20_000)), rng.gamma(2.0, size=(3, 15_000))
+    x[:, ::7] = 0.0
+    for ties in ("average", "ordinal"):
+        together = gm.match_quantiles(x, reference, axis=1, ties=ties)
+        for row, of_row, expected in zip(x, reference, together, strict=True):
+            np.testing.assert_array_equal(gm.match_quantiles(row, of_row, ties=ties), expected)
