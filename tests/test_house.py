@@ -19,9 +19,9 @@ STOREYS = (
     {"backends._bits", "backends.kernels.threads"},
     {"backends.kernels", "backends.kernels.keys"},
     {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
-     "backends.torch", "backends.torch_kernels", "backends.cupy", "backends.jax", "backends.dask",
-     "backends.kernels.rank", "backends.kernels.knots", "backends.kernels.estimates",
-     "backends.kernels.elementwise"},
+     "backends.torch", "backends.torch_kernels", "backends.torch_estimates", "backends.cupy",
+     "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",
+     "backends.kernels.knots", "backends.kernels.estimates", "backends.kernels.elementwise"},
     {"dtypes", "incomplete", "positions", "windows"},
     {"interpolation", "targets"},
     {"user_targets", "ranks", "sorted_rows"},
@@ -74,7 +74,8 @@ def test_the_core_knows_no_library(path):
     """Only the backends, and the faces made for one library, import it."""
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
-        "backends.kernels.keys": {"numba"}, "backends.kernels.rank": {"numba"},
+        "backends.torch_estimates": {"torch"}, "backends.kernels.words": {"numba"},
+        "backends.kernels.keys": {"numba"},
         "backends.kernels.knots": {"numba"},
         "backends.kernels.estimates": {"numba"}, "backends.kernels.elementwise": {"numba"},
         "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},

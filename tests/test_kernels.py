@@ -230,16 +230,16 @@ def test_other_byte_orders_and_long_doubles_go_without(rng):
 
 def test_operators_keep_torchs_rules(rng):
     torch = pytest.importorskip("torch")
-    from groupmap.backends import torch_kernels
+    from groupmap.backends import torch_estimates, torch_kernels
 
     x, y, grad = (torch.as_tensor(rng.normal(size=(3, 20))) for _ in "xyg")
     excluded = torch.as_tensor(rng.random((3, 20)) < 0.2)
     quantiles = torch.as_tensor(np.sort(rng.normal(size=20)))
     torch.library.opcheck(torch_kernels.count_less_operator, (x,))
     for absent in (None, excluded):
-        torch.library.opcheck(torch_kernels.affine_operator, (x, y, grad, absent))
+        torch.library.opcheck(torch_estimates.affine_operator, (x, y, grad, absent))
         rest = (None, absent, quantiles, 4, 1.0)
-        torch.library.opcheck(torch_kernels.transport_operator, (x, grad, *rest))
+        torch.library.opcheck(torch_estimates.transport_operator, (x, grad, *rest))
 
 
 DATA_LOADER = """
@@ -307,3 +307,24 @@ def test_a_transformer_gives_the_same_bits_with_kernels_and_without(rng):
             results.append((fitted.quantiles_, y, fitted.inverse_transform(y)))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_inside_of_dask_workers(rng):
+    da = pytest.importorskip("dask.array")
+    x = rng.normal(size=(64, 4000)).astype(np.float32)
+    lazy = gm.quantile_map(da.from_array(x, chunks=(4, 4000)))
+    computed = lazy.compute(scheduler="threads", num_workers=8)
+    np.testing.assert_array_equal(computed, gm.quantile_map(x))
+
+
+def test_exported_with_the_operator_inside(rng):
+    torch = pytest.importorskip("torch")
+    layer = gm.GroupMap(2, 4).eval()
+    x = torch.as_tensor(rng.normal(size=(3, 4, 5)), dtype=torch.float32)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    with kernels_for_all_sizes():
+        program = torch.export.export(layer, (x,), dynamic_shapes=({0: batch},))
+        assert "groupmap.count_less" in str(program.graph)
+        for size in (3, 7):
+            again = torch.as_tensor(rng.normal(size=(size, 4, 5)), dtype=torch.float32)
+            torch.testing.assert_close(program.module()(again), layer(again))

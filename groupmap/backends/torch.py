@@ -11,7 +11,7 @@ import torch
 from torch.autograd import forward_ad
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
-from groupmap.backends import generic, kernels, torch_kernels
+from groupmap.backends import generic, kernels, torch_estimates, torch_kernels
 from groupmap.backends._ops import TieRule
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
@@ -247,7 +247,7 @@ def connect(
 def estimate(name: str, x: Array) -> Callable[..., Array] | None:
     """The kernel of that name, if there are kernels for x."""
     small = can_read(x) and x.numel() < kernels.LEAST_SIZE
-    return None if small or not torch_kernels.serve(x) else torch_kernels.ESTIMATES.get(name)
+    return None if small or not torch_kernels.serve(x) else torch_estimates.ESTIMATES.get(name)
 
 
 def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:

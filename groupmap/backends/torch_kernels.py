@@ -7,7 +7,6 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,13 +108,13 @@ def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
     return y
 
 
-def _operator(name: str, schema: str) -> Callable[..., Any]:
+def operator(name: str, schema: str) -> Callable[..., Any]:
     return torch.library.custom_op(
         f"groupmap::{name}", mutates_args=(), device_types="cpu", schema=schema
     )
 
 
-count_less_operator = _operator("count_less", "(Tensor rows) -> (Tensor, Tensor)")(count_less)
+count_less_operator = operator("count_less", "(Tensor rows) -> (Tensor, Tensor)")(count_less)
 
 
 @count_less_operator.register_fake  # type: ignore[untyped-decorator]
@@ -130,163 +129,3 @@ def _(rows: Array) -> tuple[Array, Array]:
 def _(info: Any, in_dims: tuple[int], rows: Array) -> tuple[tuple[Array, Array], tuple[int, int]]:
     del info
     return count_less_operator(rows.movedim(in_dims[0], 0)), (0, 0)
-
-
-def _matrix(tensor: Array, dtype: torch.dtype | None = None) -> np.ndarray[Any, Any]:
-    return as_array(tensor if dtype is None else tensor.to(dtype)).reshape(-1, tensor.shape[-1])
-
-
-def _transport(
-    x: Array,
-    grad: Array,
-    order: Array | None,
-    excluded: Array | None,
-    mid_quantiles: Array,
-    window: int | None,
-    floor: float,
-) -> Array:
-    """J·dL/dy of the transport estimate; of half precision, in single precision."""
-    from groupmap.backends.kernels import estimates, rank
-
-    threads = torch.get_num_threads()
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    rows = _matrix(x, dtype)
-    counts = np.full(len(rows), rows.shape[-1], dtype=np.int64)
-    if excluded is not None:
-        outside = _matrix(excluded)
-        counts -= np.count_nonzero(outside, axis=-1)
-        rows = np.where(outside, np.float32(np.inf), rows)
-    ascending = rank.order_of(rows, threads=threads) if order is None else _matrix(order)
-    result = estimates.transport(
-        rows, _matrix(grad, dtype), ascending, counts, _matrix(mid_quantiles), window, floor,
-        threads=threads,
-    )  # fmt: skip
-    return torch.from_numpy(result).reshape(grad.shape).to(grad.dtype)
-
-
-def _affine(x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
-    """J·dL/dy of the affine estimate; of half precision, in single precision."""
-    from groupmap.backends.kernels import estimates
-
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    outside = None if excluded is None else _matrix(excluded)
-    result = estimates.affine(
-        _matrix(x, dtype), _matrix(y, dtype), _matrix(grad, dtype), outside,
-        threads=torch.get_num_threads(),
-    )  # fmt: skip
-    return torch.from_numpy(result).reshape(grad.shape).to(grad.dtype)
-
-
-transport_operator = _operator(
-    "transport",
-    "(Tensor x, Tensor grad, Tensor? order, Tensor? excluded, Tensor mid_quantiles, int? window, "
-    "float floor) -> Tensor",
-)(_transport)
-affine_operator = _operator(
-    "affine", "(Tensor x, Tensor y, Tensor grad, Tensor? excluded) -> Tensor"
-)(_affine)
-
-
-def _register_rules(operator: Any, grad_at: int) -> None:
-    """The rules of an operator whose result is like its argument at that place."""
-
-    def fake(*arguments: Any) -> Array:
-        return torch.empty_like(arguments[grad_at], memory_format=torch.contiguous_format)
-
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Array, int]:
-        batched = [
-            _batch_in_front(*each, info.batch_size) for each in zip(arguments, in_dims, strict=True)
-        ]
-        shape = batched[grad_at].shape
-        return operator(*(_with_axes_of(shape, each) for each in batched)), 0
-
-    operator.register_fake(fake)
-    operator.register_vmap(vmap)
-
-
-def _batch_in_front(argument: Any, batched_at: int | None, size: int) -> Any:
-    if not isinstance(argument, torch.Tensor):
-        return argument
-    if batched_at is None:
-        return argument.expand(size, *argument.shape)
-    return argument.movedim(batched_at, 0)
-
-
-def _with_axes_of(shape: torch.Size, argument: Any) -> Any:
-    """One row for all ``(b, n)``, beside rows ``(b, …, n)``, as rows."""
-    if not isinstance(argument, torch.Tensor):
-        return argument
-    missing = (1,) * (len(shape) - argument.ndim)
-    return argument.reshape(shape[0], *missing, *argument.shape[1:]).expand(shape)
-
-
-_register_rules(transport_operator, 1)
-_register_rules(affine_operator, 2)
-
-
-class _Symmetric(torch.autograd.Function):
-    """J·dL/dy, as a function of dL/dy: what is passed back is J·(what came), J being symmetric."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad: Array, product: Callable[..., Array], *saved: Array | None) -> Array:
-        return product(grad, *saved)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:
-        del output
-        _, ctx.product, *saved = inputs
-        ctx.save_for_backward(*saved)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Array) -> tuple[Array | None, ...]:
-        saved = ctx.saved_tensors
-        passed: Array = _Symmetric.apply(grads[0], ctx.product, *saved)  # type: ignore[no-untyped-call]
-        return passed, None, *(None for _ in saved)
-
-
-def _symmetric(product: Callable[..., Array], grad: Array, *saved: Array | None) -> Array:
-    if torch.compiler.is_compiling():
-        # Compiled code has no second derivatives, and torch does not trace a Function in the
-        # backward pass of another.
-        return product(grad, *saved)
-    passed: Array = _Symmetric.apply(grad, product, *saved)  # type: ignore[no-untyped-call]
-    return passed
-
-
-def _transport_product(
-    grad: Array,
-    x: Array,
-    quantiles: Array,
-    order: Array | None,
-    excluded: Array | None,
-    *,
-    window: int | None,
-    floor: float,
-) -> Array:
-    found: Array = transport_operator(x, grad, order, excluded, quantiles, window, floor)
-    return found
-
-
-def _affine_product(grad: Array, x: Array, y: Array, excluded: Array | None) -> Array:
-    found: Array = affine_operator(x, y, grad, excluded)
-    return found
-
-
-def _transport_estimate(
-    x: Array, y: Array, grad: Array, saved: Any, *, window: int | None, floor: float, **_: object
-) -> Array:
-    del y
-    product = partial(_transport_product, window=window, floor=floor)
-    return _symmetric(product, grad, x, saved.mid_quantiles, saved.order, saved.excluded)
-
-
-def _affine_estimate(x: Array, y: Array, grad: Array, saved: Any, **_: object) -> Array:
-    return _symmetric(_affine_product, grad, x, y, saved.excluded)
-
-
-ESTIMATES: dict[str, Callable[..., Array]] = {
-    "transport": _transport_estimate,
-    "affine": _affine_estimate,
-}

@@ -1,0 +1,253 @@
+"""Words of key and index: packed from a row's entries, and written out again when sorted.
+
+A word holds the distance of an entry's key (see `groupmap.backends._bits`) from the least of its
+row, as many of the highest bits as there is room for, and below them the entry's index.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.keys import key_at
+
+LONGEST_INSERTION = 24
+FEW = 64  # one tie among so many words is dealt with by itself
+
+# Whether equals are ranked in order of appearance, and the weights of a `TieRule`.
+Tie = tuple[int, int, int]
+
+
+@njit(nogil=True, cache=True)
+def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
+    """The keys of all entries."""
+    for r in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            keys[r, i] = key_at(rows[r], i, code)
+
+
+@njit(nogil=True, cache=True)
+def look_up(
+    ascending: Bits, values: Bits, rows: Bits, code: Code, table: Bits | None, tie: Tie, out: Bits
+) -> None:
+    """Note each key's value from the sorted keys, then look up each entry's.
+
+    Of a run of equal keys, each one notes the value that is right if it is the last; so the last
+    has the last word, and no branch is taken that could not be foretold.
+    """
+    n_rows, n = rows.shape
+    for r in range(n_rows):
+        row, begin, last = rows[r], 0, ascending[r, 0]
+        for i in range(n):
+            key = ascending[r, i]
+            begin = begin if key == last else i
+            last = key
+            values[key] = value_of_ties(begin, i + 1, table, tie)
+        for i in range(n):
+            out[r, i] = values[key_at(row, i, code)]
+
+
+@njit(nogil=True, cache=True)
+def least_and_width(row: Bits, code: Code) -> tuple[Unsigned, int]:
+    """The least key of a row, and how many bits the distances of the others from it have."""
+    least = greatest = key_at(row, 0, code)
+    for i in range(row.size):
+        key = key_at(row, i, code)
+        least, greatest = min(least, key), max(greatest, key)
+    return row.dtype.type(least), bit_length(np.uint64(greatest - least))
+
+
+@njit(nogil=True, cache=True)
+def bit_length(number: Unsigned) -> int:
+    """How many bits a number has."""
+    width = 0
+    while width < 64 and number >> np.uint64(width) != 0:
+        width += 1
+    return width
+
+
+@njit(nogil=True, cache=True)
+def pack(rows: Bits, code: Code, words: Bits) -> None:
+    """Words of the highest bits of the keys' distances from the row's least, and the index."""
+    n_rows, n = rows.shape
+    word = words.dtype.type
+    low = bit_length(np.uint64(n - 1))
+    high = word(~word((1 << low) - 1))
+    for r in range(n_rows):
+        row, least, width = rows[r], *least_and_width(rows[r], code)
+        up = word(8 * words.itemsize - max(width, 1))
+        for i in range(n):
+            distance = word(key_at(row, i, code) - least)
+            words[r, i] = (word(distance << up) & high) | word(i)
+
+
+@njit(nogil=True, cache=True)
+def emit(
+    words: Bits,
+    rows: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+) -> None:
+    """Sorted words to values, and to the order of each row."""
+    low = words.dtype.type(bit_length(np.uint64(words.shape[1] - 1)))
+    index = words.dtype.type((1 << low) - 1)
+    for r in range(words.shape[0]):
+        emit_row(words[r], low, index, rows[r], code, table, tie, out[r])
+        if order is not None:
+            for i in range(words.shape[1]):
+                order[r, i] = words[r, i] & index
+
+
+@njit(nogil=True, cache=True)
+def emit_row(
+    words: Bits,
+    low: Unsigned,
+    index: Unsigned,
+    row: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> None:
+    """The values of a row: first as if all prefixes were distinct, then again for those that are
+    not. Loops without branches are several times faster, and most rows need no more."""
+    n, equals = words.size, 0
+    for i in range(n):
+        out[words[i] & index] = value_of_one(i, table)
+    for i in range(n - 1):
+        equals += words[i] >> low == words[i + 1] >> low
+    if 2 * row.itemsize <= words.itemsize and FEW * equals > n:
+        if not tie[0]:
+            emit_all_ties(words, low, index, table, tie, out)
+        return
+    begin = 0
+    while equals > 0:
+        while words[begin] >> low != words[begin + 1] >> low:
+            begin += 1
+        end = emit_run(words, begin, low, index, row, code, table, tie, out)
+        equals -= end - begin - 1
+        begin = end
+
+
+@njit(nogil=True, cache=True)
+def emit_all_ties(
+    words: Bits, low: Unsigned, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
+) -> None:
+    """The values of a row of many ties, whose words hold all of their keys, without branches.
+
+    Where the run of each word ends is found from the right, where it begins from the left.
+    """
+    n = words.size
+    ends = np.empty(n, dtype=np.uint32)
+    end, prefix = n, words[n - 1] >> low
+    for i in range(n - 1, -1, -1):
+        own = words[i] >> low
+        end = end if own == prefix else i + 1
+        prefix = own
+        ends[i] = end
+    begin, prefix = 0, words[0] >> low
+    for i in range(n):
+        own = words[i] >> low
+        begin = begin if own == prefix else i
+        prefix = own
+        out[words[i] & index] = value_of_ties(begin, ends[i], table, tie)
+
+
+@njit(inline="always")
+def emit_run(
+    words: Bits,
+    begin: int,
+    low: Unsigned,
+    index: Unsigned,
+    row: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> int:
+    """The values of the run of equal prefixes that begins there; where it ends."""
+    end, prefix = begin + 1, words[begin] >> low
+    while end < words.size and words[end] >> low == prefix:
+        end += 1
+    mend(words, begin, end, index, row, code)
+    while begin < end:
+        key, behind = key_at(row, words[begin] & index, code), begin + 1
+        while behind < end and key_at(row, words[behind] & index, code) == key:
+            behind += 1
+        value = value_of_ties(begin, behind, table, tie)
+        for i in range(begin, behind):
+            # In order of appearance each entry is a run of its own.
+            out[words[i] & index] = value_of_one(i, table) if tie[0] else value
+        begin = behind
+    return end
+
+
+@njit(inline="always")
+def value_of_one(less: int, table: Bits | None) -> Unsigned:
+    """The value of an entry that is equal to no other."""
+    if table is None:
+        return both_counts(less, less + 1)
+    return table[2 * less]
+
+
+@njit(inline="always")
+def value_of_ties(less: int, less_equal: int, table: Bits | None, tie: Tie) -> Unsigned:
+    """The table at the doubled mid-rank; where there is no table, the two counts."""
+    if table is None:
+        return both_counts(less, less_equal)
+    return table[tie[1] * less + tie[2] * (less_equal - 1)]
+
+
+@njit(inline="always")
+def both_counts(less: int, less_equal: int) -> Unsigned:
+    """Two counts in one word."""
+    return (np.uint64(less) << np.uint64(32)) | np.uint64(less_equal)
+
+
+@njit(inline="always")
+def mend(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, code: Code) -> None:
+    """Sort a run of words by the keys of their entries, equal ones as they stand."""
+    last = key_at(row, words[begin] & index, code)
+    for i in range(begin + 1, end):
+        word = words[i]
+        key = key_at(row, word & index, code)
+        if key >= last:
+            last = key
+            continue
+        if end - begin > LONGEST_INSERTION:
+            merge_sort(words[begin:end], index, row, code)
+            return
+        j = i
+        while j > begin and key_at(row, words[j - 1] & index, code) > key:
+            words[j] = words[j - 1]
+            j -= 1
+        words[j] = word
+
+
+@njit(nogil=True, cache=True)
+def merge_sort(words: Bits, index: Unsigned, row: Bits, code: Code) -> None:
+    """What is rare, but must not take quadratic time: many words with one prefix, out of order."""
+    n, length = words.size, 1
+    source, target = words.copy(), words.copy()
+    while length < n:
+        for begin in range(0, n, 2 * length):
+            middle, end = min(begin + length, n), min(begin + 2 * length, n)
+            left, right = begin, middle
+            for i in range(begin, end):
+                take_left = left < middle
+                if take_left and right < end:
+                    key = key_at(row, source[left] & index, code)
+                    take_left = key <= key_at(row, source[right] & index, code)
+                if take_left:
+                    target[i] = source[left]
+                    left += 1
+                else:
+                    target[i] = source[right]
+                    right += 1
+        source, target = target, source
+        length *= 2
+    words[:] = source
