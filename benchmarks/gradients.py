@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gradients``: time and memory of forward and backward, on two threads."""
+"""``python -m benchmarks.gradients``: the time of forward and backward together."""
 
 from __future__ import annotations
 
@@ -23,23 +23,11 @@ def forward_and_backward(f: Callable[[torch.Tensor], torch.Tensor], x: torch.Ten
     f(leaf).backward(x)
 
 
-def peak_bytes(work: Callable[[], object]) -> int:
-    """The greatest amount of memory that torch held at once beyond what it had."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        work()
-    held = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
-
-
 def main() -> None:
     console = Console(width=140)
     table = Table(
-        title=f"float32, ms (and peak memory in units of the input); {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+        title=f"float32, ms; {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
     )
     table.add_column("rows × n")
     for shape in track(SHAPES, console=console):
@@ -64,10 +52,7 @@ def main() -> None:
                 table.add_column(name, justify="right")
         table.add_row(
             f"{shape[0]} × {n}",
-            *(
-                f"{1e3 * seconds:.1f} ({peak_bytes(sides[name]) / x.nbytes:.1f})"
-                for name, seconds in times.items()
-            ),
+            *(f"{1e3 * seconds:.1f}" for seconds in times.values()),
         )
     console.print(table)
 
