@@ -1,6 +1,6 @@
 """Rank every entry of a row, and write where it stood the value of a table at its rank.
 
-Words that hold an entry's key (see `keys`) above its index are sorted as the numbers that they
+Words that hold an entry's key above its index (see `words`) are sorted as the numbers that they
 are, by NumPy, whose sort compares many of them at once; the index then says where each value goes.
 Where a word has no room for all of a key, it holds the highest bits of it, and runs that these
 cannot tell apart are mended. Entries of 16 bits are few enough to go without an index: the value
