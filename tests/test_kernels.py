@@ -27,7 +27,7 @@ from groupmap.backends.kernels import elementwise, rank, threads
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
 FLOATS = ("float16", "float32", "float64")
-LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 65535, 65536, 65537)
+LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 65535, 65536, 65537)
 
 
 def rows_of(kind, dtype, shape, rng):
@@ -45,6 +45,10 @@ def rows_of(kind, dtype, shape, rng):
         x = rng.choice([-np.inf, np.inf, -0.0, 0.0, tiny, -tiny, 1.0], size=shape)
     elif kind == "relu":
         x = np.maximum(x, 0)
+    elif kind == "some ties":  # too few in most rows to speak of a crowd, and too many in the first
+        copied = rng.integers(0, shape[-1], size=shape[-1] // 20)
+        x[..., copied] = np.flip(x, axis=-1)[..., copied]
+        x[0] = np.maximum(x[0], 0)
     elif kind == "constant":
         x = np.where(x > 0, 0.0, -0.0)
     elif kind == "one far away":  # the others agree in all of the bits that words have room for
@@ -61,7 +65,7 @@ def counted_ranks(x, ties):
 @pytest.mark.parametrize("n", LENGTHS)
 def test_ranks_and_order(rng, dtype, n):
     table = np.arange(2 * n - 1, dtype=np.float64)
-    for kind in ("random", "few values", "relu", "constant", "one far away"):
+    for kind in ("random", "few values", "relu", "some ties", "constant", "one far away"):
         x = rows_of(kind, dtype, (3, n), rng)
         for ties in ("average", "min", "max", "ordinal"):
             y, order = rank.rank_and_gather(
@@ -78,6 +82,17 @@ def test_ranks_and_order(rng, dtype, n):
         less, less_equal = rank.count_less(x, threads=2)
         np.testing.assert_array_equal(less, counted_ranks(x, "min") / 2)
         np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
+
+
+@pytest.mark.parametrize("kind", ["random", "relu", "some ties"])
+def test_many_blocks(rng, kind):
+    n = 1000
+    x = rows_of(kind, "float32", (500, n), rng)
+    x[300:] = rng.normal(size=(200, n))
+    table = np.arange(2 * n - 1, dtype=np.float64)
+    y, order = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=True, threads=2)
+    np.testing.assert_array_equal(y, counted_ranks(x, "average"))
+    np.testing.assert_array_equal(order, np.argsort(x, axis=-1, stable=True))
 
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)

@@ -15,3 +15,10 @@ def key_at(row: Bits, i: int, code: Code) -> Unsigned:
         bits = row.dtype.type(0)
     spread = row.dtype.type(row.dtype.type(0) - (bits >> code.sign_shift))  # 0 or all ones
     return row.dtype.type(bits ^ (spread & code.flip) ^ code.top)
+
+
+@njit(inline="always")
+def bits_of(key: Unsigned, code: Code) -> Unsigned:
+    """The bit pattern that has the key."""
+    bits = key ^ code.top
+    return bits ^ code.flip if bits >> code.sign_shift else bits

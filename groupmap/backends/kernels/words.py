@@ -1,19 +1,26 @@
 """Words of key and index: packed from a row's entries, and written out again when sorted.
 
-A word holds the distance of an entry's key (see `groupmap.backends._bits`) from the least of its
-row, as many of the highest bits as there is room for, and below them the entry's index.
+A word holds the entry's index in its lowest bits. Above it is either the distance of the entry's
+key (see `groupmap.backends._bits`) from the least of its row, as many of the highest bits as there
+is room for, or the place of the entry between the least and the greatest of its row. Both are in
+the order of the entries; what they cannot tell apart, the keys tell.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.keys import key_at
+from groupmap.backends.kernels.keys import bits_of, key_at
 
 LONGEST_INSERTION = 24
 FEW = 64  # one tie among so many words is dealt with by itself
+CROWDED = 8  # one tie among so few, and keys should have been taken for places
+STRIDE = 32
+LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
 # Whether equals are ranked in order of appearance, and the weights of a `TieRule`.
 Tie = tuple[int, int, int]
@@ -48,14 +55,14 @@ def look_up(
             out[r, i] = values[key_at(row, i, code)]
 
 
-@njit(nogil=True, cache=True)
-def least_and_width(row: Bits, code: Code) -> tuple[Unsigned, int]:
-    """The least key of a row, and how many bits the distances of the others from it have."""
+@njit(inline="always")
+def least_and_greatest(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
+    """The least and the greatest key of a row."""
     least = greatest = key_at(row, 0, code)
     for i in range(row.size):
         key = key_at(row, i, code)
         least, greatest = min(least, key), max(greatest, key)
-    return row.dtype.type(least), bit_length(np.uint64(greatest - least))
+    return row.dtype.type(least), row.dtype.type(greatest)
 
 
 @njit(nogil=True, cache=True)
@@ -67,19 +74,54 @@ def bit_length(number: Unsigned) -> int:
     return width
 
 
+@njit(inline="always")
+def index_bits(n: int) -> int:
+    """How many bits of a word the index takes."""
+    return max(bit_length(np.uint64(n - 1)), LEAST_INDEX_BITS)
+
+
 @njit(nogil=True, cache=True)
 def pack(rows: Bits, code: Code, words: Bits) -> None:
     """Words of the highest bits of the keys' distances from the row's least, and the index."""
     n_rows, n = rows.shape
     word = words.dtype.type
-    low = bit_length(np.uint64(n - 1))
+    low = index_bits(n)
     high = word(~word((1 << low) - 1))
     for r in range(n_rows):
-        row, least, width = rows[r], *least_and_width(rows[r], code)
+        row = rows[r]
+        least, greatest = least_and_greatest(row, code)
+        width = bit_length(np.uint64(greatest - least))
         up = word(8 * words.itemsize - max(width, 1))
         for i in range(n):
             distance = word(key_at(row, i, code) - least)
             words[r, i] = (word(distance << up) & high) | word(i)
+
+
+@njit(nogil=True, cache=True)
+def place(rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits) -> None:
+    """Words of 32 bits of the entries' places between the row's least and greatest, and the index.
+
+    A difference and a product are rounded in order, so places are in the order of the entries. A
+    row that has infinite entries, or is too wide or narrow to divide by, gets no places but zero.
+    """
+    n_rows, n = rows.shape
+    low = index_bits(n)
+    greatest_place = rows.dtype.type((1 << (32 - low)) - 2)  # with room for two roundings
+    bits_of_both = np.empty(2, dtype=bits.dtype)
+    both = bits_of_both.view(rows.dtype)
+    for r in range(n_rows):
+        row = rows[r]
+        least_key, greatest_key = least_and_greatest(bits[r], code)
+        bits_of_both[0], bits_of_both[1] = bits_of(least_key, code), bits_of(greatest_key, code)
+        least, width = both[0], both[1] - both[0]
+        scale = greatest_place / width if width > 0 else width
+        if not (0 < scale < np.inf):
+            for i in range(n):
+                words[r, i] = np.uint32(i)
+            continue
+        for i in range(n):
+            distance = np.uint32(np.int32((row[i] - least) * scale))
+            words[r, i] = (distance << np.uint32(low)) | np.uint32(i)
 
 
 @njit(nogil=True, cache=True)
@@ -91,20 +133,41 @@ def emit(
     tie: Tie,
     out: Bits,
     order: Bits | None,
+    crowded: Bits | None,
 ) -> None:
-    """Sorted words to values, and to the order of each row."""
-    low = words.dtype.type(bit_length(np.uint64(words.shape[1] - 1)))
+    """Sorted words to values, and to the order of each row.
+
+    Rows of places too close together are noted as crowded and left as they are.
+    """
+    n = words.shape[1]
+    low = words.dtype.type(index_bits(n))
     index = words.dtype.type((1 << low) - 1)
+    spots = np.empty(n, dtype=np.uint32)
     for r in range(words.shape[0]):
-        emit_row(words[r], low, index, rows[r], code, table, tie, out[r])
+        equals = count_equal(words[r], low)
+        if crowded is not None:
+            crowded[r] = CROWDED * equals > n
+            if crowded[r]:
+                continue
+        emit_row(words[r], equals, low, index, rows[r], code, table, tie, out[r], spots)
         if order is not None:
-            for i in range(words.shape[1]):
+            for i in range(n):
                 order[r, i] = words[r, i] & index
 
 
-@njit(nogil=True, cache=True)
+@njit(inline="always")
+def count_equal(words: Bits, low: Unsigned) -> int:
+    """How many words have the prefix of the word before."""
+    equals = 0
+    for i in range(words.size - 1):
+        equals += words[i] >> low == words[i + 1] >> low
+    return equals
+
+
+@njit(inline="always")
 def emit_row(
     words: Bits,
+    equals: int,
     low: Unsigned,
     index: Unsigned,
     row: Bits,
@@ -112,25 +175,43 @@ def emit_row(
     table: Bits | None,
     tie: Tie,
     out: Bits,
+    spots: Bits,
 ) -> None:
     """The values of a row: first as if all prefixes were distinct, then again for those that are
     not. Loops without branches are several times faster, and most rows need no more."""
-    n, equals = words.size, 0
+    n = words.size
+    if not tie[0] and 2 * row.itemsize <= words.itemsize and FEW * equals > n:
+        emit_all_ties(words, low, index, table, tie, out)
+        return
     for i in range(n):
         out[words[i] & index] = value_of_one(i, table)
-    for i in range(n - 1):
-        equals += words[i] >> low == words[i + 1] >> low
-    if 2 * row.itemsize <= words.itemsize and FEW * equals > n:
-        if not tie[0]:
-            emit_all_ties(words, low, index, table, tie, out)
-        return
-    begin = 0
-    while equals > 0:
-        while words[begin] >> low != words[begin + 1] >> low:
-            begin += 1
-        end = emit_run(words, begin, low, index, row, code, table, tie, out)
-        equals -= end - begin - 1
-        begin = end
+    if 2 * row.itemsize <= words.itemsize and tie[0]:
+        return  # words that hold all of their keys are in order of appearance
+    if equals > 0:
+        spots = spots[: find_equal(words, low, spots)]
+        begin = 0
+        while begin < spots.size:
+            end = begin + 1
+            while end < spots.size and spots[end] == spots[end - 1] + 1:
+                end += 1
+            if end - begin == 1:
+                emit_pair(words, spots[begin], index, row, code, table, tie, out)
+            else:
+                emit_run(words, spots[begin], spots[end - 1] + 2, index, row, code, table, tie, out)
+            begin = end
+
+
+@njit(inline="always")
+def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
+    """Where the words stand that have the prefix of the next; how many there are."""
+    found, last = 0, words.size - 1
+    for begin in range(0, last, STRIDE):
+        end = min(begin + STRIDE, last)
+        if count_equal(words[begin : end + 1], low) > 0:
+            for i in range(begin, end):
+                spots[found] = i
+                found += words[i] >> low == words[i + 1] >> low
+    return found
 
 
 @njit(nogil=True, cache=True)
@@ -158,21 +239,39 @@ def emit_all_ties(
 
 
 @njit(inline="always")
-def emit_run(
+def emit_pair(
     words: Bits,
     begin: int,
-    low: Unsigned,
     index: Unsigned,
     row: Bits,
     code: Code,
     table: Bits | None,
     tie: Tie,
     out: Bits,
-) -> int:
-    """The values of the run of equal prefixes that begins there; where it ends."""
-    end, prefix = begin + 1, words[begin] >> low
-    while end < words.size and words[end] >> low == prefix:
-        end += 1
+) -> None:
+    """The values of a run of two, without branches: which is less could not be foretold."""
+    first, second = words[begin], words[begin + 1]
+    key, next_key = key_at(row, first & index, code), key_at(row, second & index, code)
+    first, second = (second, first) if next_key < key else (first, second)
+    words[begin], words[begin + 1] = first, second
+    is_tie = key == next_key and not tie[0]
+    out[first & index] = value_of_ties(begin, begin + 1 + is_tie, table, tie)
+    out[second & index] = value_of_ties(begin + 1 - is_tie, begin + 2, table, tie)
+
+
+@njit(inline="always")
+def emit_run(
+    words: Bits,
+    begin: int,
+    end: int,
+    index: Unsigned,
+    row: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> None:
+    """The values of a run of equal prefixes."""
     mend(words, begin, end, index, row, code)
     while begin < end:
         key, behind = key_at(row, words[begin] & index, code), begin + 1
@@ -183,7 +282,6 @@ def emit_run(
             # In order of appearance each entry is a run of its own.
             out[words[i] & index] = value_of_one(i, table) if tie[0] else value
         begin = behind
-    return end
 
 
 @njit(inline="always")
