@@ -273,15 +273,19 @@ def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows)
     """s·(I − Π)·dL/dy of each row, s = ⟨x̃, y⟩/⟨x̃, x̃⟩."""
     n = x.shape[1]
     for r in range(x.shape[0]):
-        scale, count = 0.0, n
+        count = n
         if inside is not None:
             count = 0
             for i in range(n):
                 count += inside[r, i]
-        for i in range(n):
-            if inside is None or inside[r, i]:
-                scale = max(scale, abs(np.float64(x[r, i])))
-        scale, count = inverse_power_of_two(scale), max(count, 1)
+        count = max(count, 1)
+        scale = 1.0
+        if x.itemsize == 8:  # no sum of squares of single precision leaves the range of double
+            greatest = 0.0
+            for i in range(n):
+                if inside is None or inside[r, i]:
+                    greatest = max(greatest, abs(x[r, i]))
+            scale = inverse_power_of_two(greatest)
         of_x, of_grad = 0.0, 0.0
         for i in range(n):
             if inside is None or inside[r, i]:
