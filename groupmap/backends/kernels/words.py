@@ -38,21 +38,29 @@ def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
 def look_up(
     ascending: Bits, values: Bits, rows: Bits, code: Code, table: Bits | None, tie: Tie, out: Bits
 ) -> None:
-    """Note each key's value from the sorted keys, then look up each entry's.
+    """Note the value of each bit pattern from the sorted keys, then look up each entry's.
 
     Of a run of equal keys, each one notes the value that is right if it is the last; so the last
     has the last word, and no branch is taken that could not be foretold.
     """
     n_rows, n = rows.shape
     for r in range(n_rows):
-        row, begin, last = rows[r], 0, ascending[r, 0]
+        bits = ascending[r]
         for i in range(n):
-            key = ascending[r, i]
-            begin = begin if key == last else i
-            last = key
-            values[key] = value_of_ties(begin, i + 1, table, tie)
+            bits[i] = bits_of(bits[i], code)
+        begin, begin_in_table, last = 0, 0, bits[0]
         for i in range(n):
-            out[r, i] = values[key_at(row, i, code)]
+            own = bits[i]
+            if table is None:
+                begin = begin if own == last else i
+                values[own] = both_counts(begin, i + 1)
+            else:
+                begin_in_table = begin_in_table if own == last else tie[1] * i
+                values[own] = table[begin_in_table + tie[2] * i]
+            last = own
+        values[code.negative_zero] = values[0]
+        for i in range(n):
+            out[r, i] = values[rows[r, i]]
 
 
 @njit(inline="always")
