@@ -24,11 +24,14 @@ def _on_line(low: Array, high: Array, fraction: Array) -> Array:
     return low + step + step
 
 
-def order_statistics(sorted_rows: Array, index: Array, xp: Namespace) -> Array:
+def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) -> Array:
     """The values at real, zero-based indices of each sorted row, which the ends clip.
 
     `sorted_rows` is ``(m,)`` for all rows of the index, or ``(..., m)`` beside ``(..., n)``.
     """
+    native = ops.order_statistics(sorted_rows, index)
+    if native is not None:
+        return native
     m = sorted_rows.shape[-1]
     index = xp.where(index < 0.0, 0.0, xp.where(index > m - 1.0, m - 1.0, index))
     whole = xp.floor(index)

@@ -68,7 +68,7 @@ def quantiles_of_rows(
     count = as_widest_real(n_valid, xp, ops)
     index = positions.order_statistic(count, *parameters)
     index = xp.minimum(index, xp.maximum(count - 1.0, xp.zeros_like(count)))
-    return xp.where(n_valid > 0, order_statistics(ascending, index, xp), xp.nan)
+    return xp.where(n_valid > 0, order_statistics(ascending, index, xp, ops), xp.nan)
 
 
 def mean_quantiles(

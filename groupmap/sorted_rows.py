@@ -110,10 +110,10 @@ class SortedRows:
 
     def spread(self) -> Array:
         """Half the width of the middle 68 %, or a quarter of the mean deviation if that is more."""
-        xp = self._xp
+        xp, ops = self._xp, self._ops
         last = xp.zeros_like(self.values[..., :1]) + (self.count - 1.0)
-        upper = order_statistics(self.values, UPPER * last, xp)
-        lower = order_statistics(self.values, LOWER * last, xp)
+        upper = order_statistics(self.values, UPPER * last, xp, ops)
+        lower = order_statistics(self.values, LOWER * last, xp, ops)
         return xp.maximum((upper - lower) / 2.0, 0.25 * self._centred.mean_deviation())
 
     def average_ties(self, values: Array) -> Array:

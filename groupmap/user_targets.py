@@ -158,10 +158,10 @@ class ReferenceTarget(Target):
         return [replace(self, sorted_values=values[r, :]) for r in range(values.shape[0])]
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
-        del dtype, ops
+        del dtype
         values = self.sorted_values
         index = positions.order_statistic(values.shape[-1], self.alphap, self.betap)
-        return order_statistics(values, index, positions.xp)
+        return order_statistics(values, index, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         values = self.sorted_values

@@ -59,6 +59,10 @@ class Ops:
     """``(knots, values, on_runs)``: a native form of `groupmap.interpolation.interpolator`, or
     None; and in place of its result None, where it is not for that x."""
 
+    order_statistics: Callable[..., Array | None]
+    """``(sorted_rows, index)``: a native form of `groupmap.interpolation.order_statistics`; None
+    where it is not for these."""
+
     sort_rows: Callable[..., Array]
     """``(rows, xp)``: each row in ascending order."""
 

@@ -76,6 +76,11 @@ def interpolator(knots: Array, values: Array, on_runs: str) -> None:
     del knots, values, on_runs
 
 
+def order_statistics(sorted_rows: Array, index: Array) -> None:
+    """None: the core interpolates."""
+    del sorted_rows, index
+
+
 def sort_rows(rows: Array, xp: Namespace) -> Array:
     """Each row in ascending order."""
     return xp.sort(rows, axis=-1, stable=False)
@@ -209,6 +214,7 @@ OPS = Ops(
     unsort=unsort,
     search_rows=search_rows,
     interpolator=interpolator,
+    order_statistics=order_statistics,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     stable_argsort=stable_argsort,

@@ -157,6 +157,18 @@ def interpolator(
     return at
 
 
+def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
+    """A kernel for one sorted row and many indices in double precision."""
+    doubles = sorted_rows.dtype == np.float64 and index.dtype == np.float64
+    if not (doubles and sorted_rows.ndim == 1 and index.ndim == 1 and kernels.serve(index)):
+        return None
+    from groupmap.backends.kernels import knots
+
+    result = np.empty_like(index)
+    knots.at_indices(sorted_rows, index, result)
+    return result
+
+
 def sort_rows(rows: Array, xp: Namespace) -> Array:
     """Each row in ascending order, several at a time."""
     del xp
@@ -213,6 +225,7 @@ OPS = replace(
     rank_and_gather=rank_and_gather,
     screen=screen,
     interpolator=interpolator,
+    order_statistics=order_statistics,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     search_rows=search_rows,

@@ -28,7 +28,7 @@ BFLOAT16_INFINITY = np.uint16(0x7F80)  # which NumPy lacks
 
 def screen(values: np.ndarray[Any, Any], infinity: Unsigned, *, threads: int) -> tuple[bool, bool]:
     """Whether any of some floats is NaN, and whether any is infinite or NaN."""
-    bits = np.ascontiguousarray(as_bits(values)).reshape(-1, 1)
+    bits = as_bits(values).ravel(order="K").reshape(-1, 1)  # in whatever order they lie
     greatest: list[Unsigned] = []
 
     def work(_: None, begin: int, end: int) -> None:

@@ -268,6 +268,16 @@ def subtract_adjoint_means(v: Rows, w: int, sums: Rows) -> None:
         v[j] -= sums[np.uint64(behind)] - sums[np.uint64(first)]
 
 
+@njit(nogil=True, cache=True)
+def scale_of(row: Rows, inside: Rows | None) -> float:
+    """What scales the entries that count to at most 1."""
+    greatest = 0.0
+    for i in range(row.size):
+        if inside is None or inside[i]:
+            greatest = max(greatest, abs(np.float64(row[i])))
+    return inverse_power_of_two(greatest)
+
+
 @in_any_order
 def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows) -> None:
     """s·(I − Π)·dL/dy of each row, s = ⟨x̃, y⟩/⟨x̃, x̃⟩."""
@@ -279,13 +289,8 @@ def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows)
             for i in range(n):
                 count += inside[r, i]
         count = max(count, 1)
-        scale = 1.0
-        if x.itemsize == 8:  # no sum of squares of single precision leaves the range of double
-            greatest = 0.0
-            for i in range(n):
-                if inside is None or inside[r, i]:
-                    greatest = max(greatest, abs(x[r, i]))
-            scale = inverse_power_of_two(greatest)
+        # No sum of squares of single precision leaves the range of double.
+        scale = 1.0 if x.itemsize < 8 else scale_of(x[r], None if inside is None else inside[r])
         of_x, of_grad = 0.0, 0.0
         for i in range(n):
             if inside is None or inside[r, i]:

@@ -133,6 +133,18 @@ def interpolate_columns(
                 y[g, i] = between(own_values[first - 1], own_values[first], fraction)
 
 
+@njit(nogil=True, cache=True)
+def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
+    """The values at real, zero-based indices of a sorted row, which the ends clip."""
+    last = ascending.size - 1
+    for i in range(index.size):
+        at = min(max(index[i], 0.0), float(last))
+        whole = np.floor(at)
+        below = int(whole)
+        high = ascending[min(below + 1, last)]
+        result[i] = between(ascending[below], high, at - whole)
+
+
 @njit(inline="always")
 def between(low: float, high: float, fraction: float) -> float:
     """low + fraction·(high − low), and never above `high`."""
