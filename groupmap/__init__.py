@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         LayerMap,
         Map,
     )
-    from groupmap.transformer import GroupMapTransformer
+    from groupmap.transformer import GroupMapTransformer, quantile_transform
 
 __version__ = "0.2.0"
 
@@ -49,6 +49,7 @@ __all__ = [
     "match_quantiles",
     "normalize_quantiles",
     "quantile_map",
+    "quantile_transform",
     "sparse",
     "uniform",
 ]
@@ -64,6 +65,7 @@ _ON_FIRST_USE: dict[str, tuple[str, str | None]] = {
     "InstanceMap3d": ("groupmap.nn", "torch"),
     "LayerMap": ("groupmap.nn", "torch"),
     "Map": ("groupmap.nn", "torch"),
+    "quantile_transform": ("groupmap.transformer", "sklearn"),
 }
 
 

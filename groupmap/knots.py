@@ -70,7 +70,7 @@ def knots_of_sample(
     ascending, counts = sorted_valid(rows, missing, xp, ops)
     on, dtype = device(ascending), ascending.dtype
     if n_quantiles is not None:
-        p = _equal_steps(n_quantiles, dtype, on, xp)
+        p = equal_steps(n_quantiles, dtype, on, xp)
         values = quantiles_of_rows(ascending, counts, Probabilities(p, xp), parameters, xp, ops)
         return Knots(values, xp.broadcast_to(p, values.shape), counts, keeps_all=False)
     rank = xp.arange(ascending.shape[-1], dtype=dtype, device=on)
@@ -81,7 +81,7 @@ def knots_of_sample(
     return Knots(values, positions.p, counts, keeps_all=True)
 
 
-def _equal_steps(n_quantiles: int, dtype: DType, on: object, xp: Namespace) -> Array:
+def equal_steps(n_quantiles: int, dtype: DType, on: object, xp: Namespace) -> Array:
     """Probabilities from 0 to 1; a single one is the median."""
     if n_quantiles == 1:
         return xp.full((1,), 0.5, dtype=dtype, device=on)
@@ -123,7 +123,7 @@ def averaged_knots(one: Knots, other: Knots, n_quantiles: int, xp: Namespace, op
     )  # fmt: skip
     doubled = xp.reshape(xp.stack([values, values], axis=-1), (*values.shape[:-1], -1))
     p = xp.reshape(xp.stack([begin, end], axis=-1), doubled.shape)
-    wanted = _equal_steps(n_quantiles, doubled.dtype, device(doubled), xp)
+    wanted = equal_steps(n_quantiles, doubled.dtype, device(doubled), xp)
     wanted = xp.broadcast_to(wanted, (*doubled.shape[:-1], n_quantiles))
     thinned = interpolate(wanted, p, doubled, xp=xp, ops=ops)
     return Knots(xp.where(counts > 0, thinned, xp.nan), wanted, counts, keeps_all=False)

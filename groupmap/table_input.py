@@ -1,0 +1,90 @@
+"""What comes into a transformer: tables and weights, checked by scikit-learn or in its words."""
+
+from __future__ import annotations
+
+import numbers
+
+import array_api_compat as compat
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from groupmap._typing import Array, Namespace
+from groupmap.backends import Ops, namespace_and_ops
+from groupmap.dtypes import as_widest_real, check_real
+
+TABLE_NDIM = 2
+
+
+def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
+    """X as a real table: by sklearn's checks, or in its words where they would convert X."""
+    if not compat.is_array_api_obj(X) or compat.is_numpy_array(X):
+        if isinstance(X, np.ma.MaskedArray):
+            check_real(X, "X", np)
+        X = validate_data(estimator, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+        check_real(X, "X", namespace_and_ops(X=X)[0])
+        return X
+    xp, ops = namespace_and_ops(X=X)
+    check_real(X, "X", xp)
+    _check_shape(X, type(estimator).__name__)
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input"
+        )
+    if xp.isdtype(X.dtype, "real floating") and ops.can_read(X) and bool(xp.any(xp.isinf(X))):
+        raise ValueError("Input X contains infinity; clip it, or mark it as missing by NaN.")
+    return ops.detach(X)
+
+
+def _check_shape(X: Array, estimator: str) -> None:
+    if X.ndim != TABLE_NDIM:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D array instead: shape {tuple(X.shape)}. Reshape "
+            "with X.reshape(-1, 1) if it is a single feature, or X.reshape(1, -1) if it is a "
+            "single sample."
+        )
+    for axis, unit in enumerate(("sample", "feature")):
+        if X.shape[axis] == 0:
+            raise ValueError(
+                f"Found array with 0 {unit}(s) (shape={tuple(X.shape)}) while a minimum of 1 is "
+                f"required by {estimator}."
+            )
+
+
+def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) -> Array | None:
+    """The weights of X's samples, beside X: its namespace, its device, a real dtype."""
+    if sample_weight is None:
+        return None
+    n_samples = X.shape[0]
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = np.full(n_samples, float(sample_weight))
+    weights = _beside(sample_weight, X, xp)
+    check_real(weights, "sample_weight", xp)
+    weights = ops.detach(as_widest_real(weights, xp, ops))
+    if weights.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
+            f"either a scalar value or a 1D array of length {n_samples}."
+        )
+    if weights.shape != (n_samples,):
+        raise ValueError(f"sample_weight.shape == {tuple(weights.shape)}, expected {(n_samples,)}!")
+    if not bool(xp.all(xp.isfinite(weights))):
+        raise ValueError("Input sample_weight contains NaN or infinity; give finite weights.")
+    if bool(xp.any(weights < 0.0)):
+        raise ValueError("Negative values in data passed to `sample_weight`; give weights ≥ 0.")
+    if not bool(xp.any(weights > 0.0)):
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
+
+
+def _beside(values: object, X: Array, xp: Namespace) -> Array:
+    """Values of any library, as an array of X's on X's device."""
+    if compat.is_array_api_obj(values):
+        if compat.array_namespace(values) is not xp:
+            _, ops = namespace_and_ops(sample_weight=values)
+            values = xp.asarray(ops.to_host(ops.detach(values)))
+        return compat.to_device(values, compat.device(X))
+    return xp.asarray(np.asarray(values), device=compat.device(X))

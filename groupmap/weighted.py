@@ -1,0 +1,49 @@
+"""Quantiles of samples whose values count more than once, or less."""
+
+from __future__ import annotations
+
+from groupmap._typing import Array, Namespace
+from groupmap.backends import Ops
+from groupmap.dtypes import as_widest_real
+from groupmap.interpolation import between
+from groupmap.positions import Probabilities
+
+
+def weighted_quantiles(
+    rows: Array,
+    weights: Array,
+    p: Array,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> tuple[Array, Array]:
+    """The quantiles at p of each row ``(..., n)`` with weights, and the sum of these.
+
+    A weight says how often its value counts: whole weights give what repeated values give. With W
+    for their sum, the quantile lies at the index p·(W + 1 − a − b) + a − 1 among the repeated
+    values, as by `scipy.stats.quantile`. Where weights are not whole, that can fall as p rises;
+    the quantiles are then put in ascending order. NaN, and what weighs nothing, is left out; NaN
+    for rows that hold nothing else.
+    """
+    values = as_widest_real(rows, xp, ops)
+    absent = xp.isnan(values) | (weights == 0)
+    order = ops.stable_argsort(xp.where(absent, xp.inf, values), xp)
+    ascending = xp.take_along_axis(xp.where(absent, 0.0, values), order, axis=-1)
+    in_order = xp.take_along_axis(xp.where(absent, 0.0, weights), order, axis=-1)
+    up_to = ops.prefix_sums(in_order, xp)[..., 1:]
+    total = up_to[..., -1:]
+    n_valid = xp.count_nonzero(~absent, axis=-1, keepdims=True)
+    last = xp.maximum(n_valid - 1, xp.zeros_like(n_valid))
+
+    index = Probabilities(p, xp).order_statistic(total, *parameters)
+    whole = xp.floor(index)
+    after = whole + 1.0 + (index - whole)
+    after = xp.where(after < whole + 2.0, after, whole + 1.0)  # where it was rounded up
+    low, high = (
+        xp.take_along_axis(
+            ascending, xp.minimum(ops.search_rows(up_to, each, "right", xp), last), axis=-1
+        )
+        for each in (index, after)
+    )
+    quantiles = ops.sort_rows(between(low, high, index - whole, xp), xp)
+    return xp.where(n_valid > 0, quantiles, xp.nan), total

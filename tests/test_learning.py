@@ -1,0 +1,219 @@
+"""What the transformer learns of weighted rows, and of rows that come in chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+import groupmap as gm
+from tests.backends import BACKENDS
+
+pytest.importorskip("sklearn")
+
+LIBRARIES = [each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy"}]
+POSITIONS = ("linear", "hazen", "weibull", "median_unbiased", "normal_unbiased")
+VALUES = st.integers(-8, 8) | st.floats(-1e6, 1e6, width=32)
+few_values = pytest.mark.filterwarnings("ignore:n_quantiles .* is greater")
+
+
+@pytest.fixture(params=LIBRARIES, ids=repr)
+def library(request):
+    request.param.skip_if_absent()
+    return request.param
+
+
+def uniform(n_quantiles=11, **parameters):
+    return gm.GroupMapTransformer(target_quantiles="uniform", n_quantiles=n_quantiles, **parameters)
+
+
+def assert_same(library, found, expected):
+    np.testing.assert_array_equal(library.to_numpy(found), library.to_numpy(expected))
+
+
+@few_values
+@given(
+    hnp.arrays(np.float64, (9, 2), elements=VALUES),
+    hnp.arrays(np.int64, 9, elements=st.integers(0, 4)),
+    st.sampled_from(POSITIONS),
+)
+def test_whole_weights_are_repeated_rows(X, weights, positions):
+    if not weights.any():
+        weights[0] = 1
+    weighted = uniform(5, positions=positions).fit(X, sample_weight=weights)
+    repeated = uniform(5, positions=positions).fit(np.repeat(X, weights, axis=0))
+    np.testing.assert_array_equal(weighted.quantiles_, repeated.quantiles_)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("groups", [None, "all", [[0, 2], [1]]], ids=str)
+def test_weights_by_scipys_definition(library, rng, positions, groups):
+    X, weights = rng.normal(size=(60, 3)), rng.random(60) * 3
+    X[7, 1] = np.nan
+    weights[3] = 0
+    fitted = uniform(21, positions=positions, groups=groups)
+    fitted.fit(library.asarray(X), sample_weight=library.asarray(weights))
+    p = library.to_numpy(fitted.references_)
+    for column, members in enumerate(fitted.groups_):
+        values, of_values = X[:, members].ravel(), np.repeat(weights, len(members))
+        of_values = of_values[~np.isnan(values)]
+        expected = stats.quantile(values[~np.isnan(values)], p, weights=of_values, method=positions)
+        found = library.to_numpy(fitted.quantiles_)[:, column]
+        np.testing.assert_allclose(found, np.sort(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_where_scipys_quantiles_fall_ours_do_not(rng):
+    """With weights that are not whole, which it says may have no valid interpretation."""
+    X, weights = rng.normal(size=(40, 1)), rng.random(40)
+    fitted = uniform(500)
+    with pytest.warns(UserWarning, match="is set to 40"):
+        fitted.fit(X, sample_weight=weights)
+    p = np.linspace(0, 1, 2000)
+    theirs = stats.quantile(X[:, 0], p, weights=weights)
+    assert np.any(np.diff(theirs) < 0)
+    assert np.all(np.diff(fitted.quantiles_, axis=0) >= 0)
+
+
+@few_values
+def test_weights_are_checked(rng):
+    X = rng.normal(size=(5, 2))
+    fitted = uniform(3).fit(X)
+    before = fitted.quantiles_.copy()
+    for weights, text in (
+        (np.ones(4), r"sample_weight.shape == \(4,\), expected \(5,\)"),
+        (np.ones((5, 1)), "must be 1D array or scalar"),
+        (np.zeros(5), "at least one non-zero"),
+        (np.asarray([1, 1, 1, 1, -1.0]), "Negative values"),
+        (np.asarray([1, 1, 1, 1, np.nan]), "NaN or infinity"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            fitted.fit(X, sample_weight=weights)
+        np.testing.assert_array_equal(fitted.quantiles_, before)
+    np.testing.assert_allclose(uniform(3).fit(X, sample_weight=2.0).quantiles_[1], [
+        np.median(np.repeat(X[:, 0], 2)), np.median(np.repeat(X[:, 1], 2)),
+    ])  # fmt: skip
+
+
+def test_weights_reach_fit_through_a_pipeline(rng):
+    import sklearn
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+
+    X, y, weights = rng.normal(size=(50, 2)), rng.normal(size=50), rng.integers(0, 3, size=50)
+    with sklearn.config_context(enable_metadata_routing=True):
+        transformer = uniform(5).set_fit_request(sample_weight=True)
+        model = make_pipeline(transformer, Ridge().set_fit_request(sample_weight=False))
+        model.fit(X, y, sample_weight=weights)
+    expected = uniform(5).fit(np.repeat(X, weights, axis=0)).quantiles_
+    np.testing.assert_allclose(model[0].quantiles_, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [None, "all", [[0, 2], [1]]], ids=str)
+@pytest.mark.parametrize("positions", ["linear", "hazen"])
+@few_values
+def test_chunks_that_fit_are_exact(library, rng, groups, positions):
+    X = np.round(rng.normal(size=(60, 3)), 1)
+    X[5:9, 1] = np.nan
+    together = uniform(60, groups=groups, positions=positions).fit(library.asarray(X))
+    apart = uniform(60, groups=groups, positions=positions)
+    for begin, end in ((0, 1), (1, 30), (30, 33), (33, 60)):
+        apart.partial_fit(library.asarray(X[begin:end]))
+        so_far = uniform(60, groups=groups, positions=positions).fit(library.asarray(X[:end]))
+        assert_same(library, apart.quantiles_, so_far.quantiles_)
+    assert apart.n_samples_seen_ == together.n_samples_seen_ == 60
+    given = library.asarray(X)
+    assert_same(library, apart.transform(given), together.transform(given))
+
+
+@given(
+    st.lists(st.integers(1, 400), min_size=2, max_size=6),
+    st.sampled_from([5, 20, 100]),
+    st.integers(0, 2**32 - 1),
+)
+def test_chunks_beyond_are_within_the_documented_bound(lengths, n_quantiles, seed):
+    rng = np.random.default_rng(seed)
+    chunks = [(rng.normal(size=(length, 1)) + rng.normal()) * rng.lognormal() for length in lengths]
+    transformer, bound, seen = uniform(n_quantiles), 0.0, 0
+    for chunk in chunks:
+        new = len(chunk)
+        transformer.partial_fit(chunk)
+        step = 1 / (transformer.n_quantiles_ - 1) if transformer.n_quantiles_ > 1 else 1.0
+        if seen + new > n_quantiles:
+            bound = (seen * bound + new * step) / (seen + new) + step + 4 / (seen + new)
+        seen += new
+    values = np.sort(np.concatenate(chunks)[:, 0])
+    p = transformer.transform(values[:, None])[:, 0]
+    # The cdf of all rows is a staircase: nowhere is p outside of its steps by more than that.
+    above = np.searchsorted(values, values, side="right") / seen
+    below = np.searchsorted(values, values, side="left") / seen
+    assert np.all(p <= above + bound)
+    assert np.all(p >= below - bound)
+
+
+def test_a_chunk_that_fails_changes_nothing(rng):
+    X = rng.normal(size=(30, 2))
+    transformer = uniform(10).partial_fit(X)
+    before = {name: np.copy(value) for name, value in vars(transformer).items()}
+    for chunk, text in (
+        (X[:, :1], "1 features"),
+        (np.full((3, 2), np.inf), "infinity"),
+        (X[0], "2D array"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            transformer.partial_fit(chunk)
+        assert vars(transformer).keys() == before.keys()
+        for name, value in vars(transformer).items():
+            np.testing.assert_array_equal(value, before[name])
+    with pytest.raises(ValueError, match="subsample=5 needs all rows"):
+        transformer.set_params(subsample=5).partial_fit(X)
+
+
+def test_chunks_go_on_where_fit_stopped(rng):
+    X = rng.normal(size=(4000, 1))
+    transformer = uniform(200).fit(X[:1000])
+    for begin in range(1000, 4000, 500):
+        transformer.partial_fit(X[begin : begin + 500])
+    assert transformer.n_samples_seen_ == 4000
+    whole = uniform(200).fit(X)
+    difference = whole.transform(X) - transformer.transform(X)
+    assert np.abs(difference).max() < 0.02
+    np.testing.assert_array_equal(transformer.fit(X).quantiles_, whole.quantiles_)
+
+
+def test_weighted_chunks(rng):
+    X, weights = rng.normal(size=(3000, 2)), rng.integers(0, 4, size=3000)
+    transformer = uniform(300)
+    for begin in range(0, 3000, 1000):
+        part = slice(begin, begin + 1000)
+        transformer.partial_fit(X[part], sample_weight=weights[part])
+    whole = uniform(300).fit(np.repeat(X, weights, axis=0))
+    assert np.abs(whole.transform(X) - transformer.transform(X)).max() < 0.02
+
+
+def test_chunks_for_sample_cdfs_learn_the_groups_alone(rng):
+    X = rng.normal(size=(4, 6))
+    transformer = gm.GroupMapTransformer(2, cdf="sample").partial_fit(X).partial_fit(X)
+    assert transformer.groups_ == ((0, 1, 2), (3, 4, 5))
+    np.testing.assert_array_equal(transformer.transform(X), gm.group_map(X, 2))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_in_one_call(library, rng, axis):
+    X = rng.normal(size=(40, 30))
+    given = library.asarray(X)
+    mapped = gm.quantile_transform(given, axis=axis, n_quantiles=20)
+    library.check_like(mapped, given)
+    table = X if axis == 0 else X.T
+    expected = gm.GroupMapTransformer(n_quantiles=20).fit_transform(table)
+    np.testing.assert_allclose(
+        library.to_numpy(mapped), expected if axis == 0 else expected.T, rtol=1e-12, atol=1e-12
+    )
+
+
+def test_there_is_no_third_axis(rng):
+    for axis in (2, True, None):
+        with pytest.raises(ValueError, match=f"axis={axis!r} is none of a table's"):
+            gm.quantile_transform(rng.normal(size=(4, 4)), axis=axis)
