@@ -142,6 +142,7 @@ def _restored(
     groups = feature_groups(header["groups"], n_features)
     _require(groups == feature_groups(parameters["groups"], n_features, names), "has other groups")
     transformer.groups_ = groups
+    transformer._place = np.zeros(0)
     if transformer.cdf == "fitted":
         _check_learned(arrays, len(groups))
         for name, attribute in ARRAYS.items():

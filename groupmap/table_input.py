@@ -54,6 +54,23 @@ def _check_shape(X: Array, estimator: str) -> None:
             )
 
 
+def check_same_place(fitted: Array, X: Array, estimator: BaseEstimator, method: str) -> None:
+    """Refuse data of another library, or elsewhere, than what the estimator was fitted to."""
+    places = [(compat.array_namespace(each), compat.device(each)) for each in (fitted, X)]
+    if places[0] == places[1]:
+        return
+    (seen, seen_on), (given, given_on) = [
+        (getattr(xp, "__name__", str(xp)).removeprefix("array_api_compat."), device)
+        for xp, device in places
+    ]
+    raise ValueError(
+        f"X passed to {type(estimator).__name__}.{method}() must use the same namespace and "
+        f"device as the training data: those are of {seen} on {seen_on}, X is of {given} on "
+        f"{given_on}. Convert X, or the estimator: fitted = fitted.move_to({given}, "
+        f"device={str(given_on)!r})."
+    )
+
+
 def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) -> Array | None:
     """The weights of X's samples, beside X: its namespace, its device, a real dtype."""
     if sample_weight is None:

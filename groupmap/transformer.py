@@ -28,7 +28,7 @@ from groupmap.learned import Learned, Learning
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
 from groupmap.positions import POSITIONS
-from groupmap.table_input import checked_table, checked_weights
+from groupmap.table_input import check_same_place, checked_table, checked_weights
 from groupmap.targets import NAMED_TARGETS, Target
 from groupmap.user_targets import as_target
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from groupmap.nn.frozen import FrozenMap
 
 CDFS = ("fitted", "sample")
-LEARNED = ("quantiles_", "references_", "_weight_seen", "_values_seen")
+LEARNED = ("quantiles_", "references_", "_weight_seen", "_values_seen", "_place")
 
 
 def _is_fitted_kind(transformer: GroupMapTransformer) -> bool:
@@ -246,6 +246,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         weights = checked_weights(sample_weight, X, xp, ops)
         names = getattr(self, "feature_names_in_", None)
         self.groups_ = feature_groups(self.groups, X.shape[1], names)
+        self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
         if self.cdf == "fitted":
             random = check_random_state(self.random_state)
             X, weights = self._subsampled(X, weights, random, xp)
@@ -267,13 +268,15 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
             self.groups_ = feature_groups(self.groups, X.shape[1], names)
         xp, ops = namespace_and_ops(X=X)
         weights = checked_weights(sample_weight, X, xp, ops)
+        if is_first:
+            self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
+        check_same_place(self._place, X, self, "partial_fit")
         if self.cdf == "sample":
             return self
         seen = 0 if is_first else self.n_samples_seen_
         n_samples = seen + X.shape[0]
         new = self._learned_from(X, weights, rule, check_random_state(self.random_state))
         if not is_first:
-            namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
             learning = self._learning(n_samples, xp, ops)
             keep_all = n_samples <= self.n_quantiles
             new = learning.of_both(self._learned(xp), new, keep_all=keep_all)
@@ -376,7 +379,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         ValueError, TypeError
             As `fit`; and if X has other features, or is of another library.
         """
-        given, X, rule, target = self._begin(X)
+        given, X, rule, target = self._begin(X, "transform")
         if self.cdf == "sample":
             return self._result(self._map_rows(X, target, rule), given)
         noisy = self._noisy(X, rule, check_random_state(self.random_state))
@@ -406,18 +409,19 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         ValueError, TypeError
             As `transform`.
         """
-        given, X, _, target = self._begin(X)
+        given, X, _, target = self._begin(X, "inverse_transform")
         return self._result(self._map(X, target).back(X), given)
 
-    def _begin(self, X: Array) -> tuple[Array, Array, MapRule, Target]:
+    def _begin(self, X: Array, method: str) -> tuple[Array, Array, MapRule, Target]:
         """What `transform` and `inverse_transform` check alike."""
         check_is_fitted(self, "quantiles_" if self.cdf == "fitted" else "groups_")
         checked = checked_table(self, X, reset=False)
+        check_same_place(self._place, checked, self, method)
         return X, checked, *self._checked_parameters(checked)
 
     def _map(self, X: Array, target: Target) -> FittedMap:
         """The fitted map, for data like X."""
-        xp, ops = namespace_and_ops(**{"the training data": self.quantiles_, "X": X})
+        xp, ops = namespace_and_ops(X=X)
         quantiles = TableLayout(self.groups_).per_feature(self.quantiles_, xp)
         return FittedMap(quantiles, self.references_, target, self.tails, xp, ops)
 

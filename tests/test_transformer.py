@@ -316,9 +316,11 @@ def test_what_fit_and_transform_must_share(X):
     torch = pytest.importorskip("torch")
     on_numpy = gm.GroupMapTransformer(n_quantiles=20).fit(X)
     on_torch = gm.GroupMapTransformer(n_quantiles=20).fit(torch.from_numpy(X))
-    with pytest.raises(TypeError, match=r"same namespace; convert one"):
+    with pytest.raises(
+        ValueError, match=r"same namespace and device .*move_to\(torch, device='cpu'"
+    ):
         on_numpy.transform(torch.from_numpy(X))
-    with pytest.raises(TypeError, match=r"same namespace; convert one"):
+    with pytest.raises(ValueError, match=r"same namespace and device .*move_to\(numpy"):
         on_torch.transform(X)
     with pytest.raises(
         ValueError, match="X has 5 features, but GroupMapTransformer is expecting 6"

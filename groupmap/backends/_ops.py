@@ -116,7 +116,7 @@ class Ops:
     like x; None where there is none."""
 
     to_host: Callable[..., Array]
-    """``(x)``: a small array of counts, as a NumPy array."""
+    """``(x)``: the array as a NumPy array."""
 
     keep_layout: Callable[..., Array]
     """``(y, like)``: y in the memory layout of `like`, where the library has such a notion."""

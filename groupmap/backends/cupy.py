@@ -54,7 +54,7 @@ def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
 
 
 def to_host(x: Array) -> np.ndarray[Any, Any]:
-    """Return a small array of counts as a NumPy array."""
+    """Return an array as a NumPy array."""
     return x.get()  # type: ignore[no-any-return]  # CuPy has no type hints
 
 

@@ -265,7 +265,7 @@ def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
 
 
 def to_host(x: Array) -> Any:
-    """Return a small array of counts as a NumPy array."""
+    """Return an array as a NumPy array."""
     return x.cpu().numpy()
 
 
