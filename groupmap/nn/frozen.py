@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import array_api_compat.torch as xp_torch
 import numpy as np
@@ -15,8 +17,14 @@ from groupmap.positions import Probabilities
 from groupmap.targets import Target
 from groupmap.user_targets import CallableTarget, ReferenceTarget
 
-# Neither ONNX nor older runtimes have the normal quantile function: by its approximation.
+
+def _tan(x: Tensor) -> Tensor:
+    return torch.sin(x) / torch.sin(x + math.pi / 2.0)  # asked for |x| ≤ π/4 only
+
+
+# ONNX has no normal quantile function, and ONNX Runtime's tangent is of single precision.
 OPS = replace(ops_for(xp_torch), ndtri=_normal.ndtri)
+XP = SimpleNamespace(**{**vars(xp_torch), "tan": _tan})
 
 
 class FrozenMap(nn.Module):
@@ -53,13 +61,13 @@ class FrozenMap(nn.Module):
     def __init__(self, knots: Tensor, probabilities: Tensor, target: Target, tails: str) -> None:
         super().__init__()
         absent = torch.isnan(knots[:, :1])
-        knots = torch.where(absent, 0.0, knots)
+        knots = torch.where(absent, 0.0, knots).contiguous()
         self.register_buffer("knots", knots)
-        self.register_buffer("probabilities", probabilities)
+        self.register_buffer("probabilities", probabilities.clone())
         self.register_buffer("is_absent", absent)
         self.register_buffer("at_knots", _middles(knots, probabilities))
         sample = target.sorted_values if isinstance(target, ReferenceTarget) else None
-        self.register_buffer("sample", sample)
+        self.register_buffer("sample", None if sample is None else sample.clone())
         self.target = target
         if isinstance(target, CallableTarget) and isinstance(target.function, nn.Module):
             self.function = target.function  # as a part of this module, which goes where it goes
@@ -115,7 +123,7 @@ class FrozenMap(nn.Module):
         target = self.target
         if isinstance(target, ReferenceTarget):
             target = replace(target, sorted_values=self.sample)
-        found: Tensor = target.quantiles(Probabilities(p, xp_torch), p.dtype, OPS)
+        found: Tensor = target.quantiles(Probabilities(p, XP), p.dtype, OPS)
         return found.to(p.dtype)
 
     def extra_repr(self) -> str:
@@ -152,7 +160,8 @@ def frozen_map(quantiles: Array, probabilities: Array, target: Target, tails: st
         )
     if isinstance(target, ReferenceTarget):
         target = replace(target, sorted_values=_as_tensor(target.sorted_values))
-    return FrozenMap(_as_tensor(quantiles), _as_tensor(probabilities), target, tails)
+    module = FrozenMap(_as_tensor(quantiles), _as_tensor(probabilities), target, tails)
+    return module.eval()  # there is nothing to train, and exporters ask for it
 
 
 def _as_tensor(array: Array) -> Tensor:

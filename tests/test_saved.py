@@ -1,0 +1,217 @@
+"""Files of fitted transformers: there and back, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import groupmap as gm
+from tests.backends import BACKENDS
+
+pytest.importorskip("sklearn")
+
+LIBRARIES = [each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy"}]
+
+
+@pytest.fixture(params=LIBRARIES, ids=repr)
+def library(request):
+    request.param.skip_if_absent()
+    return request.param
+
+
+@pytest.fixture(name="X")
+def table(rng):
+    return rng.normal(size=(80, 4))
+
+
+SETTINGS = (
+    {},
+    {"groups": "all", "tails": "linear", "target_quantiles": "uniform"},
+    {"groups": [[0, 3], [1, 2]], "target_quantiles": gm.gaussian.clamped(1e-7)},
+    {"groups": ["a", "b", "a", "a"], "positions": (0.3, 0.4), "random_state": 3},
+    {"groups": 2, "target_quantiles": gm.sparse, "positions": "hazen", "subsample": 50},
+    {"groups": np.asarray([1, 1, 0, 0]), "target_quantiles": np.linspace(-1, 1, 7) ** 3},
+    {"groups": 2, "cdf": "sample"},
+)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_there_and_back(tmp_path, X, settings):
+    fitted = gm.GroupMapTransformer(**{"n_quantiles": 30, **settings}).fit(X)
+    path = tmp_path / "fitted.npz"
+    fitted.save(path)
+    loaded = gm.GroupMapTransformer.load(path)
+    new = np.concatenate([X, 3 * X])
+    np.testing.assert_array_equal(loaded.transform(new), fitted.transform(new))
+    assert repr(loaded) == repr(gm.GroupMapTransformer.load(path))
+    assert loaded.groups_ == fitted.groups_
+    if fitted.cdf == "fitted" and fitted.subsample is None:
+        more = X + 0.1
+        np.testing.assert_array_equal(
+            loaded.partial_fit(more).quantiles_, fitted.partial_fit(more).quantiles_
+        )
+    assert [each.name for each in tmp_path.iterdir()] == ["fitted.npz"]
+
+
+def test_chunks_that_are_all_kept_go_on(tmp_path, X):
+    fitted = gm.GroupMapTransformer().partial_fit(X[:10])
+    fitted.save(tmp_path / "fitted.npz")
+    loaded = gm.GroupMapTransformer.load(tmp_path / "fitted.npz")
+    with pytest.warns(UserWarning, match="is set to 80"):
+        expected = gm.GroupMapTransformer().fit(X).quantiles_
+    np.testing.assert_array_equal(loaded.partial_fit(X[10:]).quantiles_, expected)
+
+
+def test_names_of_columns(tmp_path, X):
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    fitted = gm.GroupMapTransformer([["a", "c"], ["b", "d"]], n_quantiles=20).fit(frame)
+    fitted.save(tmp_path / "fitted.npz")
+    loaded = gm.GroupMapTransformer.load(tmp_path / "fitted.npz").set_output(transform="pandas")
+    assert list(loaded.transform(frame).columns) == list("abcd")
+    with pytest.raises(ValueError, match="feature names should match"):
+        loaded.transform(frame[["b", "a", "c", "d"]])
+
+
+def test_from_any_library_and_to_any(library, tmp_path, X):
+    fitted = gm.GroupMapTransformer(
+        n_quantiles=20, target_quantiles=library.asarray(np.linspace(0.0, 1.0, 5))
+    ).fit(library.asarray(X))
+    fitted.save(tmp_path / "fitted.npz")
+    loaded = gm.GroupMapTransformer.load(tmp_path / "fitted.npz")
+    assert type(loaded.quantiles_) is np.ndarray
+    np.testing.assert_allclose(
+        loaded.transform(X), library.to_numpy(fitted.transform(library.asarray(X))), atol=1e-14
+    )
+    given = library.asarray(X)
+    import array_api_compat
+
+    moved = loaded.move_to(
+        array_api_compat.array_namespace(given), device=array_api_compat.device(given)
+    )
+    library.check_like(moved.transform(given), given)
+    assert type(loaded.quantiles_) is np.ndarray
+    moved.partial_fit(given)
+
+
+def test_what_has_no_plain_form(tmp_path, X):
+    for settings in (
+        {"target_quantiles": stats.norm(1, 2)},
+        {"target_quantiles": np.sqrt},
+        {"random_state": np.random.RandomState(0)},
+    ):
+        fitted = gm.GroupMapTransformer(n_quantiles=20, **settings).fit(X)
+        with pytest.raises(TypeError, match="joblib or skops"):
+            fitted.save(tmp_path / "fitted.npz")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="cannot be written"):
+        gm.GroupMapTransformer(n_quantiles=20).fit(X).save(tmp_path / "absent" / "fitted.npz")
+
+
+def rewritten(path, change):
+    """The file with something else in it."""
+    with np.load(path) as file:
+        arrays = {name: file[name].copy() for name in file.files}
+    header = json.loads(bytes(arrays.pop("header")))
+    header = change(header, arrays) or header
+    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(path, header=text, **arrays)
+
+
+POISONED = {
+    "no header of groupmap": lambda h, a: {**h, "format": "pandas"},
+    "format version 2": lambda h, a: {**h, "version": 2},
+    "parameters": lambda h, a: h["parameters"].pop("tails") and None,
+    "'tails'": lambda h, a: h["parameters"].update(tails="wrap"),
+    "the target": lambda h, a: h["parameters"].update(target_quantiles={"name": "evil"}),
+    "clamp=2": lambda h, a: h["parameters"]["target_quantiles"].update(clamp=2.0),
+    "unexpected keyword": lambda h, a: h["parameters"]["target_quantiles"].update(shell=1),
+    "lacks its reference": lambda h, a: h["parameters"].update(target_quantiles={"sample": 1}),
+    "0 features": lambda h, a: {**h, "n_features": 0},
+    "names its features": lambda h, a: {**h, "feature_names": ["a"]},
+    "once": lambda h, a: {**h, "groups": [[0, 1], [1, 2]]},
+    "other groups": lambda h, a: {**h, "groups": [[0], [1], [2, 3]]},
+    "samples": lambda h, a: {**h, "n_samples_seen": -3},
+    "lacks .'quantiles'": lambda h, a: a.pop("quantiles") is None or None,
+    "dtype int64": lambda h, a: a.update(quantiles=a["quantiles"].astype(int)),
+    "for 4 group": lambda h, a: a.update(quantiles=a["quantiles"][:, :2]),
+    "not rising": lambda h, a: a.update(references=a["references"][::-1].copy()),
+    "references": lambda h, a: a.update(references=a["references"][:, None]),
+    "weights": lambda h, a: a.update(weight_seen=-a["weight_seen"]),
+    "that fall": lambda h, a: a.update(quantiles=a["quantiles"][::-1].copy()),
+    "not finite": lambda h, a: a["quantiles"].__setitem__((3, 1), np.inf),
+    "of nothing": lambda h, a: a["weight_seen"].__setitem__((1, 0), 0.0),
+    "values": lambda h, a: a.update(values_seen=np.zeros((2, 2))),
+    "values that fall": lambda h, a: a.update(values_seen=np.array([[2.0, 1.0]] * 4)),
+    "fewer values": lambda h, a: a.update(values_seen=np.zeros((4, 2))),
+}
+
+
+@pytest.mark.parametrize("reason", POISONED)
+def test_poisoned_files(tmp_path, X, reason):
+    path = tmp_path / "fitted.npz"
+    gm.GroupMapTransformer(n_quantiles=20).fit(X).save(path)
+    rewritten(path, POISONED[reason])
+    with pytest.raises(ValueError, match=rf"fitted\.npz: .*{reason}"):
+        gm.GroupMapTransformer.load(path)
+
+
+def test_truncated_and_foreign_files(tmp_path, X):
+    path = tmp_path / "fitted.npz"
+    gm.GroupMapTransformer(n_quantiles=20).fit(X).save(path)
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"fitted\.npz: is truncated, or no .npz file"):
+            gm.GroupMapTransformer.load(path)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    path.write_bytes(bytes(flipped))
+    with pytest.raises(ValueError, match=r"fitted\.npz: .*CRC"):
+        gm.GroupMapTransformer.load(path)
+    path.write_bytes(pickle.dumps({"quantiles": 1}))
+    with pytest.raises(ValueError, match=r"fitted\.npz: is truncated, or no .npz file"):
+        gm.GroupMapTransformer.load(path)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"fitted\.npz: has no header of groupmap"):
+        gm.GroupMapTransformer.load(path)
+    with pytest.raises(ValueError, match=r"absent\.npz: there is no such file"):
+        gm.GroupMapTransformer.load(tmp_path / "absent.npz")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("something was unpickled",))
+
+
+def test_nothing_is_unpickled(tmp_path, X):
+    path = tmp_path / "fitted.npz"
+    gm.GroupMapTransformer(n_quantiles=20).fit(X).save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["quantiles"] = np.array([Bomb()], dtype=object)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=r"fitted\.npz: .*allow_pickle"):
+        gm.GroupMapTransformer.load(path)
+
+
+def test_joblib_and_skops(X):
+    fitted = gm.GroupMapTransformer(n_quantiles=20).fit(X)
+    file = io.BytesIO()
+    joblib.dump(fitted, file)
+    file.seek(0)
+    np.testing.assert_array_equal(joblib.load(file).transform(X), fitted.transform(X))
+    skops = pytest.importorskip("skops.io")
+    content = skops.dumps(fitted)
+    trusted = skops.get_untrusted_types(data=content)
+    assert all(each.startswith("groupmap.") for each in trusted)
+    loaded = skops.loads(content, trusted=trusted)
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
