@@ -8,7 +8,7 @@ from typing import final
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import as_widest_real, result_dtype
+from groupmap.dtypes import as_widest_real, default_dtype, result_dtype
 from groupmap.interpolation import interpolate
 from groupmap.knots import Knots
 from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
@@ -58,7 +58,8 @@ class FittedMap:
     def _knots(self) -> Knots:
         xp = self.xp
         p = xp.broadcast_to(self.probabilities, self.quantiles.shape)
-        counts = xp.astype(~xp.isnan(self.quantiles[:, :1]), xp.int64)  # none, or enough
+        is_there = ~xp.isnan(self.quantiles[:, :1])
+        counts = xp.astype(is_there, default_dtype(xp, "integral"))  # none, or enough
         return Knots(self.quantiles, p, counts, keeps_all=False)
 
     def _by_features(

@@ -9,7 +9,7 @@ from array_api_compat import device
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import as_widest_real
+from groupmap.dtypes import as_widest_real, default_dtype
 from groupmap.knots import Knots, averaged_knots, equal_steps, knots_of_sample, pooled_knots
 from groupmap.weighted import weighted_quantiles
 
@@ -94,7 +94,7 @@ class Learning:
         values = learned.everything
         if values is None:
             return None
-        counts = self.xp.astype(learned.weight, self.xp.int64)
+        counts = self.xp.astype(learned.weight, default_dtype(self.xp, "integral"))
         is_copy = self._is_copy(values, counts)
         return knots_of_sample(values, is_copy, None, self.parameters, self.xp, self.ops)
 

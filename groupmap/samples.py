@@ -9,7 +9,7 @@ from array_api_compat import device
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import as_widest_real, sorted_in_widest_real
+from groupmap.dtypes import as_widest_real, default_dtype, sorted_in_widest_real
 from groupmap.grouping import Grouping
 from groupmap.interpolation import order_statistics
 from groupmap.positions import Positions, RankPositions
@@ -40,7 +40,10 @@ def sorted_valid(
     """
     if missing is None and ops.can_read(rows) and _is_finite(rows, xp, ops):
         ascending = sorted_in_widest_real(rows, xp, ops)
-        return ascending, xp.full_like(ascending[..., :1], rows.shape[-1], dtype=xp.int64)
+        on = device(ascending)
+        shape = (*ascending.shape[:-1], 1)
+        counts = xp.full(shape, rows.shape[-1], dtype=default_dtype(xp, "integral"), device=on)
+        return ascending, counts
     values = as_widest_real(rows, xp, ops)
     missing = xp.isnan(values) if missing is None else missing | xp.isnan(values)
     _check_no_infinity(xp.where(missing, 0.0, values), xp, ops)

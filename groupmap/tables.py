@@ -147,6 +147,9 @@ def quantiles_of_probabilities(
     target: Target, p: Array, dtype: DType, *, xp: Namespace, ops: Ops
 ) -> Array:
     """Q at any probabilities, in `dtype`; NaN where p is NaN."""
+    if target.keeps_nan:
+        p = as_widest_real(p, xp, ops)
+        return xp.astype(target.quantiles(Probabilities(p, xp), dtype, ops), dtype, copy=False)
     missing = xp.isnan(p)
     p = as_widest_real(xp.where(missing, 0.5, p), xp, ops)
     if target.is_namespace_bound:
@@ -160,6 +163,8 @@ def quantiles_of_probabilities(
 
 def probabilities_of_values(target: Target, x: Array, *, xp: Namespace, ops: Ops) -> Array:
     """The target's cdf at x, in the widest real dtype; NaN where x is NaN."""
+    if target.keeps_nan:
+        return as_widest_real(target.probabilities(x, xp, ops), xp, ops)
     if target.is_namespace_bound:
         p = target.probabilities(x, xp, ops)
     else:

@@ -37,6 +37,9 @@ class Target(ABC):
     is_elementwise: ClassVar[bool] = False
     """Whether Q may be asked at some of the positions without the others."""
 
+    keeps_nan: ClassVar[bool] = False
+    """Whether both quantiles and probabilities of NaN are NaN."""
+
     def of_rows(self) -> Sequence[Target] | None:
         """A target with a table for each row, where `is_tabulated` is false for all of them."""
         return None
@@ -60,6 +63,7 @@ class FormulaTarget(Target):
 
     is_remembered: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
+    keeps_nan: ClassVar[bool] = True
 
     def ppf(self, p: Array) -> Array:
         """Q(p), the quantile function.
@@ -208,7 +212,7 @@ class SymmetricTarget(FormulaTarget):
         xp, p, complement = positions.xp, positions.p, positions.complement
         tail = xp.minimum(p, complement)
         lower = self.lower_quantiles(xp.where(tail < self.clamp, self.clamp, tail), xp, ops)
-        return xp.where(p <= complement, lower, -lower)
+        return xp.copysign(lower, p - complement)  # lower is at most 0
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         wide = as_widest_real(x, xp, ops)
