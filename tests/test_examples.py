@@ -47,5 +47,17 @@ def test_a_mapped_input_loses_nothing_to_a_monotone_warp():
         assert warped == clean
 
 
+def test_tables(tmp_path):
+    pytest.importorskip("matplotlib")
+    printed_by("tables.py", "--picture", str(tmp_path / "tables.png"))
+    assert (tmp_path / "tables.png").read_bytes().startswith(b"\x89PNG")
+    lines = printed_by("tables.py", "--data", "wine", "--warp").splitlines()
+    rows = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
+    assert len(rows) == 2
+    for row in rows:
+        standardised, mapped = (float(row[at].partition(" ")[0]) for at in (4, 6))
+        assert mapped > standardised + 0.05
+
+
 def test_the_population_table():
     assert "modes at ±2, sd 0.05" in printed_by("population.py", "--n", "512", "--seeds", "1")

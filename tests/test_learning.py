@@ -14,7 +14,9 @@ from tests.backends import BACKENDS
 
 pytest.importorskip("sklearn")
 
-LIBRARIES = [each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}]
+LIBRARIES = [
+    each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}
+]
 POSITIONS = ("linear", "hazen", "weibull", "median_unbiased", "normal_unbiased")
 VALUES = st.integers(-8, 8) | st.floats(-1e6, 1e6, width=32)
 few_values = pytest.mark.filterwarnings("ignore:n_quantiles .* is greater")

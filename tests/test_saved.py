@@ -18,7 +18,9 @@ from tests.backends import BACKENDS
 
 pytest.importorskip("sklearn")
 
-LIBRARIES = [each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}]
+LIBRARIES = [
+    each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}
+]
 
 
 @pytest.fixture(params=LIBRARIES, ids=repr)

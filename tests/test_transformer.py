@@ -19,7 +19,9 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import QuantileTransformer  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
-LIBRARIES = [each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}]
+LIBRARIES = [
+    each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}
+]
 GROUPS = [None, 2, 3, "all", list("aabbab"), [0, 0, 0, 1, 2, 2], [[0, 3], [5, 1, 2, 4]]]
 
 
