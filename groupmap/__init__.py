@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         LayerMap,
         Map,
     )
-    from groupmap.transformer import GroupMapTransformer, quantile_transform
+    from groupmap.table_functions import quantile_transform
+    from groupmap.transformer import GroupMapTransformer
 
 __version__ = "0.2.0"
 
@@ -65,7 +66,7 @@ _ON_FIRST_USE: dict[str, tuple[str, str | None]] = {
     "InstanceMap3d": ("groupmap.nn", "torch"),
     "LayerMap": ("groupmap.nn", "torch"),
     "Map": ("groupmap.nn", "torch"),
-    "quantile_transform": ("groupmap.transformer", "sklearn"),
+    "quantile_transform": ("groupmap.table_functions", "sklearn"),
 }
 
 

@@ -212,7 +212,7 @@ class SymmetricTarget(FormulaTarget):
         xp, p, complement = positions.xp, positions.p, positions.complement
         tail = xp.minimum(p, complement)
         lower = self.lower_quantiles(xp.where(tail < self.clamp, self.clamp, tail), xp, ops)
-        return xp.copysign(lower, p - complement)  # lower is at most 0
+        return xp.where(p <= complement, lower, -lower)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         wide = as_widest_real(x, xp, ops)

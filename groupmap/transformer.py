@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import array_api_compat as compat
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from groupmap._typing import Array, Namespace, RandomSource
-from groupmap.backends import Ops, namespace_and_ops
+from groupmap.backends import namespace_and_ops
 from groupmap.cdf import TAILS
-from groupmap.dtypes import result_dtype
-from groupmap.feature_groups import TableLayout, feature_groups
+from groupmap.feature_groups import TableLayout
 from groupmap.fitted_map import FittedMap
+from groupmap.fitting import LEARNED, TableLearner, seed_of
 from groupmap.grouping import pool_axes
-from groupmap.learned import Learned, Learning
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
 from groupmap.positions import POSITIONS
-from groupmap.table_input import check_same_place, checked_table, checked_weights
+from groupmap.table_input import check_same_place, checked_table
 from groupmap.targets import NAMED_TARGETS, Target
 from groupmap.user_targets import as_target
 
@@ -36,14 +32,13 @@ if TYPE_CHECKING:
     from groupmap.nn.frozen import FrozenMap
 
 CDFS = ("fitted", "sample")
-LEARNED = ("quantiles_", "references_", "_weight_seen", "_values_seen", "_place")
 
 
 def _is_fitted_kind(transformer: GroupMapTransformer) -> bool:
     return bool(transformer.cdf == "fitted")
 
 
-class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
+class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):  # type: ignore[misc]  # sklearn has no types
     """Map features to a target distribution: y = Q(F(x)), with F fitted on the training rows.
 
     Parameters
@@ -227,138 +222,6 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         del y
         return self._learn(X, sample_weight, self._fit_more)
 
-    def _learn(
-        self, X: Array, sample_weight: Array | None, how: Callable[[Array, Array | None], Self]
-    ) -> Self:
-        before = dict(self.__dict__)
-        try:
-            return how(X, sample_weight)
-        except BaseException:  # what fails leaves the estimator as it was
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _fit(self, X: Array, sample_weight: Array | None) -> Self:
-        self._forget()
-        X = checked_table(self, X, reset=True)
-        rule, _ = self._checked_parameters(X)
-        xp, ops = namespace_and_ops(X=X)
-        weights = checked_weights(sample_weight, X, xp, ops)
-        names = getattr(self, "feature_names_in_", None)
-        self.groups_ = feature_groups(self.groups, X.shape[1], names)
-        self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
-        if self.cdf == "fitted":
-            random = check_random_state(self.random_state)
-            X, weights = self._subsampled(X, weights, random, xp)
-            self._set_learned(self._learned_from(X, weights, rule, random), X.shape[0], xp)
-            self._warn_of_few_values()
-        return self
-
-    def _fit_more(self, X: Array, sample_weight: Array | None) -> Self:
-        if self.subsample is not None:
-            raise ValueError(
-                f"subsample={self.subsample} needs all rows at once; leave it None, and call "
-                "partial_fit with the rows that shall count."
-            )
-        is_first = not hasattr(self, "groups_")
-        X = checked_table(self, X, reset=is_first)
-        rule, _ = self._checked_parameters(X)
-        if is_first:
-            names = getattr(self, "feature_names_in_", None)
-            self.groups_ = feature_groups(self.groups, X.shape[1], names)
-        xp, ops = namespace_and_ops(X=X)
-        weights = checked_weights(sample_weight, X, xp, ops)
-        if is_first:
-            self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
-        check_same_place(self._place, X, self, "partial_fit")
-        if self.cdf == "sample":
-            return self
-        seen = 0 if is_first else self.n_samples_seen_
-        n_samples = seen + X.shape[0]
-        new = self._learned_from(X, weights, rule, check_random_state(self.random_state))
-        if not is_first:
-            learning = self._learning(n_samples, xp, ops)
-            keep_all = n_samples <= self.n_quantiles
-            new = learning.of_both(self._learned(xp), new, keep_all=keep_all)
-        self._set_learned(new, n_samples, xp)
-        return self
-
-    def _forget(self) -> None:
-        fitted = [name for name in vars(self) if name.endswith("_") and name[0] != "_"]
-        for name in (*fitted, *LEARNED):
-            self.__dict__.pop(name, None)
-
-    def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
-        rule = MapRule.checked(self.positions, "average", self.eps)
-        if compat.is_array_api_obj(self.target_quantiles):
-            namespace_and_ops(X=X, target_quantiles=self.target_quantiles)
-        if self.cdf == "sample" and self.groups is None:
-            raise ValueError(
-                "cdf='sample' ranks within each row, where groups=None leaves groups of one value; "
-                "say which features belong together, for instance groups='all'."
-            )
-        return rule, as_target(self.target_quantiles, self.positions)
-
-    def _subsampled(
-        self, X: Array, weights: Array | None, random: np.random.RandomState, xp: Namespace
-    ) -> tuple[Array, Array | None]:
-        if self.subsample is None or self.subsample >= X.shape[0]:
-            return X, weights
-        rows = np.sort(random.choice(X.shape[0], self.subsample, replace=False))
-        rows = xp.asarray(rows, device=compat.device(X))
-        return xp.take(X, rows, axis=0), None if weights is None else xp.take(weights, rows, axis=0)
-
-    def _noisy(self, X: Array, rule: MapRule, random: np.random.RandomState) -> Array:
-        if not rule.eps:
-            return X
-        xp, ops = namespace_and_ops(X=X)
-        X = xp.astype(X, result_dtype(X, xp), copy=False)
-        return X + rule.eps * ops.standard_normal(X, X.dtype, _seed(random), xp)
-
-    def _learned_from(
-        self, X: Array, weights: Array | None, rule: MapRule, random: np.random.RandomState
-    ) -> Learned:
-        xp, ops = namespace_and_ops(X=X)
-        grouped, is_feature = TableLayout(self.groups_).to_groups(self._noisy(X, rule, random), xp)
-        grouping = pool_axes((0, 2), 3)
-        missing = None if is_feature is None else ~grouping.to_rows(is_feature, xp)
-        n_values = X.shape[0]
-        if weights is not None:
-            # As many as the rows that they stand for; fewer only if there are fewer rows.
-            n_values = max(int(xp.count_nonzero(weights)), math.floor(float(xp.sum(weights))))
-            of_each = xp.broadcast_to(xp.reshape(weights, (-1, 1, 1)), grouped.shape)
-            weights = grouping.to_rows(of_each, xp)
-        learning = self._learning(n_values, xp, ops)
-        keep_all = X.shape[0] <= self.n_quantiles
-        rows = grouping.to_rows(grouped, xp)
-        return learning.of_sample(rows, missing, weights, keep_all=keep_all)
-
-    def _learning(self, n_samples: int, xp: Namespace, ops: Ops) -> Learning:
-        """How to learn from so many samples: not more quantiles than the smallest group has."""
-        smallest = n_samples * min(len(members) for members in self.groups_)
-        rule = MapRule.checked(self.positions, "average", 0.0)
-        return Learning(min(self.n_quantiles, smallest), rule.plotting_parameters, xp, ops)
-
-    def _set_learned(self, learned: Learned, n_samples: int, xp: Namespace) -> None:
-        self.quantiles_ = xp.permute_dims(learned.quantiles, (1, 0))
-        self.references_ = learned.probabilities
-        self._weight_seen = learned.weight
-        self._values_seen = learned.everything
-        self.n_quantiles_ = int(self.references_.shape[0])
-        self.n_samples_seen_ = n_samples
-
-    def _learned(self, xp: Namespace) -> Learned:
-        quantiles = xp.permute_dims(self.quantiles_, (1, 0))
-        return Learned(quantiles, self.references_, self._weight_seen, self._values_seen)
-
-    def _warn_of_few_values(self) -> None:
-        if self.n_quantiles_ < self.n_quantiles:
-            warnings.warn(
-                f"n_quantiles ({self.n_quantiles}) is greater than the number of values in the "
-                f"smallest group ({self.n_quantiles_}); n_quantiles is set to {self.n_quantiles_}.",
-                stacklevel=6,
-            )
-
     def transform(self, X: Array) -> Array:
         """Map the features.
 
@@ -430,7 +293,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         xp, ops = namespace_and_ops(X=X)
         layout = TableLayout(self.groups_)
         grouped, is_feature = layout.to_groups(X, xp)
-        rng = _seed(check_random_state(self.random_state)) if rule.eps else None
+        rng = seed_of(check_random_state(self.random_state)) if rule.eps else None
         mapped = map_groups(
             grouped, pool_axes(-1, 3), target, rule, where=is_feature, rng=rng, xp=xp, ops=ops
         )
@@ -577,77 +440,6 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return tags
 
 
-def _seed(random: np.random.RandomState) -> int:
-    return int(random.randint(np.iinfo(np.int32).max))
-
-
 def _moved(array: Array, xp: Namespace, device: object) -> Array:
     _, ops = namespace_and_ops(x=array)
     return xp.asarray(np.array(ops.to_host(ops.detach(array))), device=device)
-
-
-def quantile_transform(
-    X: Array,
-    *,
-    axis: int = 0,
-    groups: object = None,
-    target_quantiles: object = "gaussian",
-    n_quantiles: int = 1000,
-    positions: object = "linear",
-    tails: str = "clip",
-    subsample: int | None = None,
-    cdf: str = "fitted",
-    eps: float = 0.0,
-    random_state: RandomSource = None,
-    copy: bool = True,
-) -> Array:
-    """Fit a `GroupMapTransformer` to a table and map that table, in one call.
-
-    Whoever trains a model on the result and tests it on a part of the same table has let it look:
-    put a `GroupMapTransformer` into the pipeline instead.
-
-    Parameters
-    ----------
-    X : array of shape (n_samples, n_features)
-        Real data; NaN means missing.
-    axis : {0, 1}, default 0
-        0 maps each feature (column), 1 each sample (row).
-    groups, target_quantiles, n_quantiles, positions, tails, subsample, cdf, eps, random_state, copy
-        As in `GroupMapTransformer`; with axis=1, `groups` are groups of samples.
-
-    Returns
-    -------
-    array of shape (n_samples, n_features)
-        Of X's dtype (integers: the default real dtype), namespace and device; NaN stays NaN. No
-        gradient passes.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `GroupMapTransformer.fit`, and if axis is neither 0 nor 1.
-
-    See Also
-    --------
-    GroupMapTransformer : the same as an estimator, with references.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import groupmap as gm
-    >>> X = np.array([[1.0, 20.0, 3.0], [400.0, 5.0, 6.0]])
-    >>> gm.quantile_transform(X, axis=1, target_quantiles="uniform", n_quantiles=3)
-    array([[0. , 1. , 0.5],
-           [1. , 0. , 0.5]])
-    """
-    if isinstance(axis, bool) or axis not in (0, 1):
-        raise ValueError(f"axis={axis!r} is none of a table's; use 0 for features, 1 for samples.")
-    transformer = GroupMapTransformer(
-        groups, target_quantiles=target_quantiles, n_quantiles=n_quantiles, positions=positions,
-        tails=tails, subsample=subsample, cdf=cdf, eps=eps, random_state=random_state, copy=copy,
-    )  # fmt: skip
-    if axis == 0:
-        return transformer.fit_transform(X)
-    if not compat.is_array_api_obj(X):
-        X = np.asarray(X)
-    mapped = transformer.fit_transform(compat.array_namespace(X).permute_dims(X, (1, 0)))
-    return compat.array_namespace(mapped).permute_dims(mapped, (1, 0))

@@ -32,7 +32,9 @@ STOREYS = (
     {"knots", "pipeline"},
     {"cdf", "functional", "learned", "fitted_map", "table_input"},
     {"matching", "nn", "nn._base", "nn.frozen", "nn.group", "nn.layer", "nn.instance"},
+    {"fitting"},
     {"transformer", "saved"},
+    {"table_functions"},
     {""},  # the package itself, which gathers the public names
     {"plots", "demo", "cli", "__main__"},
 )  # fmt: skip
@@ -82,7 +84,8 @@ def test_the_core_knows_no_library(path):
         "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
         "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.group": {"torch"},
         "nn.layer": {"torch"}, "nn.instance": {"torch"},
-        "transformer": {"sklearn"}, "table_input": {"sklearn"}, "nn.frozen": {"torch"},
+        "transformer": {"sklearn"}, "table_input": {"sklearn"}, "fitting": {"sklearn"},
+        "nn.frozen": {"torch"},
         "demo": {"torch", "sklearn"}, "plots": set(),
     }.get(module_name(path), set())  # fmt: skip
     libraries = {"torch", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}
