@@ -138,6 +138,22 @@ def transformers() -> Iterator[tuple[str, Sides]]:
             ),
         ):
             yield f"{name}, 200 000 × 20, {target}", {"ours": mine, "QuantileTransformer": its}
+        single, peers = X.astype(np.float32), Y.astype(np.float32)
+        of_single = gm.GroupMapTransformer(target_quantiles=target, n_quantiles=1000).fit(single)
+        for name, narrow, wide in (
+            (
+                "transform",
+                lambda o=of_single, x=single: o.transform(x),
+                lambda o=ours: o.transform(X),
+            ),
+            (
+                "inverse_transform",
+                lambda o=of_single, y=peers: o.inverse_transform(y),
+                lambda o=ours, Y=Y: o.inverse_transform(Y),
+            ),
+        ):
+            sides = {"ours": narrow, "ours, float64": wide}
+            yield f"{name}, 200 000 × 20, {target}, float32", sides
 
 
 def _sorted_channels(image: np.ndarray) -> np.ndarray:

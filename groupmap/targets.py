@@ -216,11 +216,20 @@ class SymmetricTarget(FormulaTarget):
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         wide = as_widest_real(x, xp, ops)
-        lower = self.lower_probabilities(-xp.abs(wide), xp, ops)
-        p = xp.where(wide <= 0.0, lower, 1.0 - lower)
         clamp = xp.full((), self.clamp, dtype=wide.dtype, device=device(wide))
         last = -self.lower_quantiles(clamp, xp, ops)
+        native = self.native_probabilities(wide, xp.astype(last, x.dtype), ops)
+        if native is not None:
+            return native
+        lower = self.lower_probabilities(-xp.abs(wide), xp, ops)
+        p = xp.where(wide <= 0.0, lower, 1.0 - lower)
         return with_clamped_ends(p, x, -last, last, xp)
+
+    @staticmethod
+    def native_probabilities(x: Array, last: Array, ops: Ops) -> Array | None:
+        """All of it by a kernel of the backend, where there is one."""
+        del x, last, ops
+        return None
 
 
 def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespace) -> Array:
@@ -250,6 +259,10 @@ class Gaussian(SymmetricTarget):
     @staticmethod
     def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
         return ops.ndtr(x, xp)
+
+    @staticmethod
+    def native_probabilities(x: Array, last: Array, ops: Ops) -> Array | None:
+        return ops.normal_probabilities(x, last)
 
 
 @final

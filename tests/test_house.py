@@ -21,7 +21,8 @@ STOREYS = (
     {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
      "backends.torch", "backends.torch_kernels", "backends.torch_estimates", "backends.cupy",
      "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",
-     "backends.kernels.knots", "backends.kernels.estimates", "backends.kernels.elementwise"},
+     "backends.kernels.knots", "backends.kernels.estimates", "backends.kernels.elementwise",
+     "backends.kernels.normal"},
     {"dtypes", "incomplete", "positions", "windows"},
     {"interpolation", "targets"},
     {"user_targets", "ranks", "sorted_rows"},
@@ -78,7 +79,7 @@ def test_the_core_knows_no_library(path):
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
         "backends.torch_estimates": {"torch"}, "backends.kernels.words": {"numba"},
-        "backends.kernels.keys": {"numba"},
+        "backends.kernels.keys": {"numba"}, "backends.kernels.normal": {"numba"},
         "backends.kernels.knots": {"numba"},
         "backends.kernels.estimates": {"numba"}, "backends.kernels.elementwise": {"numba"},
         "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},

@@ -114,11 +114,24 @@ def test_any_bits(drawn, ties, with_order):
     np.testing.assert_array_equal(y, counted_ranks(x, ties))
 
 
+NAN = st.just(np.nan)
+
+
 @given(st.sampled_from(FLOATS).flatmap(lambda dtype: hnp.arrays(dtype, st.integers(1, 300))))
 def test_screening(x):
     infinity = elementwise.INFINITY[x.dtype.itemsize]
     found = elementwise.screen(x, infinity, threads=1)
     assert found == (bool(np.any(np.isnan(x))), not np.all(np.isfinite(x)))
+
+
+@given(hnp.arrays("float64", hnp.array_shapes(max_dims=2), elements=st.floats(-9, 9) | NAN))
+def test_normal_probabilities(x):
+    given = x.T if x.ndim == 2 else x[::2]
+    with kernels_for_all_sizes():
+        found = gm.gaussian.cdf(given)
+    with no_kernels():
+        expected = gm.gaussian.cdf(given)
+    np.testing.assert_allclose(found, expected, rtol=4e-15)
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 1, 1), (4, 5), (6, 4, 5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -295,6 +296,22 @@ def test_parameters_are_checked_in_fit(X, parameters, error, text):
     with pytest.raises(error, match=text):
         transformer.fit(X)
     assert not hasattr(transformer, "groups_")
+
+
+def test_the_map_takes_little_memory_of_its_own(rng):
+    """What it holds at once is at most a fifth more than input and output."""
+    pytest.importorskip("numba")
+    X = rng.gamma(2.0, size=(200_000, 20))
+    for table in (X, X.astype(np.float32)):
+        fitted = gm.GroupMapTransformer().fit(table)
+        mapped = fitted.transform(table)
+        for work in (fitted.transform, fitted.inverse_transform):
+            work(mapped)
+            tracemalloc.start()
+            work(mapped)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert table.nbytes + peak < 1.2 * (table.nbytes + mapped.nbytes)
 
 
 @pytest.mark.parametrize(

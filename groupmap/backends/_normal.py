@@ -85,13 +85,13 @@ def ndtri(p: Array, xp: Namespace) -> Array:
 
 
 # Cody: erf on |x| ≤ ½ in x², erfc·exp(x²) on [½, 4] in x, and beyond 4 in 1/x².
-_ERF = Rational(
+ERF = Rational(
     (3.20937758913846947e3, 3.77485237685302021e2, 1.13864154151050156e2,
      3.16112374387056560e0, 1.85777706184603153e-1),
     (2.84423683343917062e3, 1.28261652607737228e3, 2.44024637934444173e2,
      2.36012909523441209e1, 1.0),
 )  # fmt: skip
-_ERFC = Rational(
+ERFC = Rational(
     (1.23033935479799725e3, 2.05107837782607147e3, 1.71204761263407058e3,
      8.81952221241769090e2, 2.98635138197400131e2, 6.61191906371416295e1,
      8.88314979438837594e0, 5.64188496988670089e-1, 2.15311535474403846e-8),
@@ -99,7 +99,7 @@ _ERFC = Rational(
      3.29079923573345963e3, 1.62138957456669019e3, 5.37181101862009858e2,
      1.17693950891312499e2, 1.57449261107098347e1, 1.0),
 )  # fmt: skip
-_FAR_ERFC = Rational(
+FAR_ERFC = Rational(
     (6.58749161529837803e-4, 1.60837851487422766e-2, 1.25781726111229246e-1,
      3.60344899949804439e-1, 3.05326634961232344e-1, 1.63153871373020978e-2),
     (2.33520497626869185e-3, 6.05183413124413191e-2, 5.27905102951428412e-1,
@@ -114,14 +114,14 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     size = xp.clip(xp.abs(z), 0.0, _NOTHING_LEFT)
     small, far = size <= 0.5, size > 4.0
     squared = xp.where(small, size * size, 0.0)
-    centre = 0.5 + 0.5 * xp.where(small, z, 0.0) * _ERF.at(squared)
+    centre = 0.5 + 0.5 * xp.where(small, z, 0.0) * ERF.at(squared)
 
     middle = xp.where(small | far, 1.0, size)
     inverse = 1.0 / xp.where(far, size * size, 1.0)
     scaled_erfc = xp.where(
         far,
-        (1.0 / math.sqrt(math.pi) - inverse * _FAR_ERFC.at(inverse)) / xp.where(far, size, 1.0),
-        _ERFC.at(middle),
+        (1.0 / math.sqrt(math.pi) - inverse * FAR_ERFC.at(inverse)) / xp.where(far, size, 1.0),
+        ERFC.at(middle),
     )
     # exp(−size²) from a head that is exact to 1/16 and a small rest, or it loses its last digits.
     head = xp.floor(size * 16.0) / 16.0

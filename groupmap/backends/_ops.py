@@ -79,6 +79,10 @@ class Ops:
     ndtr: Callable[..., Array]
     """``(x, xp)``: the cdf of the standard normal distribution."""
 
+    normal_probabilities: Callable[..., Array | None]
+    """``(x, last)``: a native form of the normal cdf with 0 at or below −last and 1 at or above
+    last; None where it is not for that x."""
+
     standard_normal: Callable[..., Array]
     """``(like, dtype, rng, xp)``: normal draws shaped as `like`, on its device."""
 

@@ -81,6 +81,11 @@ def order_statistics(sorted_rows: Array, index: Array) -> None:
     del sorted_rows, index
 
 
+def normal_probabilities(x: Array, last: Array) -> None:
+    """None: the target computes."""
+    del x, last
+
+
 def sort_rows(rows: Array, xp: Namespace) -> Array:
     """Each row in ascending order."""
     return xp.sort(rows, axis=-1, stable=False)
@@ -218,6 +223,7 @@ OPS = Ops(
     search_rows=search_rows,
     interpolator=interpolator,
     order_statistics=order_statistics,
+    normal_probabilities=normal_probabilities,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     stable_argsort=stable_argsort,

@@ -219,6 +219,17 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     return special.ndtr(x)
 
 
+def normal_probabilities(x: Array, last: Array) -> Array | None:
+    """A kernel for large arrays in double precision, of any strides."""
+    if x.dtype != np.float64 or not kernels.serve(x):
+        return None
+    from groupmap.backends.kernels import normal
+
+    p = np.empty_like(x)  # whose memory is in x's order
+    p.ravel(order="K")[:] = normal.probabilities(x.ravel(order="K"), float(last))
+    return p
+
+
 OPS = replace(
     generic.OPS,
     count_less=count_less,
@@ -226,6 +237,7 @@ OPS = replace(
     screen=screen,
     interpolator=interpolator,
     order_statistics=order_statistics,
+    normal_probabilities=normal_probabilities,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     search_rows=search_rows,
