@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -25,11 +25,16 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
         from groupmap.backends.kernels import rank
 
         return rank.count_less(rows, threads=kernels.default_threads())
-    less, less_equal = np.empty((2, *rows.shape), dtype=np.int64)
-    for part in _blocks(rows):
-        ascending, order = _sorted(rows[part], stable=False)
-        for counts, result in zip(_count_less_in_order(ascending), (less, less_equal), strict=True):
-            _scatter(counts, order, result[part])
+    flat = rows.reshape(-1, rows.shape[-1])
+    both = np.empty((2, *flat.shape), dtype=np.int64)
+
+    def work(_: None, begin: int, end: int) -> None:
+        ascending, order = _sorted(flat[begin:end], stable=False)
+        for counts, result in zip(_count_less_in_order(ascending), both, strict=True):
+            _scatter(counts, order, result[begin:end])
+
+    _over_blocks(work, flat)
+    less, less_equal = both.reshape(2, *rows.shape)
     return less, less_equal
 
 
@@ -44,24 +49,26 @@ def rank_and_gather(
         return rank.rank_and_gather(
             rows, table, tie_rule, with_order=False, threads=kernels.default_threads()
         )
-    result = np.empty(rows.shape, dtype=table.dtype)
-    for part in _blocks(rows):
-        ascending, order = _sorted(rows[part], stable=tie_rule is None)
+    flat = rows.reshape(-1, rows.shape[-1])
+    result = np.empty(flat.shape, dtype=table.dtype)
+
+    def work(_: None, begin: int, end: int) -> None:
+        ascending, order = _sorted(flat[begin:end], stable=tie_rule is None)
         values = np.broadcast_to(table[::2], order.shape)
         if tie_rule is not None and np.any(ascending[..., 1:] == ascending[..., :-1]):
             values = table[tie_rule.doubled_midrank(*_count_less_in_order(ascending))]
-        _scatter(values, order, result[part])
-    return result, None
+        _scatter(values, order, result[begin:end])
+
+    _over_blocks(work, flat)
+    return result.reshape(rows.shape), None
 
 
-def _blocks(rows: Array) -> Iterator[tuple[slice, ...]]:
-    """Parts of the rows, along their first axis."""
-    if rows.ndim == 1:
-        yield (slice(None),)
-        return
-    block = max(1, ENTRIES_PER_BLOCK * len(rows) // max(rows.size, 1))
-    for begin in range(0, len(rows), block):
-        yield (slice(begin, begin + block),)
+def _over_blocks(work: Callable[[None, int, int], None], rows: Array) -> None:
+    """The work on all rows ``(r, n)``, so many at a time as stay in the cache."""
+    threads.over_rows(
+        work, lambda _: None, *rows.shape,
+        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+    )  # fmt: skip
 
 
 def _sorted(rows: Array, *, stable: bool) -> tuple[Array, Array]:
@@ -180,10 +187,7 @@ def sort_rows(rows: Array, xp: Namespace) -> Array:
         result[begin:end] = rows[begin:end]
         result[begin:end].sort(axis=-1)
 
-    threads.over_rows(
-        work, lambda _: None, *rows.shape,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
-    )  # fmt: skip
+    _over_blocks(work, rows)
     return result
 
 
