@@ -33,6 +33,8 @@ def feature_groups(
         raise ValueError(f"groups={groups!r} is not known; the only name is 'all'.")
     if isinstance(groups, (int, np.integer)) and not isinstance(groups, bool):
         return _equal_blocks(checked_count(groups, "groups"), n_features)
+    if hasattr(groups, "__array__"):
+        groups = np.asarray(groups)  # labels may be a column of a data frame
     listed = list(groups) if isinstance(groups, (Sequence, np.ndarray)) else None
     if listed is None:
         raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")

@@ -9,7 +9,7 @@ from typing import final
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, default_dtype, result_dtype
-from groupmap.interpolation import interpolate
+from groupmap.interpolation import interpolator
 from groupmap.knots import Knots
 from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
 from groupmap.targets import Target
@@ -36,7 +36,9 @@ class FittedMap:
             p = cdf(x)
             return quantiles_of_probabilities(self.target, p, p.dtype, xp=xp, ops=ops)
 
-        return self._by_features(mapped, self.quantiles, self.heights(), table)
+        if self.tails == "clip":
+            return self._of_features(mapped, table)
+        return self._of_features(self._continued(mapped, self.quantiles, self.heights()), table)
 
     def back(self, table: Array) -> Array:
         """The inverse; it asks the target for its cdf."""
@@ -46,7 +48,9 @@ class FittedMap:
         def unmapped(y: Array) -> Array:
             return ppf(probabilities_of_values(self.target, y, xp=xp, ops=ops))
 
-        return self._by_features(unmapped, self.heights(), self.quantiles, table)
+        if self.tails == "clip":
+            return self._of_features(unmapped, table)
+        return self._of_features(self._continued(unmapped, self.heights(), self.quantiles), table)
 
     def heights(self) -> Array:
         """What the quantiles map to, ``(features, k)``."""
@@ -62,35 +66,38 @@ class FittedMap:
         counts = xp.astype(is_there, default_dtype(xp, "integral"))  # none, or enough
         return Knots(self.quantiles, p, counts, keeps_all=False)
 
-    def _by_features(
-        self, function: Callable[[Array], Array], knots: Array, heights: Array, table: Array
-    ) -> Array:
-        """The function of the features as rows; outside of the knots, what `tails` says."""
-        xp, ops = self.xp, self.ops
+    def _of_features(self, function: Callable[[Array], Array], table: Array) -> Array:
+        """The function of the features as rows; of some samples at a time, where that is the same.
+
+        A user's target may not be asked in parts.
+        """
+        xp = self.xp
         dtype = result_dtype(table, xp)
 
         def on_samples(samples: Array) -> Array:
-            x = xp.permute_dims(samples, (1, 0))
-            y = function(x)
-            if self.tails == "linear":
-                y = with_linear_tails(as_widest_real(x, xp, ops), y, knots, heights, xp, ops)
+            y = function(xp.permute_dims(samples, (1, 0)))
             return xp.permute_dims(xp.astype(y, dtype, copy=False), (1, 0))
 
-        return ops.in_blocks(on_samples, table, dtype)
+        if self.target.is_elementwise:
+            return self.ops.in_blocks(on_samples, table, dtype)
+        return on_samples(table)
 
+    def _continued(
+        self, function: Callable[[Array], Array], knots: Array, heights: Array
+    ) -> Callable[[Array], Array]:
+        """The function, and outside of the knots the outermost segments of (knots, heights)."""
+        k = knots.shape[-1]
+        if k < 2:  # no segment
+            return function
+        xp, ops = self.xp, self.ops
+        first, last = (
+            interpolator(knots[..., end], heights[..., end], extrapolate=True, xp=xp, ops=ops)
+            for end in (slice(0, 2), slice(k - 2, k))
+        )
 
-def with_linear_tails(
-    x: Array, y: Array, knots: Array, heights: Array, xp: Namespace, ops: Ops
-) -> Array:
-    """Y, and outside of the knots the outermost segments of (knots, heights), continued."""
-    k = knots.shape[-1]
-    for end, is_outside in (
-        (slice(0, 2), x < knots[..., :1]),
-        (slice(k - 2, k), x > knots[..., -1:]),
-    ):
-        if k >= 2:  # a segment
-            line = interpolate(
-                x, knots[..., end], heights[..., end], extrapolate=True, xp=xp, ops=ops
-            )
-            y = xp.where(is_outside, line, y)
-    return y
+        def at(x: Array) -> Array:
+            wide = as_widest_real(x, xp, ops)
+            y = xp.where(wide < knots[..., :1], first(wide), function(x))
+            return xp.where(wide > knots[..., -1:], last(wide), y)
+
+        return at

@@ -23,9 +23,14 @@ from groupmap.table_input import check_same_place, checked_table, checked_weight
 from groupmap.targets import Target
 from groupmap.user_targets import as_target
 
-# Attributes that are arrays of the training data's library: those of `Learned`, and one, without
-# entries, that says where these lie.
-LEARNED = ("quantiles_", "references_", "_weight_seen", "_values_seen", "_place")
+# Attributes that are arrays of the training data's library, and their names in files.
+ARRAYS = {
+    "quantiles_": "quantiles", "references_": "references", "_weight": "weight",
+    "_recent": "recent", "_recent_count": "recent_count",
+    "_quantiles_before": "quantiles_before", "_references_before": "references_before",
+    "_weight_before": "weight_before",
+}  # fmt: skip
+PLACE = "_place"  # another one, without entries, that says where these lie
 
 
 class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
@@ -45,6 +50,7 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     references_: Array
     n_quantiles_: int
     n_samples_seen_: int
+    _n_counted: int
 
     def _learn(
         self, X: Array, sample_weight: Array | None, how: Callable[[Array, Array | None], Self]
@@ -58,54 +64,59 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
             raise
 
     def _fit(self, X: Array, sample_weight: Array | None) -> Self:
-        self._forget()
-        X = checked_table(self, X, reset=True)
-        rule, _ = self._checked_parameters(X)
-        xp, ops = namespace_and_ops(X=X)
-        weights = checked_weights(sample_weight, X, xp, ops)
-        names = getattr(self, "feature_names_in_", None)
-        self.groups_ = feature_groups(self.groups, X.shape[1], names)
-        self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
+        for name in [*vars(self)]:
+            if name in {*ARRAYS, PLACE, "_n_counted"} or (name.endswith("_") and name[0] != "_"):
+                del self.__dict__[name]
+        X, weights, rule = self._checked(X, sample_weight, is_first=True)
         if self.cdf == "fitted":
             random = check_random_state(self.random_state)
-            X, weights = self._subsampled(X, weights, random, xp)
-            self._set_learned(self._learned_from(X, weights, rule, random), X.shape[0], xp)
+            X, weights = self._subsampled(X, weights, random)
+            self._set_learned(self._learned_from(X, weights, rule, random), X, weights)
             self._warn_of_few_values()
         return self
 
     def _fit_more(self, X: Array, sample_weight: Array | None) -> Self:
+        self._validate_params()  # again: they may have been set since
         if self.subsample is not None:
             raise ValueError(
                 f"subsample={self.subsample} needs all rows at once; leave it None, and call "
                 "partial_fit with the rows that shall count."
             )
-        is_first = not hasattr(self, "groups_")
-        X = checked_table(self, X, reset=is_first)
-        rule, _ = self._checked_parameters(X)
-        if is_first:
-            names = getattr(self, "feature_names_in_", None)
-            self.groups_ = feature_groups(self.groups, X.shape[1], names)
-        xp, ops = namespace_and_ops(X=X)
-        weights = checked_weights(sample_weight, X, xp, ops)
-        if is_first:
-            self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
-        check_same_place(self._place, X, self, "partial_fit")
+        is_first = not hasattr(self, "quantiles_" if self.cdf == "fitted" else "groups_")
+        X, weights, rule = self._checked(X, sample_weight, is_first=is_first)
         if self.cdf == "sample":
             return self
-        seen = 0 if is_first else self.n_samples_seen_
-        n_samples = seen + X.shape[0]
-        new = self._learned_from(X, weights, rule, check_random_state(self.random_state))
+        random = check_random_state(self.random_state)
+        if isinstance(self.random_state, (int, np.integer)) and not is_first:
+            # Or each chunk would get the noise of the first.
+            random = np.random.RandomState([int(self.random_state), self.n_samples_seen_])
+        new = self._learned_from(X, weights, rule, random)
         if not is_first:
-            learning = self._learning(n_samples, xp, ops)
-            keep_all = n_samples <= self.n_quantiles
-            new = learning.of_both(self._learned(xp), new, keep_all=keep_all)
-        self._set_learned(new, n_samples, xp)
+            xp, ops = namespace_and_ops(X=X)
+            learning = self._learning(self._n_counted + _stands_for(X, weights), xp, ops)
+            new = learning.of_both(self._learned(xp), new)
+        self._set_learned(new, X, weights)
         return self
 
-    def _forget(self) -> None:
-        fitted = [name for name in vars(self) if name.endswith("_") and name[0] != "_"]
-        for name in (*fitted, *LEARNED):
-            self.__dict__.pop(name, None)
+    def _checked(
+        self, X: Array, sample_weight: Array | None, *, is_first: bool
+    ) -> tuple[Array, Array | None, MapRule]:
+        """What comes in; and on the first time, which features it groups, and where it lies."""
+        X = checked_table(self, X, reset=is_first)
+        rule, _ = self._checked_parameters(X)
+        xp, ops = namespace_and_ops(X=X)
+        weights = checked_weights(sample_weight, X, xp, ops)
+        groups = feature_groups(self.groups, X.shape[1], getattr(self, "feature_names_in_", None))
+        if is_first:
+            self.groups_ = groups
+            self._place = xp.zeros((0,), dtype=ops.widest_real(X, xp), device=compat.device(X))
+        check_same_place(self._place, X, self, "partial_fit")
+        if groups != self.groups_:
+            raise ValueError(
+                f"groups={self.groups!r} are other groups than those learned so far, "
+                f"{self.groups_}; call fit to begin anew."
+            )
+        return X, weights, rule
 
     def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
         rule = MapRule.checked(self.positions, "average", self.eps)
@@ -119,11 +130,15 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
         return rule, as_target(self.target_quantiles, self.positions)
 
     def _subsampled(
-        self, X: Array, weights: Array | None, random: np.random.RandomState, xp: Namespace
+        self, X: Array, weights: Array | None, random: np.random.RandomState
     ) -> tuple[Array, Array | None]:
-        if self.subsample is None or self.subsample >= X.shape[0]:
+        xp, ops = namespace_and_ops(X=X)
+        rows = np.arange(X.shape[0])
+        if weights is not None:
+            rows = np.flatnonzero(ops.to_host(weights) > 0.0)  # the others would not count
+        if self.subsample is None or self.subsample >= len(rows):
             return X, weights
-        rows = np.sort(random.choice(X.shape[0], self.subsample, replace=False))
+        rows = np.sort(random.choice(rows, self.subsample, replace=False))
         rows = xp.asarray(rows, device=compat.device(X))
         return xp.take(X, rows, axis=0), None if weights is None else xp.take(weights, rows, axis=0)
 
@@ -141,34 +156,43 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
         grouped, is_feature = TableLayout(self.groups_).to_groups(self._noisy(X, rule, random), xp)
         grouping = pool_axes((0, 2), 3)
         missing = None if is_feature is None else ~grouping.to_rows(is_feature, xp)
-        n_values = X.shape[0]
         if weights is not None:
-            # As many as the rows that they stand for; fewer only if there are fewer rows.
-            n_values = max(int(xp.count_nonzero(weights)), math.floor(float(xp.sum(weights))))
             of_each = xp.broadcast_to(xp.reshape(weights, (-1, 1, 1)), grouped.shape)
-            weights = grouping.to_rows(of_each, xp)
-        learning = self._learning(n_values, xp, ops)
-        keep_all = X.shape[0] <= self.n_quantiles
+            of_each = grouping.to_rows(of_each, xp)
+        learning = self._learning(_stands_for(X, weights), xp, ops)
         rows = grouping.to_rows(grouped, xp)
-        return learning.of_sample(rows, missing, weights, keep_all=keep_all)
+        return learning.of_sample(rows, missing, None if weights is None else of_each)
 
-    def _learning(self, n_samples: int, xp: Namespace, ops: Ops) -> Learning:
-        """How to learn from so many samples: not more quantiles than the smallest group has."""
-        smallest = n_samples * min(len(members) for members in self.groups_)
+    def _learning(self, n_rows: int, xp: Namespace, ops: Ops) -> Learning:
+        """How to learn from so many rows: not more quantiles than the smallest group has values."""
+        sizes = [len(members) for members in self.groups_]
         rule = MapRule.checked(self.positions, "average", 0.0)
-        return Learning(min(self.n_quantiles, smallest), rule.plotting_parameters, xp, ops)
+        n_quantiles = min(self.n_quantiles, n_rows * min(sizes))
+        n_kept = self.n_quantiles * max(sizes)
+        return Learning(n_quantiles, n_kept, rule.plotting_parameters, xp, ops)
 
-    def _set_learned(self, learned: Learned, n_samples: int, xp: Namespace) -> None:
+    def _set_learned(self, learned: Learned, X: Array, weights: Array | None) -> None:
+        """Keep what was learned, of these rows among others."""
+        xp, before = namespace_and_ops(X=X)[0], learned.before
         self.quantiles_ = xp.permute_dims(learned.quantiles, (1, 0))
         self.references_ = learned.probabilities
-        self._weight_seen = learned.weight
-        self._values_seen = learned.everything
+        self._weight = learned.weight
+        self._recent, self._recent_count = learned.recent, learned.recent_count
+        self._quantiles_before = None if before is None else before.quantiles
+        self._references_before = None if before is None else before.probabilities
+        self._weight_before = None if before is None else before.weight
         self.n_quantiles_ = int(self.references_.shape[0])
-        self.n_samples_seen_ = n_samples
+        self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0) + X.shape[0]
+        self._n_counted = getattr(self, "_n_counted", 0) + _stands_for(X, weights)
 
     def _learned(self, xp: Namespace) -> Learned:
-        quantiles = xp.permute_dims(self.quantiles_, (1, 0))
-        return Learned(quantiles, self.references_, self._weight_seen, self._values_seen)
+        before = None
+        if self._quantiles_before is not None:
+            before = Learned(self._quantiles_before, self._references_before, self._weight_before)
+        return Learned(
+            xp.permute_dims(self.quantiles_, (1, 0)), self.references_, self._weight,
+            self._recent, self._recent_count, before,
+        )  # fmt: skip
 
     def _warn_of_few_values(self) -> None:
         if self.n_quantiles_ < self.n_quantiles:
@@ -179,5 +203,14 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
             )
 
 
+def _stands_for(X: Array, weights: Array | None) -> int:
+    """How many rows these count for: as many as their weights sum to, if there are not more."""
+    if weights is None:
+        return int(X.shape[0])
+    xp, _ = namespace_and_ops(X=X)
+    return max(int(xp.count_nonzero(weights)), math.floor(float(xp.sum(weights))))
+
+
 def seed_of(random: np.random.RandomState) -> int:
+    """A seed for the generators of other libraries."""
     return int(random.randint(np.iinfo(np.int32).max))

@@ -111,7 +111,7 @@ def averaged_knots(one: Knots, other: Knots, n_quantiles: int, xp: Namespace, op
     one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
     values = ops.sort_rows(xp.concat([one.values, other.values], axis=-1), xp)
     total = as_widest_real(counts, xp, ops)
-    total = xp.maximum(total, xp.ones_like(total))
+    total = xp.where(total > 0.0, total, 1.0)
     # Each knot of either counts twice: where a jump of the mean begins, and where it ends.
     begin, end = (
         sum(

@@ -1,8 +1,8 @@
-"""What a transformer learns of its groups: quantiles, and all values while these are few."""
+"""What a transformer learns of its groups: quantiles, and the values of the last rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from array_api_compat import device
@@ -20,14 +20,17 @@ class Learned:
     """The groups' quantiles, and how much was seen.
 
     `quantiles` is ``(g, k)`` at the probabilities ``(k,)``; `weight` is ``(g, 1)``, how many valid
-    values there were or what they weighed. `everything` is ``(g, n)``, all values seen in
-    ascending order with copies of the greatest behind them, or None once they are too many.
+    values there were or what they weighed. `recent` is ``(g, n)``, the values of the last rows in
+    ascending order with copies of the greatest behind them, and `recent_count`, ``(g, 1)``, how
+    many there are; `before` is what was learned before those. Each may be None.
     """
 
     quantiles: Array
     probabilities: Array
     weight: Array
-    everything: Array | None
+    recent: Array | None = None
+    recent_count: Array | None = None
+    before: Learned | None = None
 
     def knots(self, xp: Namespace) -> Knots:
         """The quantiles as knots."""
@@ -38,36 +41,37 @@ class Learned:
 @final
 @dataclass(frozen=True)
 class Learning:
-    """How to learn: up to how many quantiles, by which definition."""
+    """How to learn: up to how many quantiles, by which definition, and keeping how many values."""
 
     n_quantiles: int
+    n_kept: int
     parameters: tuple[float, float]
     xp: Namespace
     ops: Ops
 
-    def of_sample(
-        self, rows: Array, missing: Array | None, weights: Array | None, *, keep_all: bool
-    ) -> Learned:
+    def of_sample(self, rows: Array, missing: Array | None, weights: Array | None) -> Learned:
         """What rows ``(g, n)`` teach; weights are of their shape."""
         if weights is not None:
             return self._of_weighted_sample(rows, missing, weights)
-        if keep_all:
+        if rows.shape[-1] <= self.n_kept:
             everything = knots_of_sample(rows, missing, None, self.parameters, self.xp, self.ops)
-            return self._of_everything(everything)
+            return self._of_recent(everything, None)
         knots = knots_of_sample(rows, missing, self.n_quantiles, self.parameters, self.xp, self.ops)
-        return self._learned(knots, None)
+        return self._learned(knots)
 
-    def of_both(self, one: Learned, other: Learned, *, keep_all: bool) -> Learned:
-        """What the rows of both teach: exactly if all their values are kept, else by merging."""
-        xp, ops = self.xp, self.ops
-        all_of_one, all_of_other = self._everything(one), self._everything(other)
-        if keep_all and all_of_one is not None and all_of_other is not None:
-            pooled = pooled_knots(all_of_one, all_of_other, None, self.parameters, xp, ops)
-            return self._of_everything(pooled)
-        averaged = averaged_knots(
-            all_of_one or one.knots(xp), all_of_other or other.knots(xp), self.n_quantiles, xp, ops
-        )
-        return self._learned(averaged, None)
+    def of_both(self, seen: Learned, new: Learned) -> Learned:
+        """What the rows seen and new ones teach.
+
+        The values of new rows are kept beside those of the last ones, so that these count as they
+        are. Where they become too many, what was seen is from now on known by its quantiles.
+        """
+        recent, added = self._recent_knots(seen), self._recent_knots(new)
+        if added is None:
+            return self._learned(self._averaged(seen.knots(self.xp), new.knots(self.xp)))
+        if recent is None or recent.values.shape[-1] + added.values.shape[-1] > self.n_kept:
+            return self._of_recent(added, replace(seen, recent=None, before=None))
+        pooled = pooled_knots(recent, added, None, self.parameters, self.xp, self.ops)
+        return self._of_recent(pooled, seen.before)
 
     def _of_weighted_sample(self, rows: Array, missing: Array | None, weights: Array) -> Learned:
         xp = self.xp
@@ -76,26 +80,39 @@ class Learning:
         weights = as_widest_real(weights, xp, self.ops)
         p = equal_steps(self.n_quantiles, weights.dtype, device(rows), xp)
         quantiles, total = weighted_quantiles(rows, weights, p, self.parameters, xp, self.ops)
-        return Learned(quantiles, p, total, None)
+        return Learned(quantiles, p, total)
 
-    def _of_everything(self, everything: Knots) -> Learned:
-        knots = knots_of_sample(
-            everything.values, self._is_copy(everything.values, everything.counts),
-            self.n_quantiles, self.parameters, self.xp, self.ops,
-        )  # fmt: skip
-        return self._learned(knots, everything.values)
+    def _of_recent(self, recent: Knots, before: Learned | None) -> Learned:
+        """What these values teach, and what was learned before them."""
+        xp, ops = self.xp, self.ops
+        if before is None:
+            is_copy = self._is_copy(recent.values, recent.counts)
+            knots = knots_of_sample(
+                recent.values, is_copy, self.n_quantiles, self.parameters, xp, ops
+            )
+        else:
+            knots = self._averaged(before.knots(xp), recent)
+        count = as_widest_real(recent.counts, xp, ops)
+        learned = self._learned(knots)
+        return replace(learned, recent=recent.values, recent_count=count, before=before)
 
-    def _learned(self, knots: Knots, everything: Array | None) -> Learned:
+    def _averaged(self, one: Knots, other: Knots) -> Knots:
+        one, other = (
+            replace(each, counts=as_widest_real(each.counts, self.xp, self.ops))
+            for each in (one, other)
+        )
+        return averaged_knots(one, other, self.n_quantiles, self.xp, self.ops)
+
+    def _learned(self, knots: Knots) -> Learned:
         weight = as_widest_real(knots.counts, self.xp, self.ops)
-        return Learned(knots.values, knots.probabilities[0, :], weight, everything)
+        return Learned(knots.values, knots.probabilities[0, :], weight)
 
-    def _everything(self, learned: Learned) -> Knots | None:
-        """All values as knots, at their positions."""
-        values = learned.everything
-        if values is None:
+    def _recent_knots(self, learned: Learned) -> Knots | None:
+        """The recent values as knots, at their positions."""
+        values, count = learned.recent, learned.recent_count
+        if values is None or count is None:
             return None
-        counts = self.xp.astype(learned.weight, default_dtype(self.xp, "integral"))
-        is_copy = self._is_copy(values, counts)
+        is_copy = self._is_copy(values, self.xp.astype(count, default_dtype(self.xp, "integral")))
         return knots_of_sample(values, is_copy, None, self.parameters, self.xp, self.ops)
 
     def _is_copy(self, values: Array, counts: Array) -> Array:

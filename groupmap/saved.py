@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -15,8 +14,11 @@ import numpy as np
 
 from groupmap._typing import Array
 from groupmap.backends import namespace_and_ops
-from groupmap.feature_groups import feature_groups
+from groupmap.feature_groups import FeatureGroups, feature_groups
 from groupmap.files import written_whole
+from groupmap.fitting import ARRAYS
+from groupmap.knots import equal_steps
+from groupmap.positions import plotting_parameters
 from groupmap.targets import NAMED_TARGETS, FormulaTarget
 from groupmap.user_targets import as_target
 
@@ -24,12 +26,6 @@ if TYPE_CHECKING:
     from groupmap.transformer import GroupMapTransformer
 
 FORMAT, FORMAT_VERSION = "groupmap.GroupMapTransformer", 1
-ARRAYS = {
-    "quantiles": "quantiles_", "references": "references_",
-    "weight_seen": "_weight_seen", "values_seen": "_values_seen",
-}  # fmt: skip
-# What NumPy, zipfile and zlib raise where a file is not what it should be.
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError)
 
 Transformer = TypeVar("Transformer", bound="GroupMapTransformer")
 
@@ -43,7 +39,7 @@ def save(transformer: GroupMapTransformer, path: str | PathLike[str]) -> None:
     parameters = transformer.get_params(deep=False)
     arrays = {
         name: _on_host(getattr(transformer, attribute))
-        for name, attribute in ARRAYS.items()
+        for attribute, name in ARRAYS.items()
         if getattr(transformer, attribute, None) is not None
     }
     if compat.is_array_api_obj(parameters["target_quantiles"]):
@@ -58,11 +54,19 @@ def save(transformer: GroupMapTransformer, path: str | PathLike[str]) -> None:
         "groups": transformer.groups_,
         "n_features": transformer.n_features_in_,
         "n_samples_seen": getattr(transformer, "n_samples_seen_", None),
+        "n_counted": getattr(transformer, "_n_counted", None),
         "feature_names": getattr(transformer, "feature_names_in_", None),
     }
-    text = json.dumps(header, default=_plain).encode()
+    text = json.dumps(header, default=_plain)
+    try:
+        _restored(type(transformer), json.loads(text), arrays)
+    except (TypeError, ValueError) as error:  # parameters set since, labels that JSON has not
+        raise TypeError(
+            f"the estimator cannot be written as plain data: what would be read {error}. Use "
+            "strings or integers as labels, fit after a change of parameters, or use joblib."
+        ) from error
     with written_whole(Path(path)) as file:
-        arrays["header"] = np.frombuffer(text, dtype=np.uint8)
+        arrays["header"] = np.frombuffer(text.encode(), dtype=np.uint8)
         np.savez(file, **arrays)  # type: ignore[arg-type]  # none of them is named allow_pickle
 
 
@@ -82,6 +86,8 @@ def _plain(value: object) -> object:
 
 def _described(target: object) -> object:
     """A built-in target as its name and parameters."""
+    if isinstance(target, str):
+        return {"named": target}
     target = as_target(target)
     if not isinstance(target, FormulaTarget):
         raise TypeError(
@@ -96,7 +102,7 @@ def load(cls: type[Transformer], path: str | PathLike[str]) -> Transformer:
     try:
         header, arrays = _read(Path(path))
         return _restored(cls, header, arrays)
-    except UNREADABLE as error:
+    except (Exception, MemoryError) as error:  # whatever NumPy, zipfile and JSON make of it
         reason = str(error) or type(error).__name__
         raise ValueError(
             f"{path}: {reason}; give a file that GroupMapTransformer.save has written."
@@ -125,33 +131,52 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
 def _restored(
     cls: type[Transformer], header: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]
 ) -> Transformer:
+    n_features, groups = _listed_groups(header)
     parameters = dict(header["parameters"])
     parameters["target_quantiles"] = _target(parameters["target_quantiles"], arrays)
     if isinstance(parameters["positions"], list):
         parameters["positions"] = tuple(parameters["positions"])
     transformer = cls(**_only_known(cls, parameters))
     transformer._validate_params()  # by sklearn's rules
+    plotting_parameters(transformer.positions)
 
-    n_features, names = header["n_features"], header["feature_names"]
-    _require(isinstance(n_features, int) and n_features > 0, f"has {n_features!r} features")
+    names = header["feature_names"]
     transformer.n_features_in_ = n_features
     if names is not None:
         named = isinstance(names, list) and all(isinstance(name, str) for name in names)
         _require(named and len(names) == n_features, f"names its features {names!r}")
         transformer.feature_names_in_ = np.asarray(names, dtype=object)
-    groups = feature_groups(header["groups"], n_features)
     _require(groups == feature_groups(parameters["groups"], n_features, names), "has other groups")
     transformer.groups_ = groups
     transformer._place = np.zeros(0)
     if transformer.cdf == "fitted":
         _check_learned(arrays, len(groups))
-        for name, attribute in ARRAYS.items():
+        for attribute, name in ARRAYS.items():
             setattr(transformer, attribute, arrays.get(name))
         transformer.n_quantiles_ = len(arrays["references"])
-        seen = header["n_samples_seen"]
-        _require(isinstance(seen, int) and seen > 0, f"has seen {seen!r} samples")
-        transformer.n_samples_seen_ = seen
+        transformer.n_samples_seen_ = _count(header["n_samples_seen"], "samples")
+        transformer._n_counted = _count(header["n_counted"], "rows")
     return transformer
+
+
+def _listed_groups(header: dict[str, Any]) -> tuple[int, FeatureGroups]:
+    """How many features there are, and their groups; before anything is made of that size."""
+    n_features, groups = _count(header["n_features"], "features"), header["groups"]
+    _require(
+        isinstance(groups, list) and all(isinstance(members, list) for members in groups),
+        f"has the groups {groups!r}",
+    )
+    _require(
+        sum(len(members) for members in groups) == n_features,
+        f"has groups of other than {n_features} features",
+    )
+    return n_features, feature_groups(groups, n_features)
+
+
+def _count(number: object, of: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise RefusedError(f"has {number!r} {of}")
+    return number
 
 
 def _require(condition: bool, reason: str) -> None:
@@ -171,6 +196,8 @@ def _target(described: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> object:
         _require("target" in arrays, "lacks its reference sample")
         as_target(arrays["target"])  # which says what is wrong with it
         return arrays["target"]
+    if described.get("named") in [*NAMED_TARGETS]:
+        return described["named"]
     parameters = {name: value for name, value in described.items() if name != "name"}
     named = NAMED_TARGETS.get(described.get("name", ""))
     if named is None:
@@ -183,32 +210,56 @@ def _target(described: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> object:
 
 def _check_learned(arrays: dict[str, np.ndarray[Any, Any]], n_groups: int) -> None:
     """Refuse quantiles that no data have."""
-    required = {"quantiles", "references", "weight_seen"}
-    _require(required <= set(arrays), f"lacks {sorted(required - set(arrays))}")
-    for name in (*required, "values_seen"):
+    for name in ARRAYS.values():
         if name in arrays:
             dtype = arrays[name].dtype
             _require(dtype in (np.float64, np.float32), f"holds {name} of dtype {dtype}")
-    quantiles, references = arrays["quantiles"], arrays["references"]
-    weight = arrays["weight_seen"]
-    _require(references.ndim == 1 and references.size > 0, f"has references {references.shape}")
+    lacking = {"quantiles", "references", "weight"} - set(arrays)
+    _require(not lacking, f"lacks {sorted(lacking)}")
+    _check_quantiles(
+        arrays["quantiles"].T, arrays["references"], arrays["weight"], n_groups, "quantiles"
+    )
+    before = [f"{name}_before" for name in ("quantiles", "references", "weight")]
+    if any(name in arrays for name in before):
+        _require(all(name in arrays for name in before), "lacks a part of what was before")
+        quantiles, references, weight = (arrays[name] for name in before)
+        _check_quantiles(quantiles, references, weight, n_groups, before[0])
+    recent, count = arrays.get("recent"), arrays.get("recent_count")
+    _require((recent is None) == (count is None), "lacks recent or recent_count")
+    if recent is not None and count is not None:
+        _require(recent.ndim == 2 and len(recent) == n_groups, f"has recent {recent.shape}")
+        _require(count.shape == (n_groups, 1), f"has recent_count {count.shape}")
+        _require(
+            bool(np.all((count >= 0.0) & (count <= recent.shape[1]))),
+            "has another recent_count than there are values",
+        )
+        _require(_are_sorted(recent[count[:, 0] > 0.0]), "has recent values that fall")
+
+
+def _check_quantiles(
+    quantiles: np.ndarray[Any, Any],
+    references: np.ndarray[Any, Any],
+    weight: np.ndarray[Any, Any],
+    n_groups: int,
+    name: str,
+) -> None:
     _require(
-        quantiles.shape == (references.size, n_groups) and weight.shape == (n_groups, 1),
-        f"has quantiles {quantiles.shape} and weights {weight.shape} for {n_groups} group(s)",
+        references.ndim == 1 and quantiles.shape == (n_groups, references.size)
+        and weight.shape == (n_groups, 1),
+        f"has {name}, references and weights of shapes {quantiles.shape}, {references.shape} and "
+        f"{weight.shape} for {n_groups} group(s)",
+    )  # fmt: skip
+    steps = equal_steps(max(references.size, 1), np.dtype(np.float64), None, np)
+    _require(
+        references.size > 0 and bool(np.allclose(references, steps, rtol=0.0, atol=1e-6)),
+        "has references that are not equal steps from 0 to 1",
     )
     _require(
-        bool(np.all(np.diff(references) > 0.0) and references[0] >= 0.0 and references[-1] <= 1.0),
-        "has references that are not rising from 0 to 1",
+        bool(np.all((weight >= 0.0) & np.isfinite(weight))), "has weights that are negative or NaN"
     )
-    _require(bool(np.all((weight >= 0.0) & np.isfinite(weight))), "has weights that are none")
-    present = quantiles[:, weight[:, 0] > 0.0]
-    _require(_are_sorted(present.T), "has quantiles that fall, or are not finite")
-    _require(bool(np.all(np.isnan(quantiles[:, weight[:, 0] == 0.0]))), "has quantiles of nothing")
-    if "values_seen" in arrays:
-        values = arrays["values_seen"]
-        _require(values.ndim == 2 and len(values) == n_groups, f"has values {values.shape}")
-        _require(_are_sorted(values[weight[:, 0] > 0.0]), "has values that fall, or are not finite")
-        _require(bool(np.all(weight[:, 0] <= values.shape[1])), "has fewer values than it says")
+    present = weight[:, 0] > 0.0
+    _require(_are_sorted(quantiles[present]), f"has {name} that fall, or are not finite")
+    _require(bool(np.all(np.isnan(quantiles[~present]))), f"has {name} of groups without values")
 
 
 def _are_sorted(rows: np.ndarray[Any, Any]) -> bool:

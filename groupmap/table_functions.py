@@ -72,5 +72,7 @@ def quantile_transform(
         return transformer.fit_transform(X)
     if not compat.is_array_api_obj(X):
         X = np.asarray(X)
+    if X.ndim != 2:
+        return transformer.fit_transform(X)  # which says what is wrong with it
     mapped = transformer.fit_transform(compat.array_namespace(X).permute_dims(X, (1, 0)))
     return compat.array_namespace(mapped).permute_dims(mapped, (1, 0))

@@ -67,7 +67,7 @@ def check_same_place(fitted: Array, X: Array, estimator: BaseEstimator, method: 
         f"X passed to {type(estimator).__name__}.{method}() must use the same namespace and "
         f"device as the training data: those are of {seen} on {seen_on}, X is of {given} on "
         f"{given_on}. Convert X, or the estimator: fitted = fitted.move_to({given}, "
-        f"device={str(given_on)!r})."
+        "device=X.device)."
     )
 
 
@@ -92,8 +92,18 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
         raise ValueError("Input sample_weight contains NaN or infinity; give finite weights.")
     if bool(xp.any(weights < 0.0)):
         raise ValueError("Negative values in data passed to `sample_weight`; give weights ≥ 0.")
-    if not bool(xp.any(weights > 0.0)):
+    n_positive, greatest = int(xp.count_nonzero(weights)), float(xp.max(weights))
+    if n_positive == 0:
         raise ValueError("Sample weights must contain at least one non-zero number.")
+    if greatest * n_samples == float("inf"):
+        raise ValueError(f"sample_weight holds {greatest:g}: the sum is infinite; scale it down.")
+    total = float(xp.sum(weights))
+    if total < 2.0 and n_positive > 1:
+        raise ValueError(
+            f"sample_weight sums to {total:g}: weights say how often each row counts, and of less "
+            "than two rows there is no distribution. Where only ratios are meant, multiply them: "
+            "sample_weight * len(X) / sample_weight.sum()."
+        )
     return weights
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import array_api_compat as compat
 import numpy as np
-from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context, clone
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin, _fit_context
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -19,7 +20,7 @@ from groupmap.backends import namespace_and_ops
 from groupmap.cdf import TAILS
 from groupmap.feature_groups import TableLayout
 from groupmap.fitted_map import FittedMap
-from groupmap.fitting import LEARNED, TableLearner, seed_of
+from groupmap.fitting import ARRAYS, PLACE, TableLearner, seed_of
 from groupmap.grouping import pool_axes
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
@@ -52,7 +53,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
     n_quantiles : int, default 1000
         How many quantiles of each group are kept; not more than it has values.
     positions : str or pair of float, default "linear"
-        How quantiles are computed, by `numpy.quantile`'s names, and where ranks lie.
+        How quantiles are computed, by `numpy.quantile`'s names (the least and the greatest value
+        lie at 0 and 1 all the same), or where ranks lie (cdf="sample").
     tails : {"clip", "linear"}, default "clip"
         What values outside of the training range become: the map of the nearest end, or on along
         the map's outermost segment.
@@ -64,7 +66,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
     eps : float, default 0.0
         Standard deviation of Gaussian noise that is added to the data before F, in their units.
     random_state : int, RandomState or None, default None
-        The randomness of `subsample` and `eps`.
+        The randomness of `subsample` and `eps`. With an int, each call of `transform` adds the
+        same noise.
     copy : bool, default True
         False writes the result of `transform` into its input, where that is an array of the
         same dtype that can be written.
@@ -173,9 +176,9 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
             Ignored.
         sample_weight : array of shape (n_samples,) or float, optional
             How often each sample counts: whole weights give what repeated rows give, by
-            `scipy.stats.quantile`'s definition. Their sum matters, not only their ratios: with
-            weights that sum to 1 all data count as one sample. Quantiles that fall, as they can
-            by that definition where weights are not whole, are put in order.
+            `scipy.stats.quantile`'s definition. Their sum matters, not only their ratios: it says
+            for how many rows they stand. Quantiles that fall, as they can by that definition
+            where weights are not whole, are put in order. Ignored where cdf="sample".
 
         Returns
         -------
@@ -185,7 +188,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         ------
         ValueError
             If X is not two-dimensional, has no samples or no features, holds infinity; if a
-            weight is negative, not finite, or all are 0; or if a parameter is out of its range.
+            weight is negative or not finite, all are 0, or several sum to less than 2; or if a
+            parameter is out of its range.
         TypeError
             If X has no real dtype, or a parameter is of a wrong type.
         """
@@ -197,17 +201,20 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         """Learn from some more rows.
 
         While the rows seen are at most `n_quantiles` and have no weights, the result is that of
-        `fit` on all of them. Beyond, the cdf of the rows seen and that of the new ones are
-        averaged, weighted by how many there are, and thinned to `n_quantiles` again, K. After a
-        chunk that brings the rows from N to N + n, what was learned differs from the cdf of all
-        of them by at most E in p (plus what is tied), where E grows by
+        `fit` on all of them. Beyond, the last rows, up to as many, are still kept as they are, and
+        what was seen before them is known by K = `n_quantiles` quantiles. The cdf of both is
+        averaged, weighted by how many values there are, and thinned to K quantiles. With N values
+        seen before and n since, it differs from the cdf of all of them by at most E in p (plus
+        what is tied),
 
-            E ← (N·E + n/(K − 1))/(N + n) + 1/(K − 1) + 4/(N + n).
+            E = (N·E₀ + n/(K − 1))/(N + n) + 1/(K − 1) + 4/(N + n),
+
+        where E₀ is the E of the values before, 0 if there are none.
 
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`. With weights, N and n are their sums.
+            As in `fit`. Rows with weights are not kept; N and n are sums of weights then.
 
         Returns
         -------
@@ -251,6 +258,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
     @available_if(_is_fitted_kind)  # type: ignore[untyped-decorator]  # sklearn has no types
     def inverse_transform(self, X: Array) -> Array:
         """Map back: exact inside the training range, where the training data have no ties.
+
+        As exact as X: where the target is so flat that its dtype merges values, they stay merged.
 
         Parameters
         ----------
@@ -316,7 +325,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         xp : module
             The namespace to move to: ``numpy``, ``torch``, ``cupy``, ``jax.numpy``.
         device : object, optional
-            One of its devices; by default its own default device.
+            One of its devices; by default its own default device. Where it has no float64 (JAX
+            without x64), the quantiles are rounded.
 
         Returns
         -------
@@ -338,10 +348,13 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
                 [1.]], dtype=torch.float64)
         """
         check_is_fitted(self, "groups_")
-        moved: Self = clone(self)
-        for name, value in vars(self).items():
-            moves = name in {*LEARNED, "target_quantiles"} and compat.is_array_api_obj(value)
-            setattr(moved, name, _moved(value, xp, device) if moves else value)
+        if isinstance(xp, str):
+            raise TypeError(f"xp={xp!r} is a name; pass the module itself, as in move_to(torch).")
+        moved = copy.copy(self)
+        for name in (*ARRAYS, PLACE, "target_quantiles"):
+            value = getattr(self, name, None)
+            if compat.is_array_api_obj(value):
+                setattr(moved, name, _moved(value, xp, device))
         return moved
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -405,13 +418,14 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
 
     @available_if(_is_fitted_kind)  # type: ignore[untyped-decorator]  # sklearn has no types
     def to_module(self) -> FrozenMap:
-        """Return the fitted map as a torch module without parameters, a network's first layer.
+        """Return the fitted map as a torch module without state of its own to train.
 
         Returns
         -------
         groupmap.nn.FrozenMap
             Buffers in float64 and elementary operations, which ``torch.export`` and
-            ``torch.onnx`` take. It maps ``(n_samples, n_features)`` of any real dtype.
+            ``torch.onnx.export(..., dynamo=True)`` take. It maps ``(n_samples, n_features)`` of
+            any real dtype. A target that is a module stays a part of it, with its parameters.
 
         Raises
         ------
@@ -442,4 +456,6 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
 
 def _moved(array: Array, xp: Namespace, device: object) -> Array:
     _, ops = namespace_and_ops(x=array)
-    return xp.asarray(np.array(ops.to_host(ops.detach(array))), device=device)
+    host = np.array(ops.to_host(ops.detach(array)))
+    there = compat.array_namespace(xp.asarray(host))  # which knows devices, as xp itself may not
+    return there.asarray(host, device=device)

@@ -123,6 +123,8 @@ class SciPyDistributionTarget(Target):
             p = np.clip(p, self.clamp, 1.0 - self.clamp)
         values = self.ppf(p)
         _check_values(values, p, self.distribution, positions.xp)
+        if hasattr(self.distribution, "support"):
+            values = np.clip(values, *self.distribution.support())  # not so at 0, where discrete
         return as_widest_real(values, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
@@ -242,7 +244,7 @@ def as_target(  # noqa: PLR0911 (one return a kind of target)
     raise TypeError(
         f"target_quantiles={target_quantiles!r} says no quantile function; use one of "
         f"{sorted(NAMED_TARGETS)}, a callable from probabilities to values, a SciPy or torch "
-        "distribution, or a 1-D reference sample."
+        "distribution, or a 1-D reference sample as an array, as numpy.asarray(values)."
     )
 
 

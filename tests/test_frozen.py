@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 
@@ -66,6 +67,37 @@ def test_a_feature_without_values_stays_without(X):
     )
 
 
+@pytest.mark.parametrize("tails", ["clip", "linear"])
+def test_far_outside(X, tails):
+    far = np.array([[np.inf] * 3, [-np.inf] * 3, [1.7e308] * 3, [-1.7e308] * 3])
+    found = fitted_to(X, "uniform", tails).to_module()(torch.from_numpy(far)).numpy()
+    if tails == "clip":
+        np.testing.assert_array_equal(found[:, 0], [1.0, 0.0, 1.0, 0.0])
+    assert np.all(found[[0, 2], :] >= 1.0)
+    assert not np.isnan(found).any()
+
+
+def test_what_goes_in(X):
+    fitted = fitted_to(X, "uniform")
+    module = fitted.to_module()
+    whole = np.arange(9).reshape(3, 3)
+    found = module(torch.from_numpy(whole))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), fitted.transform(whole), rtol=1e-6)
+    with pytest.raises(TypeError, match=r"dtype torch\.bool, which has no order"):
+        module(torch.ones(2, 3, dtype=torch.bool))
+
+
+def test_casting_a_network_leaves_the_knots_exact(X):
+    fitted = fitted_to(1000.0 + X, "gaussian")
+    network = torch.nn.Sequential(fitted.to_module(), torch.nn.Linear(3, 1)).half()
+    assert network[1].weight.dtype == torch.float16
+    assert {each.dtype for each in network[0].buffers()} == {torch.float64, torch.bool}
+    given = torch.from_numpy(1000.0 + X)
+    np.testing.assert_allclose(network[0](given).numpy(), fitted.transform(given.numpy()))
+    assert network.to("meta")[0].knots.device.type == "meta"
+
+
 def test_it_is_made_of_buffers(X, new):
     module = fitted_to(X, "sample").to_module()
     assert not list(module.parameters())
@@ -90,8 +122,15 @@ def test_a_target_that_learns_goes_with_it(X):
     fitted = gm.GroupMapTransformer(target_quantiles=Shifted(), n_quantiles=50)
     module = fitted.fit(torch.from_numpy(X)).to_module()
     assert [name for name, _ in module.named_parameters()] == ["function.by"]
-    module(torch.from_numpy(X)).sum().backward()
-    assert next(module.parameters()).grad == X.size
+    for times in (1, 2):
+        module(torch.from_numpy(X)).sum().backward()
+        assert next(module.parameters()).grad == times * X.size
+    assert module.function.training
+    copy.deepcopy(module)
+    with torch.no_grad():
+        module.function.by += 8.0
+    outside = torch.full((1, 3), 1e6)
+    torch.testing.assert_close(module(outside), torch.full((1, 3), 11.0))
 
 
 def test_what_cannot_be_frozen(X):

@@ -90,13 +90,16 @@ def test_weights_are_checked(rng):
         (np.zeros(5), "at least one non-zero"),
         (np.asarray([1, 1, 1, 1, -1.0]), "Negative values"),
         (np.asarray([1, 1, 1, 1, np.nan]), "NaN or infinity"),
+        (np.full(5, 1e308), "the sum is infinite"),
+        (np.full(5, 0.2), r"sums to 1: .* sample_weight \* len"),
     ):
         with pytest.raises(ValueError, match=text):
             fitted.fit(X, sample_weight=weights)
         np.testing.assert_array_equal(fitted.quantiles_, before)
-    np.testing.assert_allclose(uniform(3).fit(X, sample_weight=2.0).quantiles_[1], [
-        np.median(np.repeat(X[:, 0], 2)), np.median(np.repeat(X[:, 1], 2)),
-    ])  # fmt: skip
+    np.testing.assert_array_equal(
+        uniform(3, positions="hazen").fit(X, sample_weight=2.0).quantiles_,
+        uniform(3, positions="hazen").fit(np.repeat(X, 2, axis=0)).quantiles_,
+    )
 
 
 def test_weights_reach_fit_through_a_pipeline(rng):
@@ -131,26 +134,31 @@ def test_chunks_that_fit_are_exact(library, rng, groups, positions):
 
 
 @given(
-    st.lists(st.integers(1, 400), min_size=2, max_size=6),
-    st.sampled_from([5, 20, 100]),
+    st.lists(st.integers(1, 400), min_size=2, max_size=12),
+    st.sampled_from([20, 50, 100]),
     st.integers(0, 2**32 - 1),
 )
 def test_chunks_beyond_are_within_the_documented_bound(lengths, n_quantiles, seed):
     rng = np.random.default_rng(seed)
     chunks = [(rng.normal(size=(length, 1)) + rng.normal()) * rng.lognormal() for length in lengths]
-    transformer, bound, seen = uniform(n_quantiles), 0.0, 0
+    transformer = uniform(n_quantiles)
+    before = since = 0  # values before the last ones that are kept, and those
+    bound_before = bound = 0.0
     for chunk in chunks:
-        new = len(chunk)
         transformer.partial_fit(chunk)
+        if before + since > 0 and since + len(chunk) > n_quantiles:
+            before, since, bound_before = before + since, 0, bound
+        since += len(chunk)
         step = 1 / (transformer.n_quantiles_ - 1) if transformer.n_quantiles_ > 1 else 1.0
-        if seen + new > n_quantiles:
-            bound = (seen * bound + new * step) / (seen + new) + step + 4 / (seen + new)
-        seen += new
+        seen = before + since
+        bound = (before * bound_before + since * step) / seen + step + 4 / seen
+        if seen <= n_quantiles:
+            bound = 0.0
     values = np.sort(np.concatenate(chunks)[:, 0])
     p = transformer.transform(values[:, None])[:, 0]
     # The cdf of all rows is a staircase: nowhere is p outside of its steps by more than that.
-    above = np.searchsorted(values, values, side="right") / seen
-    below = np.searchsorted(values, values, side="left") / seen
+    above = np.searchsorted(values, values, side="right") / len(values)
+    below = np.searchsorted(values, values, side="left") / len(values)
     assert np.all(p <= above + bound)
     assert np.all(p >= below - bound)
 
@@ -215,7 +223,63 @@ def test_in_one_call(library, rng, axis):
     )
 
 
+def test_tables_only(rng):
+    for x in (rng.normal(size=4), rng.normal(size=(2, 2, 2))):
+        with pytest.raises(ValueError, match=r"(Expected 2D array|dim 3)"):
+            gm.quantile_transform(x, axis=1)
+
+
 def test_there_is_no_third_axis(rng):
     for axis in (2, True, None):
         with pytest.raises(ValueError, match=f"axis={axis!r} is none of a table's"):
             gm.quantile_transform(rng.normal(size=(4, 4)), axis=axis)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_small_chunks_have_no_bias(rng, size):
+    X = rng.lognormal(size=(3000, 1))
+    transformer = uniform(500)
+    for begin in range(0, len(X), size):
+        transformer.partial_fit(X[begin : begin + size])
+    difference = uniform(500).fit(X).transform(X) - transformer.transform(X)
+    assert np.abs(difference).max() < 0.01
+
+
+def test_a_weighted_chunk_counts_for_the_rows_that_it_stands_for(rng):
+    X, weights = rng.normal(size=(10, 1)), np.full(10, 100.0)
+    transformer = gm.GroupMapTransformer().partial_fit(X, sample_weight=weights)
+    assert transformer.n_quantiles_ == 1000
+    assert transformer.partial_fit(X, sample_weight=weights).n_quantiles_ == 1000
+
+
+def test_a_subsample_is_of_what_counts(rng):
+    X, weights = rng.normal(size=(100, 1)), np.zeros(100)
+    weights[:8] = 1
+    fitted = uniform(5, subsample=5, random_state=0).fit(X, sample_weight=weights)
+    assert set(fitted.quantiles_[:, 0]) <= set(X[:8, 0])
+
+
+def test_what_was_set_since_is_checked(rng):
+    X = rng.normal(size=(30, 4))
+    transformer = uniform(10).partial_fit(X)
+    before = transformer.quantiles_.copy()
+    for parameters, text in (
+        ({"n_quantiles": 0}, "n_quantiles"),
+        ({"groups": 2}, "other groups than those learned"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            transformer.set_params(**parameters).partial_fit(X)
+        np.testing.assert_array_equal(transformer.quantiles_, before)
+        transformer.set_params(n_quantiles=10, groups=None)
+    for weights, groups, text in ((np.ones(3), None, "sample_weight"), (None, 3, "divisible")):
+        fresh = uniform(10, groups=groups)
+        with pytest.raises(ValueError, match=text):
+            fresh.partial_fit(X, sample_weight=weights)
+        assert set(vars(fresh)) == set(vars(uniform(10)))
+
+
+def test_each_chunk_has_noise_of_its_own():
+    transformer = uniform(200, eps=1.0, random_state=0)
+    for _ in range(4):
+        transformer.partial_fit(np.zeros((50, 1)))
+    assert len(np.unique(transformer.quantiles_)) == 200

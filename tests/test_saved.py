@@ -53,13 +53,16 @@ def test_there_and_back(tmp_path, X, settings):
     loaded = gm.GroupMapTransformer.load(path)
     new = np.concatenate([X, 3 * X])
     np.testing.assert_array_equal(loaded.transform(new), fitted.transform(new))
-    assert repr(loaded) == repr(gm.GroupMapTransformer.load(path))
+    for name, value in fitted.get_params().items():
+        np.testing.assert_array_equal(getattr(loaded, name), value)
     assert loaded.groups_ == fitted.groups_
     if fitted.cdf == "fitted" and fitted.subsample is None:
-        more = X + 0.1
-        np.testing.assert_array_equal(
-            loaded.partial_fit(more).quantiles_, fitted.partial_fit(more).quantiles_
-        )
+        for more in (X[:10] + 0.1, X[:10] + 0.2, X):
+            np.testing.assert_array_equal(
+                loaded.partial_fit(more).quantiles_, fitted.partial_fit(more).quantiles_
+            )
+            fitted.save(path)
+            loaded = gm.GroupMapTransformer.load(path)
     assert [each.name for each in tmp_path.iterdir()] == ["fitted.npz"]
 
 
@@ -112,6 +115,11 @@ def test_what_has_no_plain_form(tmp_path, X):
         fitted = gm.GroupMapTransformer(n_quantiles=20, **settings).fit(X)
         with pytest.raises(TypeError, match="joblib or skops"):
             fitted.save(tmp_path / "fitted.npz")
+    labelled = gm.GroupMapTransformer([("a", 1)] * 2 + [("b", 1)] * 2, n_quantiles=20).fit(X)
+    changed = gm.GroupMapTransformer(n_quantiles=20).fit(X).set_params(groups=2)
+    for fitted in (labelled, changed):
+        with pytest.raises(TypeError, match="cannot be written as plain data: what would be read"):
+            fitted.save(tmp_path / "fitted.npz")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="cannot be written"):
         gm.GroupMapTransformer(n_quantiles=20).fit(X).save(tmp_path / "absent" / "fitted.npz")
@@ -127,33 +135,63 @@ def rewritten(path, change):
     np.savez(path, header=text, **arrays)
 
 
+def scaled(name, factor):
+    return lambda h, a: a.update({name: a[name] * factor})
+
+
 POISONED = {
     "no header of groupmap": lambda h, a: {**h, "format": "pandas"},
     "format version 2": lambda h, a: {**h, "version": 2},
-    "parameters": lambda h, a: h["parameters"].pop("tails") and None,
-    "'tails'": lambda h, a: h["parameters"].update(tails="wrap"),
-    "the target": lambda h, a: h["parameters"].update(target_quantiles={"name": "evil"}),
-    "clamp=2": lambda h, a: h["parameters"]["target_quantiles"].update(clamp=2.0),
-    "unexpected keyword": lambda h, a: h["parameters"]["target_quantiles"].update(shell=1),
+    "has parameters": lambda h, a: h["parameters"].pop("tails") and None,
+    "not iterable": lambda h, a: {**h, "parameters": 5},
+    "The 'tails' parameter": lambda h, a: h["parameters"].update(tails="wrap"),
+    "positions=": lambda h, a: h["parameters"].update(positions=[5, 7]),
+    "The 'eps' parameter": lambda h, a: h["parameters"].update(eps=-1),
+    "has the target": lambda h, a: h["parameters"].update(target_quantiles={"name": "evil"}),
+    "clamp=2": lambda h, a: h["parameters"].update(
+        target_quantiles={"name": "gaussian", "clamp": 2.0}
+    ),
+    "unexpected keyword": lambda h, a: h["parameters"].update(
+        target_quantiles={"name": "gaussian", "shell": 1}
+    ),
     "lacks its reference": lambda h, a: h["parameters"].update(target_quantiles={"sample": 1}),
-    "0 features": lambda h, a: {**h, "n_features": 0},
+    "has 0 features": lambda h, a: {**h, "n_features": 0},
+    "has True features": lambda h, a: {**h, "n_features": True},
+    "of other than 1000000000000 features": lambda h, a: {**h, "n_features": 10**12},
+    "has the groups None": lambda h, a: {**h, "groups": None},
+    "groups holds 0.5": lambda h, a: {**h, "groups": [[0.5], [1], [2], [3]]},
     "names its features": lambda h, a: {**h, "feature_names": ["a"]},
     "once": lambda h, a: {**h, "groups": [[0, 1], [1, 2]]},
     "other groups": lambda h, a: {**h, "groups": [[0], [1], [2, 3]]},
-    "samples": lambda h, a: {**h, "n_samples_seen": -3},
+    "has -3 samples": lambda h, a: {**h, "n_samples_seen": -3},
+    "has None rows": lambda h, a: {**h, "n_counted": None},
     "lacks .'quantiles'": lambda h, a: a.pop("quantiles") is None or None,
-    "dtype int64": lambda h, a: a.update(quantiles=a["quantiles"].astype(int)),
+    "quantiles of dtype int64": lambda h, a: a.update(quantiles=a["quantiles"].astype(int)),
     "for 4 group": lambda h, a: a.update(quantiles=a["quantiles"][:, :2]),
-    "not rising": lambda h, a: a.update(references=a["references"][::-1].copy()),
-    "references": lambda h, a: a.update(references=a["references"][:, None]),
-    "weights": lambda h, a: a.update(weight_seen=-a["weight_seen"]),
-    "that fall": lambda h, a: a.update(quantiles=a["quantiles"][::-1].copy()),
-    "not finite": lambda h, a: a["quantiles"].__setitem__((3, 1), np.inf),
-    "of nothing": lambda h, a: a["weight_seen"].__setitem__((1, 0), 0.0),
-    "values": lambda h, a: a.update(values_seen=np.zeros((2, 2))),
-    "values that fall": lambda h, a: a.update(values_seen=np.array([[2.0, 1.0]] * 4)),
-    "fewer values": lambda h, a: a.update(values_seen=np.zeros((4, 2))),
-}
+    "not equal steps": lambda h, a: a.update(references=a["references"] ** 2),
+    "of shapes": lambda h, a: a.update(references=a["references"][:, None]),
+    "weights that are negative": scaled("weight", -1),
+    "quantiles that fall": scaled("quantiles", -1),
+    "quantiles that fall, or are not finite": lambda h, a: a["quantiles"].__setitem__(
+        (3, 1), np.inf
+    ),
+    "of groups without values": lambda h, a: a["weight"].__setitem__((1, 0), 0.0),
+    "has recent .2, 2": lambda h, a: a.update(
+        recent=np.zeros((2, 2)), recent_count=np.ones((2, 1))
+    ),
+    "lacks recent or recent_count": lambda h, a: a.update(recent=np.zeros((4, 2))),
+    "recent values that fall": lambda h, a: a.update(
+        recent=np.array([[2.0, 1.0]] * 4), recent_count=np.full((4, 1), 2.0)
+    ),
+    "another recent_count": lambda h, a: a.update(
+        recent=np.zeros((4, 2)), recent_count=np.full((4, 1), 3.0)
+    ),
+    "a part of what was before": lambda h, a: a.update(weight_before=a["weight"]),
+    "quantiles_before that fall": lambda h, a: a.update(
+        weight_before=a["weight"], references_before=a["references"],
+        quantiles_before=-a["quantiles"].T,
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("reason", POISONED)

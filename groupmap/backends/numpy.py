@@ -229,9 +229,9 @@ def normal_probabilities(x: Array, last: Array) -> Array | None:
         return None
     from groupmap.backends.kernels import normal
 
-    p = np.empty_like(x)  # whose memory is in x's order
-    p.ravel(order="K")[:] = normal.probabilities(x.ravel(order="K"), float(last))
-    return p
+    if x.flags.f_contiguous:  # as the features of a table are, taken for rows
+        return normal.probabilities(x.T.reshape(-1), float(last)).reshape(x.shape[::-1]).T
+    return normal.probabilities(x.reshape(-1), float(last)).reshape(x.shape)
 
 
 OPS = replace(

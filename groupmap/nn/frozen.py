@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 
 from groupmap._typing import Array
 from groupmap.backends import _normal, namespace_and_ops, ops_for
+from groupmap.interpolation import between
 from groupmap.positions import Probabilities
 from groupmap.targets import Target
 from groupmap.user_targets import CallableTarget, ReferenceTarget
 
 
 def _tan(x: Tensor) -> Tensor:
-    return torch.sin(x) / torch.sin(x + math.pi / 2.0)  # asked for |x| ≤ π/4 only
+    return torch.sin(x) / torch.sin(x + math.pi / 2.0)  # what counts is asked for |x| ≤ π/4
 
 
 # ONNX has no normal quantile function, and ONNX Runtime's tangent is of single precision.
@@ -34,9 +36,17 @@ class FrozenMap(nn.Module):
     everything is computed in float64, whatever the dtype of the input; so an exported copy gives
     the numbers of the estimator.
 
-    Input and output are ``(n_samples, n_features)``, of one real floating dtype; NaN stays NaN.
-    What lies outside of the training range maps to the nearest end or on along the outermost
-    segment, as the estimator's `tails` says. No gradient is promised.
+    Casting a network (``half()``) leaves its buffers as they are. What lies outside of the
+    training range maps to the nearest end or on along the outermost segment, as the estimator's
+    `tails` says. No gradient to the input is promised; a target that is a module gets its own.
+
+    Shape:
+        - Input: ``(n_samples, n_features)``, real; NaN stays NaN
+        - Output: the same, of the input's dtype (integers: torch's default one)
+
+    Raises:
+        ValueError: if the input is of another shape.
+        TypeError: if its dtype has no order.
 
     Examples
     --------
@@ -54,8 +64,6 @@ class FrozenMap(nn.Module):
     probabilities: Tensor
     at_knots: Tensor
     is_absent: Tensor
-    ends: Tensor
-    slopes: Tensor
     sample: Tensor | None
 
     def __init__(self, knots: Tensor, probabilities: Tensor, target: Target, tails: str) -> None:
@@ -71,9 +79,7 @@ class FrozenMap(nn.Module):
         self.target = target
         if isinstance(target, CallableTarget) and isinstance(target.function, nn.Module):
             self.function = target.function  # as a part of this module, which goes where it goes
-        heights = self._quantiles(probabilities.expand(knots.shape))
-        self.register_buffer("ends", heights[:, [0, -1]])
-        self.register_buffer("slopes", _outer_slopes(knots, heights, tails))
+        self.is_continued = tails == "linear" and knots.shape[1] > 1
 
     def forward(self, input: Tensor) -> Tensor:
         """The map of ``(n_samples, n_features)``."""
@@ -82,25 +88,45 @@ class FrozenMap(nn.Module):
                 f"input has shape {tuple(input.shape)}; the map is of {self.knots.shape[0]} "
                 "features, pass (n_samples, n_features)."
             )
+        if input.dtype == torch.bool or input.is_complex():
+            raise TypeError(f"input has dtype {input.dtype}, which has no order; convert it first.")
+        dtype = input.dtype if input.is_floating_point() else torch.get_default_dtype()
         x = input.mT.to(self.knots.dtype)
         missing = torch.isnan(x) | self.is_absent
         x = torch.where(missing, self.knots[:, :1], x)
         y = self._quantiles(self._probabilities(x))
-        below, above = x - self.knots[:, :1], x - self.knots[:, -1:]
-        y = torch.where(below < 0.0, self.ends[:, :1] + below * self.slopes[:, :1], y)
-        y = torch.where(above > 0.0, self.ends[:, 1:] + above * self.slopes[:, 1:], y)
-        return torch.where(missing, torch.nan, y).mT.to(input.dtype)
+        if self.is_continued:
+            y = self._continued(x, y)
+        return torch.where(missing, torch.nan, y).mT.to(dtype)
+
+    def _continued(self, x: Tensor, y: Tensor) -> Tensor:
+        """Y, and outside of the knots the outermost segments."""
+        for end, inner, is_outside in (
+            (0, 1, x < self.knots[:, :1]),
+            (-1, -2, x > self.knots[:, -1:]),
+        ):
+            p = self.probabilities[[end, inner]].expand(self.knots.shape[0], 2)
+            heights = self._quantiles(p)
+            run = (self.knots[:, inner] - self.knots[:, end]).unsqueeze(1)
+            rise = heights[:, 1:] - heights[:, :1]
+            slope = torch.where(run != 0.0, rise / torch.where(run != 0.0, run, 1.0), 0.0)
+            beyond = torch.where(
+                is_outside & (run != 0.0), x - self.knots[:, end].unsqueeze(1), 0.0
+            )
+            y = torch.where(is_outside, heights[:, :1] + beyond * slope, y)
+        return y
 
     def _probabilities(self, x: Tensor) -> Tensor:
-        k = self.knots.shape[1]
+        k = int(self.knots.shape[1])
         first = self._knots_below(x)
         inside = first.clamp(1, k - 1) if k > 1 else first.clamp(0, 0)
         before = (inside - 1).clamp(min=0)
         low, high = (torch.gather(self.knots, 1, each) for each in (before, inside))
-        p_low, p_high = self.probabilities[before], self.probabilities[inside]
         width = high / 2.0 - low / 2.0
         fraction = (x / 2.0 - low / 2.0) / torch.where(width > 0.0, width, 1.0)
-        p = torch.minimum(p_low + (p_high - p_low) * fraction.clamp(0.0, 1.0), p_high)
+        p = between(
+            self.probabilities[before], self.probabilities[inside], fraction.clamp(0.0, 1.0), XP
+        )
         nearest = first.clamp(max=k - 1)
         is_knot = torch.gather(self.knots, 1, nearest) == x
         p = torch.where(is_knot, torch.gather(self.at_knots, 1, nearest), p)
@@ -109,7 +135,7 @@ class FrozenMap(nn.Module):
 
     def _knots_below(self, x: Tensor) -> Tensor:
         """How many of its knots are less than each entry: bisection, unrolled."""
-        k = self.knots.shape[1]
+        k = int(self.knots.shape[1])
         found = torch.zeros_like(x, dtype=torch.int64)
         step = 1 << (k.bit_length() - 1)
         while step:
@@ -126,6 +152,17 @@ class FrozenMap(nn.Module):
         found: Tensor = target.quantiles(Probabilities(p, XP), p.dtype, OPS)
         return found.to(p.dtype)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenMap:
+        """Go where the network goes, but keep its knots in float64 where that is cast."""
+        for name, buffer in [*self._buffers.items()]:
+            if buffer is not None:
+                moved = fn(buffer)
+                exact = buffer if buffer.device.type != "meta" else moved
+                self._buffers[name] = exact.to(moved.device)
+        for child in self.children() if recurse else ():
+            child._apply(fn)  # type: ignore[no-untyped-call]  # of torch
+        return self
+
     def extra_repr(self) -> str:
         """What it maps, to what."""
         n_features, n_quantiles = self.knots.shape
@@ -137,18 +174,8 @@ def _middles(knots: Tensor, probabilities: Tensor) -> Tensor:
     """F at each knot: the middle between the ends of its run of equals."""
     first = torch.searchsorted(knots, knots, side="left")
     last = torch.searchsorted(knots, knots, side="right") - 1
-    low, high = probabilities[first], probabilities[last]
-    step = (high / 2.0 - low / 2.0) * 0.5
-    return torch.minimum(low + step + step, high)
-
-
-def _outer_slopes(knots: Tensor, heights: Tensor, tails: str) -> Tensor:
-    """How the map goes on beyond its first knot, and beyond its last."""
-    if tails == "clip" or knots.shape[1] < 2:
-        return torch.zeros((knots.shape[0], 2), dtype=knots.dtype, device=knots.device)
-    run = torch.stack([knots[:, 1] - knots[:, 0], knots[:, -1] - knots[:, -2]], dim=1)
-    rise = torch.stack([heights[:, 1] - heights[:, 0], heights[:, -1] - heights[:, -2]], dim=1)
-    return torch.where(run > 0.0, rise / torch.where(run > 0.0, run, 1.0), 0.0)
+    middle: Tensor = between(probabilities[first], probabilities[last], 0.5, XP)
+    return middle
 
 
 def frozen_map(quantiles: Array, probabilities: Array, target: Target, tails: str) -> FrozenMap:
@@ -161,7 +188,8 @@ def frozen_map(quantiles: Array, probabilities: Array, target: Target, tails: st
     if isinstance(target, ReferenceTarget):
         target = replace(target, sorted_values=_as_tensor(target.sorted_values))
     module = FrozenMap(_as_tensor(quantiles), _as_tensor(probabilities), target, tails)
-    return module.eval()  # there is nothing to train, and exporters ask for it
+    module.training = False  # of itself there is nothing to train, and exporters ask for it
+    return module
 
 
 def _as_tensor(array: Array) -> Tensor:

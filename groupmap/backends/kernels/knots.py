@@ -138,7 +138,7 @@ def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
     """The values at real, zero-based indices of a sorted row, which the ends clip."""
     last = ascending.size - 1
     for i in range(index.size):
-        at = min(max(index[i], 0.0), float(last))
+        at = min(index[i], float(last)) if index[i] > 0.0 else 0.0
         whole = np.floor(at)
         below = int(whole)
         high = ascending[min(below + 1, last)]

@@ -19,8 +19,9 @@ Values = np.ndarray[Any, Any]
 
 
 def probabilities(x: Values, last: float) -> Values:
-    """The cdf at x ``(n,)``, with 0 at or below −last and 1 at or above last."""
-    result = np.exp(-0.5 * x * x)
+    """The cdf at x ``(n,)``, with 0 at or below −last and 1 at or above last; last is below 40."""
+    x = np.clip(x, -NOTHING_LEFT, NOTHING_LEFT)
+    result: Values = np.exp(-0.5 * x * x)
     from_densities(x, last, result)
     return result
 
@@ -41,6 +42,7 @@ def _compiled(rational: Rational) -> Callable[[float], float]:
 
 
 _erf, _erfc, _far_erfc = (_compiled(each) for each in (ERF, ERFC, FAR_ERFC))
+NOTHING_LEFT = 40.0  # Φ(−40) is below every positive float64
 SQRT_HALF, SQRT_OF_PI = math.sqrt(0.5), math.sqrt(math.pi)
 
 
