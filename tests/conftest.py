@@ -39,6 +39,16 @@ def eager_backend(request):
         yield request.param
 
 
+TABLES = ("numpy", "torch", "torch-cuda", "cupy", "jax")
+
+
+@pytest.fixture(params=[each for each in BACKENDS if each.name in TABLES], ids=repr)
+def library(request):
+    """The libraries whose arrays a transformer takes; kernels as they are by default."""
+    request.param.skip_if_absent()
+    return request.param
+
+
 @pytest.fixture(
     params=[(each, dtype) for each in BACKENDS for dtype in each.dtypes],
     ids=lambda pair: f"{pair[0]}-{pair[1]}",

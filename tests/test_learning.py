@@ -10,22 +10,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 import groupmap as gm
-from tests.backends import BACKENDS
 
 pytest.importorskip("sklearn")
 
-LIBRARIES = [
-    each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}
-]
 POSITIONS = ("linear", "hazen", "weibull", "median_unbiased", "normal_unbiased")
 VALUES = st.integers(-8, 8) | st.floats(-1e6, 1e6, width=32)
 few_values = pytest.mark.filterwarnings("ignore:n_quantiles .* is greater")
-
-
-@pytest.fixture(params=LIBRARIES, ids=repr)
-def library(request):
-    request.param.skip_if_absent()
-    return request.param
 
 
 def uniform(n_quantiles=11, **parameters):

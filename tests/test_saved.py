@@ -14,19 +14,8 @@ import pytest
 from scipy import stats
 
 import groupmap as gm
-from tests.backends import BACKENDS
 
 pytest.importorskip("sklearn")
-
-LIBRARIES = [
-    each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}
-]
-
-
-@pytest.fixture(params=LIBRARIES, ids=repr)
-def library(request):
-    request.param.skip_if_absent()
-    return request.param
 
 
 @pytest.fixture(name="X")

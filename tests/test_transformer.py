@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 import groupmap as gm
-from tests.backends import BACKENDS
 
 sklearn = pytest.importorskip("sklearn")
 
@@ -20,16 +19,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import QuantileTransformer  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
-LIBRARIES = [
-    each for each in BACKENDS if each.name in {"numpy", "torch", "torch-cuda", "cupy", "jax"}
-]
 GROUPS = [None, 2, 3, "all", list("aabbab"), [0, 0, 0, 1, 2, 2], [[0, 3], [5, 1, 2, 4]]]
-
-
-@pytest.fixture(params=LIBRARIES, ids=repr)
-def library(request):
-    request.param.skip_if_absent()
-    return request.param
 
 
 @pytest.fixture(name="X")

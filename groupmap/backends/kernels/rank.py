@@ -16,8 +16,10 @@ import numpy as np
 
 from groupmap.backends._bits import Bits, Code, as_bits, code_of
 from groupmap.backends._ops import TieRule
+from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.words import Tie, emit, keys_of, look_up, pack, place
+from groupmap.backends.kernels.values import Tie, keys_of, look_up
+from groupmap.backends.kernels.words import pack, place
 
 ENTRIES_PER_BLOCK = 2**16  # what is sorted in one call; it stays in the L2 cache until written
 LONGEST_IN_PLACES = 2**13  # in longer rows too many would share one

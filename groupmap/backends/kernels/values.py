@@ -1,0 +1,71 @@
+"""What an entry becomes: the value of a table at its rank."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.keys import bits_of, key_at
+
+# Whether equals are ranked in order of appearance, and the weights of a `TieRule`.
+Tie = tuple[int, int, int]
+
+
+@njit(inline="always")
+def value_of_one(less: int, table: Bits | None) -> Unsigned:
+    """The value of an entry that is equal to no other."""
+    if table is None:
+        return both_counts(less, less + 1)
+    return table[2 * less]
+
+
+@njit(inline="always")
+def value_of_ties(less: int, less_equal: int, table: Bits | None, tie: Tie) -> Unsigned:
+    """The table at the doubled mid-rank; where there is no table, the two counts."""
+    if table is None:
+        return both_counts(less, less_equal)
+    return table[tie[1] * less + tie[2] * (less_equal - 1)]
+
+
+@njit(inline="always")
+def both_counts(less: int, less_equal: int) -> Unsigned:
+    """Two counts in one word."""
+    return (np.uint64(less) << np.uint64(32)) | np.uint64(less_equal)
+
+
+@njit(nogil=True, cache=True)
+def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
+    """The keys of all entries."""
+    for r in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            keys[r, i] = key_at(rows[r], i, code)
+
+
+@njit(nogil=True, cache=True)
+def look_up(
+    ascending: Bits, values: Bits, rows: Bits, code: Code, table: Bits | None, tie: Tie, out: Bits
+) -> None:
+    """Note the value of each bit pattern from the sorted keys, then look up each entry's.
+
+    Of a run of equal keys, each one notes the value that is right if it is the last; so the last
+    has the last word, and no branch is taken that could not be foretold.
+    """
+    n_rows, n = rows.shape
+    for r in range(n_rows):
+        bits = ascending[r]
+        for i in range(n):
+            bits[i] = bits_of(bits[i], code)
+        begin, begin_in_table, last = 0, 0, bits[0]
+        for i in range(n):
+            own = bits[i]
+            if table is None:
+                begin = begin if own == last else i
+                values[own] = both_counts(begin, i + 1)
+            else:
+                begin_in_table = begin_in_table if own == last else tie[1] * i
+                values[own] = table[begin_in_table + tie[2] * i]
+            last = own
+        values[code.negative_zero] = values[0]
+        for i in range(n):
+            out[r, i] = values[rows[r, i]]
