@@ -17,6 +17,10 @@ from groupmap.targets import cauchy, gaussian, laplace, logistic, sparse, unifor
 if TYPE_CHECKING:
     from groupmap.cdf import EmpiricalCDF
     from groupmap.nn import (
+        BatchMap,
+        BatchMap1d,
+        BatchMap2d,
+        BatchMap3d,
         GroupMap,
         InstanceMap,
         InstanceMap1d,
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
         InstanceMap3d,
         LayerMap,
         Map,
+        SyncBatchMap,
     )
     from groupmap.table_functions import quantile_transform
     from groupmap.transformer import GroupMapTransformer
@@ -31,6 +36,10 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "BatchMap",
+    "BatchMap1d",
+    "BatchMap2d",
+    "BatchMap3d",
     "EmpiricalCDF",
     "GroupMap",
     "GroupMapTransformer",
@@ -40,6 +49,7 @@ __all__ = [
     "InstanceMap3d",
     "LayerMap",
     "Map",
+    "SyncBatchMap",
     "cauchy",
     "gaussian",
     "group_map",
@@ -57,6 +67,10 @@ __all__ = [
 
 # What is loaded on first use: the module that has it, and the extra that brings what it needs.
 _ON_FIRST_USE: dict[str, tuple[str, str | None]] = {
+    "BatchMap": ("groupmap.nn", "torch"),
+    "BatchMap1d": ("groupmap.nn", "torch"),
+    "BatchMap2d": ("groupmap.nn", "torch"),
+    "BatchMap3d": ("groupmap.nn", "torch"),
     "EmpiricalCDF": ("groupmap.cdf", None),
     "GroupMap": ("groupmap.nn", "torch"),
     "GroupMapTransformer": ("groupmap.transformer", "sklearn"),
@@ -66,6 +80,7 @@ _ON_FIRST_USE: dict[str, tuple[str, str | None]] = {
     "InstanceMap3d": ("groupmap.nn", "torch"),
     "LayerMap": ("groupmap.nn", "torch"),
     "Map": ("groupmap.nn", "torch"),
+    "SyncBatchMap": ("groupmap.nn", "torch"),
     "quantile_transform": ("groupmap.table_functions", "sklearn"),
 }
 

@@ -275,7 +275,7 @@ class EmpiricalCDF:
             knots = pooled_knots(self.knots, other.knots, wanted, parameters, xp, ops)
         else:
             wanted = wanted or max(self.values.shape[-1], other.values.shape[-1])
-            knots = averaged_knots(self.knots, other.knots, wanted, xp, ops)
+            knots = averaged_knots([self.knots, other.knots], wanted, xp, ops)
         return replace(self, knots=knots)
 
     def _check_alike(self, other: EmpiricalCDF) -> None:
@@ -296,10 +296,11 @@ def _count_or_none(n_quantiles: object) -> int | None:
     return None if n_quantiles is None else checked_count(n_quantiles, "n_quantiles")
 
 
-def check_tails(tails: object) -> None:
-    """Refuse a rule for the tails that is not known."""
-    if tails not in TAILS:
+def check_tails(tails: object) -> str:
+    """`tails` itself, if it is a rule for what lies outside of the knots."""
+    if not isinstance(tails, str) or tails not in TAILS:
         raise ValueError(f"tails={tails!r} is not known; use one of {list(TAILS)}.")
+    return tails
 
 
 def _refuse_dask(xp: Namespace) -> None:

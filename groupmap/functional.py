@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from array_api_compat import is_array_api_obj
+from array_api_compat import is_array_api_obj, is_dask_array
 
 from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import namespace_and_ops
@@ -164,7 +164,9 @@ def group_map(
         The number of blocks, which divides C.
     weight, bias : array, optional
         γ and β, ``(C,)``.
-    target_quantiles, positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
+    target_quantiles : as in `quantile_map`, or a sequence of such targets, default "gaussian"
+        A sequence has one target a block.
+    positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
         As in `quantile_map`.
     channel_axis : int, default 1
         The axis of the channels; the first axis is the batch.
@@ -203,7 +205,7 @@ def group_map(
     return map_groups(
         x,
         grouping,
-        _target_for(x, target_quantiles),
+        _targets_for(x, target_quantiles),
         _rule(positions, ties, eps, gradient, gradient_window, gradient_floor),
         where=where,
         rng=rng,
@@ -241,7 +243,9 @@ def instance_map(
         single value, which maps to Q(½).
     weight, bias : array, optional
         γ and β, ``(C,)``.
-    target_quantiles, positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
+    target_quantiles : as in `quantile_map`, or a sequence of such targets, default "gaussian"
+        A sequence has one target a channel.
+    positions, ties, where, eps, rng, gradient, gradient_window, gradient_floor
         As in `quantile_map`.
     channel_axis : int, default 1
         The axis of the channels; the first axis is the batch.
@@ -273,7 +277,7 @@ def instance_map(
     return map_groups(
         x,
         each_channel(x.shape, channel_axis),
-        _target_for(x, target_quantiles),
+        _targets_for(x, target_quantiles),
         _rule(positions, ties, eps, gradient, gradient_window, gradient_floor),
         where=where,
         rng=rng,
@@ -360,6 +364,18 @@ def _rule(
     positions: object, ties: object, eps: object, gradient: object, window: object, floor: object
 ) -> MapRule:
     return MapRule.checked(positions, ties, eps, GradientRule.checked(gradient, window, floor))
+
+
+def _targets_for(x: Array, target_quantiles: object) -> Target | Array | list[Target | Array]:
+    """The target that is named, or one for each group."""
+    if isinstance(target_quantiles, (list, tuple)):
+        if any(is_dask_array(each) for each in target_quantiles):
+            raise TypeError(
+                "target_quantiles holds a Dask array, which no block can read; compute() it and "
+                "pass a target that interpolates it, or map the groups one by one."
+            )
+        return [_target_for(x, each) for each in target_quantiles]
+    return _target_for(x, target_quantiles)
 
 
 def _target_for(x: Array, target_quantiles: object) -> Target | Array:

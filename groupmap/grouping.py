@@ -120,6 +120,12 @@ def each_channel(shape: tuple[int, ...], channel_axis: int) -> Grouping:
     return Grouping(tuple(axis for axis in range(1, len(shape)) if axis != channel_axis))
 
 
+def channels_of_batch(shape: tuple[int, ...], channel_axis: int) -> Grouping:
+    """Each channel over all samples and space (torch's batch layout)."""
+    channel_axis = normalized_channel_axis(shape, channel_axis)
+    return Grouping(tuple(axis for axis in range(len(shape)) if axis != channel_axis))
+
+
 def trailing_axes(shape: tuple[int, ...], normalized_shape: int | Sequence[int]) -> Grouping:
     """The trailing axes, which must have the lengths given (torch's layer layout)."""
     expected = checked_normalized_shape(normalized_shape)

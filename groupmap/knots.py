@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -105,22 +105,22 @@ def pooled_knots(
     return knots_of_sample(values, xp.concat(is_copy, axis=-1), n_quantiles, parameters, xp, ops)
 
 
-def averaged_knots(one: Knots, other: Knots, n_quantiles: int, xp: Namespace, ops: Ops) -> Knots:
-    """Knots of the mean of two cdfs, weighted by their counts."""
-    counts = one.counts + other.counts
-    one, other = _without_absent(one, other, xp), _without_absent(other, one, xp)
-    values = ops.sort_rows(xp.concat([one.values, other.values], axis=-1), xp)
+def averaged_knots(parts: Sequence[Knots], n_quantiles: int, xp: Namespace, ops: Ops) -> Knots:
+    """Knots of the mean of cdfs, weighted by their counts."""
+    weights = [as_widest_real(each.counts, xp, ops) for each in parts]
+    counts = sum(each.counts for each in parts)
+    parts = _without_absent(parts, xp)
+    values = ops.sort_rows(xp.concat([each.values for each in parts], axis=-1), xp)
     total = as_widest_real(counts, xp, ops)
     total = xp.where(total > 0.0, total, 1.0)
-    # Each knot of either counts twice: where a jump of the mean begins, and where it ends.
+    # Each knot of any counts twice: where a jump of the mean begins, and where it ends.
     begin, end = (
         sum(
-            as_widest_real(each.counts, xp, ops) / total
-            * _limit(each, values, on_runs, xp, ops)
-            for each in (one, other)
+            weight / total * _limit(each, values, on_runs, xp, ops)
+            for each, weight in zip(parts, weights, strict=True)
         )
         for on_runs in ("first", "last")
-    )  # fmt: skip
+    )
     doubled = xp.reshape(xp.stack([values, values], axis=-1), (*values.shape[:-1], -1))
     p = xp.reshape(xp.stack([begin, end], axis=-1), doubled.shape)
     wanted = equal_steps(n_quantiles, doubled.dtype, device(doubled), xp)
@@ -129,10 +129,25 @@ def averaged_knots(one: Knots, other: Knots, n_quantiles: int, xp: Namespace, op
     return Knots(xp.where(counts > 0, thinned, xp.nan), wanted, counts, keeps_all=False)
 
 
-def _without_absent(knots: Knots, other: Knots, xp: Namespace) -> Knots:
+def mean_of_cdfs(parts: Sequence[Knots], x: Array, xp: Namespace, ops: Ops) -> Array:
+    """The mean of the cdfs at x ``(..., n)``, weighted by their counts; NaN where x is NaN."""
+    weights = [as_widest_real(each.counts, xp, ops) for each in parts]
+    total = sum(weights)
+    total = xp.where(total > 0.0, total, 1.0)
+    return sum(
+        weight / total * each.cdf(extrapolate=False, xp=xp, ops=ops)(x)
+        for each, weight in zip(_without_absent(parts, xp), weights, strict=True)
+    )
+
+
+def _without_absent(parts: Sequence[Knots], xp: Namespace) -> list[Knots]:
     """The knots with some finite values in groups without one, where they have no weight."""
-    stand_in = xp.where(other.counts > 0, other.values[..., :1], 0.0)
-    return replace(knots, values=xp.where(knots.counts > 0, knots.values, stand_in))
+    stand_in = 0.0
+    for each in parts:
+        stand_in = xp.where(each.counts > 0, each.values[..., :1], stand_in)
+    return [
+        replace(each, values=xp.where(each.counts > 0, each.values, stand_in)) for each in parts
+    ]
 
 
 def _limit(knots: Knots, x: Array, on_runs: str, xp: Namespace, ops: Ops) -> Array:

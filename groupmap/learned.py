@@ -97,11 +97,11 @@ class Learning:
         return replace(learned, recent=recent.values, recent_count=count, before=before)
 
     def _averaged(self, one: Knots, other: Knots) -> Knots:
-        one, other = (
+        parts = [
             replace(each, counts=as_widest_real(each.counts, self.xp, self.ops))
             for each in (one, other)
-        )
-        return averaged_knots(one, other, self.n_quantiles, self.xp, self.ops)
+        ]
+        return averaged_knots(parts, self.n_quantiles, self.xp, self.ops)
 
     def _learned(self, knots: Knots) -> Learned:
         weight = as_widest_real(knots.counts, self.xp, self.ops)

@@ -82,7 +82,10 @@ def map_rows(
     if may_be_infinite:
         is_infinite = xp.isinf(values)
         excluded = is_infinite if missing is None else missing | is_infinite
-    return _connected(y, rows, excluded, order, target, rule.gradient, xp, ops)
+    if excluded is not None:
+        order = None  # what is excluded goes behind all others, where the map had it elsewhere
+    mid_quantiles = _mid_quantiles(target, values, excluded, xp, ops)
+    return with_estimate(y, rows, order, excluded, mid_quantiles, rule.gradient, xp, ops)
 
 
 def _mapped(
@@ -132,25 +135,21 @@ def _mapped(
     return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops), None
 
 
-def _connected(
+def with_estimate(
     y: Array,
     rows: Array,
-    excluded: Array | None,
     order: Array | None,
-    target: Target,
+    excluded: Array | None,
+    mid_quantiles: Array,
     gradient: GradientRule,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
     """Y, and through the estimate that was asked for, its gradient to the rows."""
-    values = ops.detach(rows)
-    if excluded is not None:
-        order = None  # what is excluded goes behind all others, where the map had it elsewhere
     if order is not None:
         order = xp.astype(order, xp.int32)
-    mid_quantiles = ops.detach(_mid_quantiles(target, values, excluded, xp, ops))
     vjp = partial(_vjp, gradient=gradient, xp=xp, ops=ops)
-    return ops.connect(y, rows, (order, excluded, mid_quantiles), vjp)
+    return ops.connect(y, rows, (order, excluded, ops.detach(mid_quantiles)), vjp)
 
 
 def _vjp(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
@@ -16,10 +18,11 @@ from groupmap.user_targets import ReferenceTarget, sorted_reference
 def map_groups(
     x: Array,
     grouping: Grouping,
-    target: Target | Array,
+    target: Target | Array | Sequence[Target | Array],
     rule: MapRule,
     *,
     where: Array | None = None,
+    masked_value: float = math.nan,
     rng: RandomSource = None,
     weight: Array | None = None,
     bias: Array | None = None,
@@ -29,17 +32,20 @@ def map_groups(
     """Q(F(x))·weight + bias, where weight and bias broadcast against x.
 
     In place of a target there may be a reference: a sample for all groups, ``(m,)``, or an array
-    with x's axes, pooled as x is. All arrays are of the namespace `xp`.
+    with x's axes, pooled as x is; or a sequence, one for each index of the last axis that is not
+    pooled. Where the mask `where` is false the result is `masked_value`.
+    All arrays are of the namespace `xp`.
     """
     check_real(x, "x", xp)
     dtype = result_dtype(x, xp)
     if where is not None:
         where = broadcast_mask(where, x, xp)
     if rule.eps:
-        x = xp.astype(x, dtype, copy=False)
-        x = x + rule.eps * ops.standard_normal(x, dtype, rng, xp)
+        x = with_noise(x, rule.eps, rng, xp, ops)
     random_keys = ops.random_keys(x, rng, xp) if rule.ties == "random" else None
-    target, reference = (target, None) if isinstance(target, Target) else (None, target)
+    reference = None
+    if _is_reference(target):
+        target, reference = None, target
 
     is_scaled = weight is not None or bias is not None
     # Half precisions are scaled in single precision and rounded once, at the end.
@@ -55,9 +61,20 @@ def map_groups(
         xp=xp,
         ops=ops,
     )
+    is_filled = where is not None and not math.isnan(masked_value)
+    if is_filled:
+        y = xp.where(where, y, masked_value)  # else the parameters' gradients see a NaN
     if is_scaled:
         y = ops.scale(y, weight, bias)
+        if is_filled:
+            y = xp.where(where, y, masked_value)
     return ops.keep_layout(xp.astype(y, dtype, copy=False), x)
+
+
+def with_noise(x: Array, eps: float, rng: RandomSource, xp: Namespace, ops: Ops) -> Array:
+    """X, in the dtype of its map, plus Gaussian noise of that standard deviation."""
+    x = xp.astype(x, result_dtype(x, xp), copy=False)
+    return x + eps * ops.standard_normal(x, x.dtype, rng, xp)
 
 
 def _map_block(
@@ -67,7 +84,7 @@ def _map_block(
     reference: Array,  # None where there is a target
     *,
     grouping: Grouping,
-    target: Target | None,
+    target: Target | Sequence[Target | Array] | None,
     rule: MapRule,
     dtype: DType,
     xp: Namespace,
@@ -76,10 +93,61 @@ def _map_block(
     rows, where, random_keys = (
         None if each is None else grouping.to_rows(each, xp) for each in (x, where, random_keys)
     )
-    if target is None:
-        samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
-        target = ReferenceTarget(
-            sorted_reference(samples, "the reference sample", xp, ops), *rule.plotting_parameters
-        )
-    y = map_rows(rows, where, random_keys, target, rule, dtype, xp=xp, ops=ops)
+    parts = (rows, where, random_keys)
+    if isinstance(target, Sequence):
+        y = _map_rows_each_to_its_own(*parts, target, rule, dtype, xp=xp, ops=ops)
+    else:
+        if target is None:
+            samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
+            target = reference_of(samples, rule, xp, ops)
+        y = map_rows(*parts, target, rule, dtype, xp=xp, ops=ops)
     return grouping.from_rows(y, x.shape, xp)
+
+
+def reference_of(samples: Array, rule: MapRule, xp: Namespace, ops: Ops) -> ReferenceTarget:
+    """The target that follows the samples, ``(m,)`` or one a row."""
+    return ReferenceTarget(
+        sorted_reference(samples, "the reference sample", xp, ops), *rule.plotting_parameters
+    )
+
+
+def _map_rows_each_to_its_own(
+    rows: Array,
+    where: Array | None,
+    random_keys: Array | None,
+    targets: Sequence[Target | Array],
+    rule: MapRule,
+    dtype: DType,
+    *,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Rows ``(..., groups, n)``, each group to its own target."""
+    if rows.ndim < 2 or rows.shape[-2] != len(targets):
+        n_groups = rows.shape[-2] if rows.ndim >= 2 else 1
+        raise ValueError(
+            f"target_quantiles is a sequence of {len(targets)} targets for {n_groups} groups; "
+            "pass one target for each of them, or one for all."
+        )
+    members: dict[int, list[int]] = {}  # the groups of each distinct target
+    for g, target in enumerate(targets):
+        members.setdefault(id(target), []).append(g)
+    mapped = []
+    for groups in members.values():
+        target = targets[groups[0]]
+        own = reference_of(target, rule, xp, ops) if _is_reference(target) else target
+        index = xp.asarray(groups, device=ops.device(rows))
+        own_rows, own_where, own_keys = (
+            None if each is None else xp.take(each, index, axis=-2)
+            for each in (rows, where, random_keys)
+        )
+        mapped.append(map_rows(own_rows, own_where, own_keys, own, rule, dtype, xp=xp, ops=ops))
+    if len(mapped) == 1:
+        return mapped[0]
+    order = [g for groups in members.values() for g in groups]
+    place = xp.asarray([order.index(g) for g in range(len(order))], device=ops.device(rows))
+    return xp.take(xp.concat(mapped, axis=-2), place, axis=-2)
+
+
+def _is_reference(target: Target | Array | Sequence[Target | Array]) -> bool:
+    return not isinstance(target, (Target, Sequence))

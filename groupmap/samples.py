@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from array_api_compat import device
-
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, default_dtype, sorted_in_widest_real
@@ -40,7 +38,7 @@ def sorted_valid(
     """
     if missing is None and ops.can_read(rows) and _is_finite(rows, xp, ops):
         ascending = sorted_in_widest_real(rows, xp, ops)
-        on = device(ascending)
+        on = ops.device(ascending)
         shape = (*ascending.shape[:-1], 1)
         counts = xp.full(shape, rows.shape[-1], dtype=default_dtype(xp, "integral"), device=on)
         return ascending, counts
@@ -49,7 +47,7 @@ def sorted_valid(
     _check_no_infinity(xp.where(missing, 0.0, values), xp, ops)
     n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
     ascending = ops.sort_rows(xp.where(missing, xp.inf, values), xp)
-    rank = xp.arange(values.shape[-1], device=device(values))
+    rank = xp.arange(values.shape[-1], device=ops.device(values))
     last = xp.maximum(n_valid - 1, xp.zeros_like(n_valid))
     greatest = xp.take_along_axis(ascending, last, axis=-1)
     greatest = xp.where(n_valid > 0, greatest, 0.0)
@@ -116,7 +114,7 @@ def _row_quantiles(
     ascending, n_valid = sorted_valid(rows, None, xp, ops)
     if ops.can_read(n_valid) and bool(xp.all(n_valid == n)):
         return grouping.from_rows(ascending, x.shape, xp)  # they are their own quantiles
-    rank = xp.arange(n, dtype=ascending.dtype, device=device(rows))
+    rank = xp.arange(n, dtype=ascending.dtype, device=ops.device(rows))
     positions = RankPositions(2.0 * rank, n, *parameters, xp=xp)
     quantiles = quantiles_of_rows(ascending, n_valid, positions, parameters, xp, ops)
     return grouping.from_rows(quantiles, x.shape, xp)

@@ -264,12 +264,13 @@ def test_missing_values_are_kept_in_place(layer_and_input):
 def test_noise_is_there_in_training_and_evaluation():
     x = torch.randn(2, 4, 6)
     layer = gm.GroupMap(2, 4, eps=0.5)
-    for mode in (layer.train(), layer.eval()):
+    for training in (True, False):
+        layer.train(training)
         torch.manual_seed(3)
-        one = mode(x)
+        one = layer(x)
         torch.manual_seed(3)
-        assert torch.equal(mode(x), one)
-        assert not torch.equal(mode(x), one)
+        assert torch.equal(layer(x), one)
+        assert not torch.equal(layer(x), one)
 
 
 def test_random_ties_need_no_argument():
@@ -341,6 +342,31 @@ def test_a_reference_sample_moves_with_the_layer():
     torch.testing.assert_close(layer(torch.tensor([[3.0, 1.0, 2.0]])), reference[None])
 
 
+def test_targets_a_group():
+    sample = torch.tensor([30.0, 10.0, 20.0])
+    learnable = Learnable()
+    layer = gm.GroupMap(3, 6, target_quantiles=["uniform", learnable, sample])
+    assert "sample of 3]" in repr(layer)
+    assert "target_quantiles.target_1.scale" in dict(layer.named_parameters())
+    x = torch.randn(2, 6, 5)
+    y = layer(x)
+    for g, target in enumerate(("uniform", learnable, sample)):
+        own = slice(2 * g, 2 * g + 2)
+        assert torch.equal(y[:, own], gm.group_map(x[:, own], 1, target_quantiles=target))
+    y.sum().backward()
+    assert layer.target_quantiles.target_1.scale.grad > 0
+    assert layer.to("meta").target_quantiles.target_2.device.type == "meta"
+    pickle.loads(pickle.dumps(layer))
+    with pytest.raises(ValueError, match="a sequence of 2 targets for 3 groups"):
+        gm.Map(3, 6, ["uniform", "gaussian"])
+    with pytest.raises(ValueError, match="a sequence of 1 targets for 4 channels"):
+        gm.InstanceMap(4, target_quantiles=["uniform"])
+    with pytest.raises(TypeError, match="groups of a LayerMap are as many"):
+        gm.LayerMap(4, target_quantiles=["uniform"])
+    with pytest.raises(TypeError, match="a sequence in a sequence"):
+        gm.Map(1, 1, [["uniform"]])
+
+
 INDIVISIBLE = r"num_channels \(10\) must be divisible by num_groups \(3\)"
 
 
@@ -367,7 +393,11 @@ INDIVISIBLE = r"num_channels \(10\) must be divisible by num_groups \(3\)"
         (lambda: gm.Map(1, 1, torch.tensor([1.0, torch.nan])), ValueError, "holds NaN"),
         (lambda: gm.Map(1, 1, torch.empty(0)), ValueError, "is empty"),
         (lambda: gm.Map(1, 1, torch.tensor([True])), TypeError, "bool"),
-        (lambda: gm.InstanceMap(4, track_running_stats=True), NotImplementedError, "track_running"),
+        (lambda: gm.BatchMap2d(4, momentum=2.0), ValueError, r"momentum=2\.0 must be in \[0, 1\]"),
+        (lambda: gm.BatchMap2d(4, momentum="0.1"), TypeError, "momentum='0.1'"),
+        (lambda: gm.InstanceMap(4, num_quantiles=1), ValueError, "num_quantiles=1 .* ≥ 2"),
+        (lambda: gm.BatchMap2d(4, tails="cut"), ValueError, "tails='cut' is not known"),
+        (lambda: gm.SyncBatchMap(4, num_knots=9, ties="min"), ValueError, "num_knots=9 with ties"),
     ],
 )  # fmt: skip
 def test_constructors_check(make, error, text):

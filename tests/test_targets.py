@@ -94,3 +94,46 @@ def test_repeated_calls_give_the_same_bits(rng):
     first = gm.quantile_map(x, "cauchy")
     for _ in range(3):
         np.testing.assert_array_equal(gm.quantile_map(x, "cauchy"), first)
+
+
+# --- a target a group ---------------------------------------------------------------------------
+
+
+def test_each_group_its_own_target(backend, rng):
+    data = rng.normal(size=(3, 6, 5))
+    x = backend.asarray(data)
+    reference = np.array([5.0, -1.0, 9.0])
+    if backend.module == "dask":
+        with pytest.raises(TypeError, match="target_quantiles holds a Dask array"):
+            gm.group_map(x, 1, target_quantiles=[backend.asarray(reference)])
+        reference, targets = gm.uniform, ["uniform"] * 3
+    else:
+        targets = ["uniform", backend.asarray(reference), "uniform"]
+    expected = [gm.group_map(data[:, c : c + 2], 1, target_quantiles=target) for c, target in
+                ((0, "uniform"), (2, reference), (4, "uniform"))]  # fmt: skip
+    found = backend.to_numpy(gm.group_map(x, 3, target_quantiles=targets))
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-12)
+    channels = ["gaussian", "cauchy", "uniform", "gaussian", "sparse", "laplace"]
+    found = backend.to_numpy(gm.instance_map(x, target_quantiles=channels))
+    for c, target in enumerate(channels):
+        np.testing.assert_allclose(found[:, c], gm.quantile_map(data[:, c], target), atol=1e-12)
+
+
+def test_targets_and_masks_a_group(rng):
+    x, where = rng.normal(size=(3, 4, 9)), rng.random((3, 4, 9)) < 0.6
+    found = gm.instance_map(x, target_quantiles=["uniform", "gaussian"] * 2, where=where)
+    for c, target in enumerate(["uniform", "gaussian"] * 2):
+        expected = gm.quantile_map(x[:, c], target, where=where[:, c])
+        np.testing.assert_array_equal(found[:, c], expected)
+
+
+def test_as_many_targets_as_groups(rng):
+    x = rng.normal(size=(3, 6, 5))
+    with pytest.raises(ValueError, match="a sequence of 2 targets for 3 groups"):
+        gm.group_map(x, 3, target_quantiles=["uniform"] * 2)
+    with pytest.raises(ValueError, match="a sequence of 0 targets for 6 groups"):
+        gm.instance_map(x, target_quantiles=[])
+    with pytest.raises(TypeError, match="says no quantile function"):
+        gm.quantile_map(x, ["uniform"] * 6)
+    with pytest.raises(TypeError, match=r"target_quantiles=1\.5 says no quantile function"):
+        gm.group_map(x, 2, target_quantiles=[1.5, 2.5])

@@ -1,13 +1,19 @@
-"""torch layers that replace GroupNorm, LayerNorm and InstanceNorm, one for one."""
+"""torch layers that replace torch's norms, one for one, and what belongs to them."""
 
 from __future__ import annotations
 
+from groupmap.nn.batch import BatchMap, BatchMap1d, BatchMap2d, BatchMap3d
 from groupmap.nn.frozen import FrozenMap
 from groupmap.nn.group import GroupMap, Map
 from groupmap.nn.instance import InstanceMap, InstanceMap1d, InstanceMap2d, InstanceMap3d
 from groupmap.nn.layer import LayerMap
+from groupmap.nn.sync import SyncBatchMap
 
 __all__ = [
+    "BatchMap",
+    "BatchMap1d",
+    "BatchMap2d",
+    "BatchMap3d",
     "FrozenMap",
     "GroupMap",
     "InstanceMap",
@@ -16,4 +22,5 @@ __all__ = [
     "InstanceMap3d",
     "LayerMap",
     "Map",
+    "SyncBatchMap",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import array_api_compat.torch as xp_torch
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,20 +12,15 @@ from groupmap.backends.torch import OPS
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
+from groupmap.nn._targets import TargetHolder
 from groupmap.pipeline import map_groups
-from groupmap.targets import Target
-from groupmap.user_targets import as_target, check_one_sample, sorted_reference
 
 Device = torch.device | str | None
 Dtype = torch.dtype | None
 
 
-class MapLayer(nn.Module):
-    """A layer that maps groups to a target; subclasses say what a group is.
-
-    The target may be a module, whose parameters then learn, or a reference sample, which is kept
-    as a buffer and moves with the layer.
-    """
+class MapLayer(TargetHolder):
+    """A layer that maps groups to a target; subclasses say what a group is."""
 
     target_quantiles: Any
 
@@ -45,37 +39,34 @@ class MapLayer(nn.Module):
         estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
         self.rule = MapRule.checked(positions, ties, eps, estimate)
         self.positions = positions
-        self._hold_target(target_quantiles)
-
-    def _hold_target(self, target_quantiles: object) -> None:
-        if isinstance(target_quantiles, np.ndarray):
-            target_quantiles = torch.from_numpy(target_quantiles)
-        if isinstance(target_quantiles, Tensor):
-            sample = check_one_sample(target_quantiles).detach()
-            sorted_reference(sample, "target_quantiles", xp_torch, OPS)
-            self.register_buffer("target_quantiles", sample, persistent=False)
-        elif isinstance(target_quantiles, nn.Module):
-            self.target_quantiles = target_quantiles
-        else:
-            self.target_quantiles = as_target(target_quantiles)
+        self.hold_target("target_quantiles", target_quantiles)
 
     @property
     def eps(self) -> float:
         """The standard deviation of the noise that is added before the map."""
         return self.rule.eps
 
-    def _target(self) -> Target | Tensor:
-        target = self.target_quantiles
-        return target if isinstance(target, (Tensor, Target)) else as_target(target)
-
     def _map(
-        self, x: Tensor, grouping: Grouping, weight: Tensor | None, bias: Tensor | None
+        self,
+        x: Tensor,
+        grouping: Grouping,
+        where: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        rule: MapRule | None = None,
+        rng: torch.Generator | None = None,
     ) -> Tensor:
+        if where is not None:
+            check_tensor(where, "where")
         mapped: Tensor = map_groups(
             x,
             grouping,
-            self._target(),
-            self.rule,
+            self.held_target("target_quantiles"),
+            rule or self.rule,
+            where=where,
+            masked_value=0.0,
+            rng=rng,
             weight=weight,
             bias=bias,
             xp=xp_torch,
@@ -84,9 +75,7 @@ class MapLayer(nn.Module):
         return mapped
 
     def _describe_rule(self) -> str:
-        held = self.target_quantiles
-        target = f"sample of {held.shape[0]}" if isinstance(held, Tensor) else repr(held)
-        text = f"eps={self.eps}, target_quantiles={target}"
+        text = f"eps={self.eps}, target_quantiles={self.described_target('target_quantiles')}"
         if self.positions != "linear":
             text += f", positions={self.positions!r}"
         if self.rule.ties != "average":
@@ -136,10 +125,10 @@ class AffineMapLayer(MapLayer):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def check_tensor(x: object) -> None:
+def check_tensor(x: object, name: str = "input") -> None:
     """Refuse what is no tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(
-            f"input is of type {type(x).__name__}; layers map torch tensors. Pass "
-            "torch.as_tensor(input), or call groupmap's functions on the array as it is."
+            f"{name} is of type {type(x).__name__}; layers map torch tensors. Pass "
+            f"torch.as_tensor({name}), or call groupmap's functions on the array as it is."
         )

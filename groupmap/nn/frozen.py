@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from groupmap._typing import Array
 from groupmap.backends import _normal, namespace_and_ops, ops_for
-from groupmap.interpolation import between
+from groupmap.nn._piecewise import middles_of_runs, through_knots
 from groupmap.positions import Probabilities
 from groupmap.targets import Target
 from groupmap.user_targets import CallableTarget, ReferenceTarget
@@ -32,9 +32,8 @@ XP = SimpleNamespace(**{**vars(xp_torch), "tan": _tan})
 class FrozenMap(nn.Module):
     r"""y = Q(F(x)) of each feature, with F as `groupmap.GroupMapTransformer` has fitted it.
 
-    Made by ``GroupMapTransformer.to_module``. F is found by bisection, unrolled, and
-    everything is computed in float64, whatever the dtype of the input; so an exported copy gives
-    the numbers of the estimator.
+    Made by ``GroupMapTransformer.to_module``. Everything is computed in float64, whatever the
+    dtype of the input; so an exported copy gives the numbers of the estimator.
 
     Casting a network (``half()``) leaves its buffers as they are. What lies outside of the
     training range maps to the nearest end or on along the outermost segment, as the estimator's
@@ -73,7 +72,7 @@ class FrozenMap(nn.Module):
         self.register_buffer("knots", knots)
         self.register_buffer("probabilities", probabilities.clone())
         self.register_buffer("is_absent", absent)
-        self.register_buffer("at_knots", _middles(knots, probabilities))
+        self.register_buffer("at_knots", middles_of_runs(knots, probabilities))
         sample = target.sorted_values if isinstance(target, ReferenceTarget) else None
         self.register_buffer("sample", None if sample is None else sample.clone())
         self.target = target
@@ -94,7 +93,9 @@ class FrozenMap(nn.Module):
         x = input.mT.to(self.knots.dtype)
         missing = torch.isnan(x) | self.is_absent
         x = torch.where(missing, self.knots[:, :1], x)
-        y = self._quantiles(self._probabilities(x))
+        p = self.probabilities.unsqueeze(0)
+        p = through_knots(x, self.knots, p, self.at_knots, is_continued=False)
+        y = self._quantiles(p)
         if self.is_continued:
             y = self._continued(x, y)
         return torch.where(missing, torch.nan, y).mT.to(dtype)
@@ -115,35 +116,6 @@ class FrozenMap(nn.Module):
             )
             y = torch.where(is_outside, heights[:, :1] + beyond * slope, y)
         return y
-
-    def _probabilities(self, x: Tensor) -> Tensor:
-        k = int(self.knots.shape[1])
-        first = self._knots_below(x)
-        inside = first.clamp(1, k - 1) if k > 1 else first.clamp(0, 0)
-        before = (inside - 1).clamp(min=0)
-        low, high = (torch.gather(self.knots, 1, each) for each in (before, inside))
-        width = high / 2.0 - low / 2.0
-        fraction = (x / 2.0 - low / 2.0) / torch.where(width > 0.0, width, 1.0)
-        p = between(
-            self.probabilities[before], self.probabilities[inside], fraction.clamp(0.0, 1.0), XP
-        )
-        nearest = first.clamp(max=k - 1)
-        is_knot = torch.gather(self.knots, 1, nearest) == x
-        p = torch.where(is_knot, torch.gather(self.at_knots, 1, nearest), p)
-        p = torch.where(x < self.knots[:, :1], self.probabilities[0], p)
-        return torch.where(x > self.knots[:, -1:], self.probabilities[-1], p)
-
-    def _knots_below(self, x: Tensor) -> Tensor:
-        """How many of its knots are less than each entry: bisection, unrolled."""
-        k = int(self.knots.shape[1])
-        found = torch.zeros_like(x, dtype=torch.int64)
-        step = 1 << (k.bit_length() - 1)
-        while step:
-            reached = found + step
-            is_less = torch.gather(self.knots, 1, (reached - 1).clamp(max=k - 1)) < x
-            found = torch.where(is_less & (reached <= k), reached, found)
-            step //= 2
-        return found
 
     def _quantiles(self, p: Tensor) -> Tensor:
         target = self.target
@@ -168,14 +140,6 @@ class FrozenMap(nn.Module):
         n_features, n_quantiles = self.knots.shape
         name = "sample" if self.sample is not None else repr(self.target)
         return f"{n_features} features, {n_quantiles} quantiles, target={name}"
-
-
-def _middles(knots: Tensor, probabilities: Tensor) -> Tensor:
-    """F at each knot: the middle between the ends of its run of equals."""
-    first = torch.searchsorted(knots, knots, side="left")
-    last = torch.searchsorted(knots, knots, side="right") - 1
-    middle: Tensor = between(probabilities[first], probabilities[last], 0.5, XP)
-    return middle
 
 
 def frozen_map(quantiles: Array, probabilities: Array, target: Target, tails: str) -> FrozenMap:

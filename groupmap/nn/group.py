@@ -14,6 +14,8 @@ from groupmap.nn._base import (
     MapLayer,
     check_tensor,
 )
+from groupmap.nn._nested import refuse_nested
+from groupmap.nn._targets import check_target_count
 from groupmap.targets import gaussian
 
 
@@ -26,6 +28,7 @@ def _checked_groups(num_groups: object, num_channels: int) -> int:
 def _check_input_channels(x: Tensor, num_channels: int) -> None:
     """As nn.GroupNorm with its weight, also where there is none."""
     check_tensor(x)
+    refuse_nested(x)
     if x.ndim < BATCH_AND_CHANNEL:
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {x.ndim}")
     if x.shape[1] != num_channels:
@@ -46,8 +49,8 @@ class Map(MapLayer):
     Args:
         num_groups: number of equal blocks that the channels are split into.
         num_channels: number of channels :math:`C` of the input.
-        target_quantiles: the target, as in :func:`groupmap.quantile_map`; a module learns.
-            Default: the standard normal distribution.
+        target_quantiles: the target, as in :func:`groupmap.quantile_map`, or a sequence of them,
+            one a group; a module learns. Default: the standard normal distribution.
         eps: standard deviation of Gaussian noise that is added to the input before the map, in
             training and evaluation. Default: 0.
         device, dtype: accepted as by all layers; there is nothing to place.
@@ -58,6 +61,8 @@ class Map(MapLayer):
 
     Shape:
         - Input: :math:`(N, C, *)`
+        - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
+          come out 0, count for nothing and get no gradient. Default: all count.
         - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
           for nothing.
 
@@ -100,13 +105,14 @@ class Map(MapLayer):
             gradient_floor=gradient_floor,
         )
         self.num_groups = _checked_groups(num_groups, num_channels)
+        check_target_count(self, "target_quantiles", self.num_groups, "groups")
         self.num_channels = num_channels
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Map the input."""
+    def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
+        """Map the entries of the input where the mask `where` is true; the others become 0."""
         _check_input_channels(input, self.num_channels)
         grouping = channel_groups(tuple(input.shape), self.num_groups, 1)
-        return self._map(input, grouping, None, None)
+        return self._map(input, grouping, where)
 
     def extra_repr(self) -> str:
         """The arguments that made the layer."""
@@ -129,8 +135,8 @@ class GroupMap(AffineMapLayer):
             training and evaluation. Not the eps of GroupNorm. Default: 0.
         affine: whether there are :math:`\gamma` and :math:`\beta`, one a channel, which start at 1
             and 0. Default: ``True``.
-        target_quantiles: the target, as in :func:`groupmap.quantile_map`; a module learns.
-            Default: the standard normal distribution.
+        target_quantiles: the target, as in :func:`groupmap.quantile_map`, or a sequence of them,
+            one a group; a module learns. Default: the standard normal distribution.
         device, dtype: of the parameters.
 
     Keyword Args:
@@ -140,6 +146,8 @@ class GroupMap(AffineMapLayer):
 
     Shape:
         - Input: :math:`(N, C, *)`
+        - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
+          come out 0, count for nothing and get no gradient. Default: all count.
         - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
           for nothing.
 
@@ -182,18 +190,19 @@ class GroupMap(AffineMapLayer):
             gradient_floor=gradient_floor,
         )
         self.num_groups = _checked_groups(num_groups, num_channels)
+        check_target_count(self, "target_quantiles", self.num_groups, "groups")
         self.num_channels = num_channels
         self.affine = affine
         self._make_parameters((num_channels,), affine=affine, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Map the input."""
+    def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
+        """Map the entries of the input where the mask `where` is true; the others become 0."""
         _check_input_channels(input, self.num_channels)
         grouping = channel_groups(tuple(input.shape), self.num_groups, 1)
         weight, bias = (
             along_axis(parameter, 1, input.ndim, xp_torch) for parameter in (self.weight, self.bias)
         )
-        return self._map(input, grouping, weight, bias)
+        return self._map(input, grouping, where, weight, bias)
 
     def extra_repr(self) -> str:
         """The arguments that made the layer."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import array_api_compat.torch as xp_torch
 from torch import Tensor
 
-from groupmap.grouping import along_axis, each_channel
-from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
+from groupmap.grouping import Grouping, each_channel, normalized_channel_axis
+from groupmap.nn._base import Device, Dtype, check_tensor
+from groupmap.nn._channels import NUM_QUANTILES, ChannelMapLayer
 from groupmap.targets import gaussian
 
 
-class InstanceMap(AffineMapLayer):
+class InstanceMap(ChannelMapLayer):
     r"""Maps each channel of each sample to a target distribution, in place of InstanceNorm.
 
     .. math:: y = Q(F(x)) \cdot \gamma + \beta
@@ -22,27 +22,35 @@ class InstanceMap(AffineMapLayer):
         num_features: number of channels :math:`C` of the input.
         eps: standard deviation of Gaussian noise that is added to the input before the map, in
             training and evaluation. Not the eps of InstanceNorm. Default: 0.
-        momentum: of the running statistics. Default: 0.1.
+        momentum: what share of the way the running quantiles move towards those of a batch, in
+            [0, 1]; ``None`` makes them the mean over all batches. Default: 0.1.
         affine: whether there are :math:`\gamma` and :math:`\beta`, one a channel, which start at 1
             and 0. Default: ``False``.
-        track_running_stats: must be ``False``; running statistics are not there yet.
-        target_quantiles: the target, as in :func:`groupmap.quantile_map`; a module learns.
-            Default: the standard normal distribution.
+        track_running_stats: whether evaluation maps by running quantiles, which training has
+            learned, in place of each input's own ranks; they are the mean quantile function of
+            all instances, in the buffer ``running_quantiles`` :math:`(C, K)`. Default: ``False``.
+        target_quantiles: the target, as in :func:`groupmap.quantile_map`, or a sequence of them,
+            one a channel; a module learns. Default: the standard normal distribution.
         device, dtype: of the parameters.
 
     Keyword Args:
         bias: ``False`` leaves :math:`\beta` out. Default: ``True``.
+        num_quantiles: number :math:`K` of running quantiles, at equal steps of probability from 0
+            to 1. Default: 101, the percentiles.
+        tails: where evaluation maps what is outside of the running quantiles: ``"clip"`` to the
+            ends of the target, ``"linear"`` on along the outermost segment. Default: ``"clip"``.
         positions, ties, gradient, gradient_window, gradient_floor: as in
             :func:`groupmap.quantile_map`.
 
     Shape:
         - Input: :math:`(N, C, *)`
+        - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
+          come out 0, count for nothing and get no gradient. Default: all count.
         - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
           for nothing.
 
     Raises:
         ValueError: if the input has other channels or axes, or an option is unknown.
-        NotImplementedError: if track_running_stats is true.
 
     Examples::
 
@@ -66,6 +74,8 @@ class InstanceMap(AffineMapLayer):
         dtype: Dtype = None,
         *,
         bias: bool = True,
+        num_quantiles: int = NUM_QUANTILES,
+        tails: str = "clip",
         positions: object = "linear",
         ties: str = "average",
         gradient: str | None = "transport",
@@ -73,53 +83,44 @@ class InstanceMap(AffineMapLayer):
         gradient_floor: float = 1.0,
     ) -> None:
         super().__init__(
-            target_quantiles,
+            num_features,
             eps,
+            momentum,
+            affine,
+            track_running_stats,
+            target_quantiles,
+            device,
+            dtype,
+            bias=bias,
+            num_quantiles=num_quantiles,
+            tails=tails,
             positions=positions,
             ties=ties,
             gradient=gradient,
             gradient_window=gradient_window,
             gradient_floor=gradient_floor,
         )
-        if track_running_stats:
-            raise NotImplementedError(
-                "track_running_stats=True: running quantiles are not implemented yet; "
-                "pass track_running_stats=False, which maps by each input's own ranks."
-            )
-        self.num_features = num_features
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        self._make_parameters((num_features,), affine=affine, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Map the input."""
+    def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
+        """Map the entries of the input where the mask `where` is true; the others become 0."""
         check_tensor(input)
         if self._input_ndims and input.ndim not in self._input_ndims:
             unbatched, batched = self._input_ndims
             raise ValueError(f"expected {unbatched}D or {batched}D input (got {input.ndim}D input)")
         if self._input_ndims and input.ndim == self._input_ndims[0]:
-            return self._map_batch(input.unsqueeze(0)).squeeze(0)
-        return self._map_batch(input)
+            return super().forward(input.unsqueeze(0), where).squeeze(0)
+        return super().forward(input, where)
 
-    def _map_batch(self, x: Tensor) -> Tensor:
-        grouping = each_channel(tuple(x.shape), 1)
+    def _grouping(self, shape: tuple[int, ...]) -> Grouping:
+        return each_channel(shape, 1)
+
+    def _check_shape(self, x: Tensor) -> None:
+        normalized_channel_axis(tuple(x.shape), 1)
         if x.shape[1] != self.num_features:
             raise ValueError(
                 f"expected input's size at dim={1} to match num_features "
                 f"({self.num_features}), but got: {x.shape[1]}."
             )
-        weight, bias = (
-            along_axis(parameter, 1, x.ndim, xp_torch) for parameter in (self.weight, self.bias)
-        )
-        return self._map(x, grouping, weight, bias)
-
-    def extra_repr(self) -> str:
-        """The arguments that made the layer."""
-        return (
-            f"{self.num_features}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}, {self._describe_rule()}"
-        )
 
 
 class InstanceMap1d(InstanceMap):

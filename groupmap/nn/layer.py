@@ -8,6 +8,7 @@ from torch import Tensor
 
 from groupmap.grouping import checked_normalized_shape, trailing_axes
 from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
+from groupmap.nn._nested import map_samples
 from groupmap.targets import gaussian
 
 
@@ -34,6 +35,8 @@ class LayerMap(AffineMapLayer):
 
     Shape:
         - Input: :math:`(*, \text{normalized\_shape})`
+        - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
+          come out 0, count for nothing and get no gradient. Default: all count.
         - Output: the same shape and dtype. NaN stays NaN in its place and counts for nothing.
 
     Raises:
@@ -73,6 +76,11 @@ class LayerMap(AffineMapLayer):
             gradient_window=gradient_window,
             gradient_floor=gradient_floor,
         )
+        if isinstance(target_quantiles, (list, tuple)):
+            raise TypeError(
+                f"target_quantiles={target_quantiles!r} is a sequence, but the groups of a "
+                "LayerMap are as many as its input has; pass one target for all."
+            )
         self.normalized_shape = checked_normalized_shape(normalized_shape)
         self.elementwise_affine = elementwise_affine
         self._make_parameters(
@@ -83,14 +91,20 @@ class LayerMap(AffineMapLayer):
             dtype=dtype,
         )
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Map the input."""
+    def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
+        """Map the entries of the input where the mask `where` is true; the others become 0."""
         check_tensor(input)
+        if input.is_nested:
+            if where is not None:
+                raise NotImplementedError(
+                    "where is for padded inputs; a nested tensor has no entries to mask."
+                )
+            return map_samples(self, input, len(self.normalized_shape))
         try:
             grouping = trailing_axes(tuple(input.shape), self.normalized_shape)
         except ValueError as error:
             raise RuntimeError(str(error)) from None
-        return self._map(input, grouping, self.weight, self.bias)
+        return self._map(input, grouping, where, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """The arguments that made the layer."""

@@ -1,0 +1,247 @@
+"""What InstanceMap and BatchMap share: a distribution a channel, and running quantiles of it."""
+
+from __future__ import annotations
+
+import numbers
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import array_api_compat.torch as xp_torch
+import torch
+from torch import Tensor
+
+from groupmap.backends.torch import OPS
+from groupmap.cdf import check_tails
+from groupmap.counts import checked_count
+from groupmap.dtypes import at_least_single, check_real, result_dtype
+from groupmap.grouping import Grouping, along_axis, broadcast_mask, channels_of_batch
+from groupmap.mapping import MapRule
+from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
+from groupmap.nn._nested import refuse_nested
+from groupmap.nn._running import (
+    RunningMap,
+    barycentre,
+    moved,
+    probabilities,
+    quantiles_of_batch,
+    target_values,
+)
+from groupmap.nn._targets import check_target_count
+from groupmap.pipeline import reference_of, with_noise
+from groupmap.targets import Target
+
+OfBatch = Callable[[], Tensor]
+NUM_QUANTILES = 101  # the percentiles
+
+
+class ChannelMapLayer(AffineMapLayer):
+    """A layer whose groups lie in single channels ``(N, C, *)``; subclasses say in which samples.
+
+    With running statistics it maps by the batch's own ranks in training, and by the running
+    quantiles, which do not depend on the batch, in evaluation.
+    """
+
+    running_quantiles: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        target_quantiles: object,
+        device: Device,
+        dtype: Dtype,
+        *,
+        bias: bool,
+        num_quantiles: int,
+        tails: str,
+        positions: object,
+        ties: str,
+        gradient: str | None,
+        gradient_window: int | None,
+        gradient_floor: float,
+    ) -> None:
+        super().__init__(
+            target_quantiles,
+            eps,
+            positions=positions,
+            ties=ties,
+            gradient=gradient,
+            gradient_window=gradient_window,
+            gradient_floor=gradient_floor,
+        )
+        check_target_count(self, "target_quantiles", num_features, "channels")
+        self.num_features = num_features
+        self.momentum = _checked_momentum(momentum)
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.num_quantiles = checked_count(num_quantiles, "num_quantiles", least=2)
+        self.tails = check_tails(tails)
+        self._make_buffers(device, dtype)
+        self._make_parameters((num_features,), affine=affine, bias=bias, device=device, dtype=dtype)
+
+    @abstractmethod
+    def _grouping(self, shape: tuple[int, ...]) -> Grouping:
+        """Which entries are mapped together while the batch's own ranks count."""
+
+    @abstractmethod
+    def _check_shape(self, x: Tensor) -> None:
+        """Refuse a shape as torch's norm does."""
+
+    def _make_buffers(self, device: Device, dtype: Dtype) -> None:
+        quantiles = batches = None
+        if self.track_running_stats:
+            shape = (self.num_features, self.num_quantiles)
+            quantiles = torch.empty(shape, device=device, dtype=dtype)
+            batches = torch.tensor(0, dtype=torch.int64, device=device)
+        self.register_buffer("running_quantiles", quantiles)
+        self.register_buffer("num_batches_tracked", batches)
+
+    def reset_running_stats(self) -> None:
+        """Start the running quantiles as those of the target: the map is then the identity."""
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+            self.set_running_moments(0.0, 1.0)
+
+    @torch.no_grad()
+    def set_running_moments(self, mean: Tensor | float, std: Tensor | float) -> None:
+        """Set the running quantiles to mean + std·Q(p), of each channel ``(C,)`` or of all."""
+        running = self.running_quantiles
+        if running is not None and running.device.type != "meta":
+            running.copy_(self._quantiles_of_moments(running, mean, std))
+
+    def _quantiles_of_moments(
+        self, like: Tensor, mean: Tensor | float, std: Tensor | float
+    ) -> Tensor:
+        p = probabilities(self.num_quantiles, like)
+        values = target_values(self._targets(), p.unsqueeze(0))
+        mean, std = (
+            torch.as_tensor(each, device=like.device).to(values.dtype).reshape(-1, 1)
+            for each in (mean, std)
+        )
+        return (mean + std * values).to(like.dtype).expand_as(like)
+
+    def reset_parameters(self) -> None:
+        """Set γ to 1 and β to 0, and start the running quantiles anew."""
+        self.reset_running_stats()
+        super().reset_parameters()
+
+    def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
+        """Map the entries of the input where the mask `where` is true; the others become 0."""
+        check_tensor(input)
+        refuse_nested(input)
+        self._check_shape(input)
+        if self.eps:
+            check_real(input, "input", xp_torch)
+            input = with_noise(input, self.eps, None, xp_torch, OPS)
+        if where is not None:
+            check_tensor(where, "where")
+            where = broadcast_mask(where, input, xp_torch)
+        running, count = self.running_quantiles, self.num_batches_tracked
+        if running is not None and not self.training:
+            return self._map_by_running(running, input, where)
+        y, of_batch = self._map_by_batch(input, where)
+        if running is not None and count is not None:
+            self._track(running, count, of_batch())
+        return y
+
+    def _scales(self, ndim: int, axis: int = 1) -> tuple[Tensor | None, Tensor | None]:
+        """γ and β, shaped to broadcast along the axis."""
+        weight, bias = (
+            along_axis(parameter, axis, ndim, xp_torch) for parameter in (self.weight, self.bias)
+        )
+        return weight, bias
+
+    @property
+    def _rule_without_noise(self) -> MapRule:
+        return replace(self.rule, eps=0.0)
+
+    def _targets(self) -> list[Target]:
+        held = self.held_target("target_quantiles")
+        return [
+            each if isinstance(each, Target) else reference_of(each, self.rule, xp_torch, OPS)
+            for each in (held if isinstance(held, list) else [held])
+        ]
+
+    @torch.no_grad()
+    def _track(self, running: Tensor, count: Tensor, of_batch: Tensor) -> None:
+        count.add_(1)
+        share = 1.0 / count.to(running.dtype) if self.momentum is None else self.momentum
+        running.copy_(moved(running, barycentre(of_batch), share))
+
+    def _map_by_batch(self, x: Tensor, where: Tensor | None) -> tuple[Tensor, OfBatch]:
+        """The map by the batch's own ranks; and the quantiles ``(..., C, k)``, once asked for."""
+        grouping = self._grouping(tuple(x.shape))
+        scales = self._scales(x.ndim)
+        y = self._map(x, grouping, where, *scales, rule=self._rule_without_noise)
+
+        def of_batch() -> Tensor:
+            mask = None if where is None else grouping.to_rows(where, xp_torch)
+            return self._quantiles_of_rows(grouping.to_rows(x, xp_torch), mask)[0]
+
+        return y, of_batch
+
+    def _quantiles_of_rows(self, rows: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+        return quantiles_of_batch(rows, where, self.num_quantiles, self.rule.plotting_parameters)
+
+    def _map_by_running(self, running: Tensor, x: Tensor, where: Tensor | None) -> Tensor:
+        check_real(x, "input", xp_torch)
+        if where is not None:
+            x = torch.where(where, x, 0)
+        seen = x if self.rule.gradient.name is not None else x.detach()
+        dtype = at_least_single(result_dtype(x, xp_torch), xp_torch)
+        wide = torch.promote_types(dtype, running.dtype)
+        read = RunningMap.between(running, self._targets(), wide, self.tails)
+        grouping = channels_of_batch(tuple(x.shape), 1)
+        y = read(grouping.to_rows(seen, xp_torch))
+        return self._finished(y, x, grouping, where)
+
+    def _finished(
+        self, rows: Tensor, x: Tensor, grouping: Grouping, where: Tensor | None
+    ) -> Tensor:
+        """Mapped rows, scaled, masked, and laid out as x is."""
+        y = grouping.from_rows(rows, tuple(x.shape), xp_torch)
+        y = OPS.scale(y, *self._scales(x.ndim))
+        if where is not None:
+            y = torch.where(where, y, 0.0)
+        finished: Tensor = OPS.keep_layout(y.to(result_dtype(x, xp_torch)), x)
+        return finished
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load, also from checkpoints of torch's norms: their mean and variance as quantiles."""
+        names = (f"{prefix}running_mean", f"{prefix}running_var")
+        running = self.running_quantiles
+        if running is not None and all(name in state_dict for name in names):
+            mean, variance = (state_dict[name] for name in names)
+            if mean.shape == variance.shape == (self.num_features,):
+                std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
+                quantiles = self._quantiles_of_moments(running, mean, std)
+                state_dict[f"{prefix}running_quantiles"] = quantiles
+                for name in names:
+                    del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """The arguments that made the layer."""
+        text = (
+            f"{self.num_features}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}, {self._describe_rule()}"
+        )
+        if self.num_quantiles != NUM_QUANTILES:
+            text += f", num_quantiles={self.num_quantiles}"
+        return text if self.tails == "clip" else f"{text}, tails={self.tails!r}"
+
+
+def _checked_momentum(momentum: object) -> float | None:
+    if momentum is None:
+        return None
+    if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
+        raise TypeError(f"momentum={momentum!r} must be a float in [0, 1], or None for the mean.")
+    if not 0.0 <= float(momentum) <= 1.0:
+        raise ValueError(f"momentum={momentum!r} must be in [0, 1], or None for the mean.")
+    return float(momentum)

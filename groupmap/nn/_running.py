@@ -1,0 +1,127 @@
+"""Running quantiles: what a batch teaches, and the map that what was learned gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import array_api_compat.torch as xp_torch
+import torch
+from torch import Tensor
+
+from groupmap.backends.torch import OPS
+from groupmap.knots import equal_steps
+from groupmap.nn._piecewise import middles_of_runs, through_knots
+from groupmap.positions import Probabilities
+from groupmap.samples import quantiles_of_rows, sorted_valid
+from groupmap.tables import quantiles_of_probabilities
+from groupmap.targets import Target
+
+
+def probabilities(num_quantiles: int, like: Tensor) -> Tensor:
+    """Where the quantiles lie: from 0 to 1 in equal steps, ``(k,)``."""
+    dtype = OPS.widest_real(like, xp_torch)
+    steps: Tensor = equal_steps(num_quantiles, dtype, like.device, xp_torch)
+    return steps
+
+
+def target_values(targets: list[Target], p: Tensor) -> Tensor:
+    """Q at the probabilities ``(..., k)``: of the one target, or of one a row ``(g, k)`` each."""
+    if len(targets) == 1:
+        return _values(targets[0], p)
+    rows = p.expand(len(targets), p.shape[-1])
+    return torch.stack([_values(each, row) for each, row in zip(targets, rows, strict=True)])
+
+
+def _values(target: Target, p: Tensor) -> Tensor:
+    # A target of the host is asked there: probabilities are few.
+    asked = p if target.is_namespace_bound else p.cpu()
+    values: Tensor = quantiles_of_probabilities(target, asked, p.dtype, xp=xp_torch, ops=OPS)
+    return values.to(p.device)
+
+
+def quantiles_of_batch(
+    rows: Tensor, where: Tensor | None, num_quantiles: int, parameters: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """The quantiles ``(..., k)`` of the finite entries of rows ``(..., n)``, and their number.
+
+    NaN where there is no such entry.
+    """
+    if 0 in rows.shape:
+        shape = (*rows.shape[:-1], num_quantiles)
+        nothing = torch.full(shape, torch.nan, device=rows.device)
+        return nothing, torch.zeros_like(nothing[..., :1], dtype=torch.int64)
+    rows = rows.detach()
+    missing = None
+    is_floating = rows.is_floating_point()
+    if where is not None or (is_floating and not (OPS.can_read(rows) and _all_finite(rows))):
+        missing = ~rows.isfinite() if is_floating else torch.zeros_like(rows, dtype=torch.bool)
+        missing = missing if where is None else missing | ~where
+        rows = torch.where(missing, 0, rows)
+    ascending, counts = sorted_valid(rows, missing, xp_torch, OPS)
+    p = Probabilities(probabilities(num_quantiles, rows), xp_torch)
+    quantiles: Tensor = quantiles_of_rows(ascending, counts, p, parameters, xp_torch, OPS)
+    return quantiles, counts
+
+
+def _all_finite(rows: Tensor) -> bool:
+    return not OPS.screen(rows, xp_torch)[1]
+
+
+def barycentre(quantiles: Tensor) -> Tensor:
+    """The mean quantile function ``(g, k)`` of all ``(..., g, k)`` that are not NaN."""
+    quantiles = quantiles.reshape(-1, *quantiles.shape[-2:])
+    is_there = ~quantiles.isnan()
+    count = is_there.sum(0)
+    total = torch.where(is_there, quantiles / count.clamp(min=1), 0.0).sum(0)
+    return torch.where(count > 0, total, torch.nan)
+
+
+def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
+    """The running quantiles, moved towards those of the batch by that share of the way.
+
+    Averaging quantile functions gives the quantile function of the Wasserstein barycentre
+    (Agueh and Carlier 2011, in one dimension). Groups without a value in the batch stay.
+    """
+    step = share * (batch.to(running.dtype) - running)
+    # Rounding may put neighbours out of order by a unit in the last place.
+    blended = torch.cummax(running + step, dim=1).values
+    return torch.where(batch.isnan(), running, blended)
+
+
+@final
+@dataclass(frozen=True)
+class RunningMap:
+    """y as a function of x that goes through the points (running quantile, Q(p)), line by line.
+
+    So F is linear between knots on the scale of the target: where data and target differ by a
+    shift and a scale, the map is exactly affine.
+    """
+
+    knots: Tensor
+    heights: Tensor
+    at_knots: Tensor
+    is_continued: bool
+
+    @classmethod
+    def between(
+        cls, running_quantiles: Tensor, targets: list[Target], dtype: torch.dtype, tails: str
+    ) -> RunningMap:
+        """From quantiles ``(g, k)`` to one target, or to one a group."""
+        knots = running_quantiles.detach().to(dtype)
+        p = probabilities(knots.shape[1], knots)
+        heights = target_values(targets, p.unsqueeze(0)).to(dtype)
+        at_knots = heights
+        if not (OPS.can_read(knots) and torch.all(knots[:, 1:] > knots[:, :-1])):
+            at_knots = target_values(targets, middles_of_runs(knots, p.unsqueeze(0))).to(dtype)
+        return cls(knots, heights, at_knots, tails == "linear")
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """The image of rows ``(g, n)``."""
+        return through_knots(
+            rows.to(self.knots.dtype),
+            self.knots,
+            self.heights,
+            self.at_knots,
+            is_continued=self.is_continued,
+        )

@@ -1,0 +1,96 @@
+"""How layers hold a target: as it is, as a module that learns, as a buffer, or one a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import array_api_compat.torch as xp_torch
+import numpy as np
+from torch import Tensor, nn
+
+from groupmap.backends.torch import OPS
+from groupmap.positions import plotting_parameters
+from groupmap.targets import Target
+from groupmap.user_targets import (
+    ReferenceTarget,
+    as_target,
+    check_one_sample,
+    sorted_reference,
+)
+
+
+class TargetHolder(nn.Module):
+    """A module with a target, or several, under the names of attributes.
+
+    A target that is a module is a part of this one and learns; a reference sample is a buffer,
+    which moves with this module.
+    """
+
+    def hold_target(self, name: str, target: object) -> None:
+        """Keep a target, or a sequence of them, under that name."""
+        if isinstance(target, np.ndarray):
+            target = xp_torch.asarray(target)
+        if isinstance(target, Tensor):
+            sample = check_one_sample(target).detach()
+            sorted_reference(sample, "target_quantiles", xp_torch, OPS)
+            self.register_buffer(name, sample, persistent=False)
+        elif isinstance(target, nn.Module):
+            setattr(self, name, target)
+        elif isinstance(target, (list, tuple)):
+            setattr(self, name, TargetPerGroup(target))
+        else:
+            setattr(self, name, as_target(target))
+
+    def held_target(self, name: str) -> Target | Tensor | list[Target | Tensor]:
+        """What is kept under that name, as the map takes it."""
+        target = getattr(self, name)
+        if isinstance(target, TargetPerGroup):
+            return target.targets()
+        return target if isinstance(target, (Tensor, Target)) else as_target(target)
+
+    def described_target(self, name: str) -> str:
+        """What is kept under that name, in a word or two."""
+        held = getattr(self, name)
+        if isinstance(held, TargetPerGroup):
+            return f"[{', '.join(held.described_target(each) for each in held.names)}]"
+        return f"sample of {held.shape[0]}" if isinstance(held, Tensor) else repr(held)
+
+
+class TargetPerGroup(TargetHolder):
+    """Targets in the order of the groups that they are for."""
+
+    def __init__(self, targets: Sequence[object]) -> None:
+        super().__init__()
+        if any(isinstance(target, (list, tuple)) for target in targets):
+            raise TypeError(
+                f"target_quantiles={targets!r} holds a sequence in a sequence; "
+                "pass one target a group."
+            )
+        self.names = [f"target_{g}" for g in range(len(targets))]
+        for name, target in zip(self.names, targets, strict=True):
+            self.hold_target(name, target)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def targets(self) -> list[Target | Tensor]:
+        """The targets, as the map takes them."""
+        return [self.held_target(name) for name in self.names]  # type: ignore[misc]  # no lists
+
+
+def check_target_count(holder: TargetHolder, name: str, n_groups: int, groups: str) -> None:
+    """Refuse a sequence of targets that is not one a group."""
+    held = getattr(holder, name)
+    if isinstance(held, TargetPerGroup) and len(held) != n_groups:
+        raise ValueError(
+            f"{name} is a sequence of {len(held)} targets for {n_groups} {groups}; "
+            "pass one target for each of them, or one for all."
+        )
+
+
+def without_samples(target: Target | Tensor, positions: object) -> Target:
+    """The target itself, or the one that follows the reference sample."""
+    if isinstance(target, Target):
+        return target
+    values = sorted_reference(target, "target_quantiles", xp_torch, OPS)
+    return ReferenceTarget(values, *plotting_parameters(positions))

@@ -1,0 +1,224 @@
+"""SyncBatchMap: several gloo processes get what one process gets for the whole batch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import groupmap as gm
+
+torch = pytest.importorskip("torch")
+
+CHANNELS, LENGTH = 3, 7
+SIZES = {2: (3, 5), 4: (2, 0, 5, 1)}  # of the batches; one of them is empty
+
+
+class Learnable(torch.nn.Module):
+    """Q(p) = scale·p."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+    def forward(self, p):
+        return self.scale * p
+
+
+CASES = {
+    "plain": {},
+    "affine": {"gradient": "affine"},
+    "ties": {"ties": "ordinal", "momentum": None},
+    "learnable": {"target_quantiles": "learnable"},
+    "a-channel": {"target_quantiles": ["uniform", "gaussian", "cauchy"]},
+    "untracked": {"track_running_stats": False},
+    "random": {"ties": "random"},
+    "masked": {},
+    "bfloat16": {},
+}
+KNOTS = {"knots": {"num_knots": 65}, "knots-masked": {"num_knots": 65}}
+
+
+def make(case, cls=gm.SyncBatchMap):
+    options = dict({**CASES, **KNOTS}[case])
+    if cls is not gm.SyncBatchMap:
+        options.pop("num_knots", None)
+    if options.get("target_quantiles") == "learnable":
+        options["target_quantiles"] = Learnable()
+    layer = cls(CHANNELS, dtype=torch.float64, **options)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
+        layer.bias.copy_(torch.tensor([0.0, 1.0, 5.0]))
+    return layer
+
+
+def batch(case, size, seed=1):
+    """The whole batch, a mask of it, and dL/dy."""
+    generator = torch.Generator().manual_seed(seed)
+    length = 2000 if case in KNOTS else LENGTH
+    x = torch.randn(size, CHANNELS, length, dtype=torch.float64, generator=generator)
+    if case == "ties":
+        x = x.round()
+    if case == "bfloat16":
+        x = x.bfloat16()
+    mask = torch.rand(size, 1, length, generator=generator) < 0.7
+    seed_grad = torch.randn(x.shape, dtype=torch.float64, generator=generator).to(x.dtype)
+    return x, mask if "masked" in case else None, seed_grad
+
+
+def found(layer, x, mask, seed_grad):
+    """What a process sees of a step of training, and of evaluation."""
+    x = x.clone().requires_grad_()
+    y = layer(x, where=mask)
+    y.backward(seed_grad)
+    result = {"y": y.detach(), "x.grad": x.grad}
+    result |= {f"grad.{name}": each.grad for name, each in layer.named_parameters()}
+    result |= {name: each.clone() for name, each in layer.named_buffers()}
+    result["eval"] = layer.eval()(x, where=mask).detach()
+    return result
+
+
+def part(tensor, sizes, rank):
+    begin = sum(sizes[:rank])
+    return None if tensor is None else tensor[begin : begin + sizes[rank]]
+
+
+def one_of_many(rank, world, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world
+    )
+    results = {}
+    for case in {**CASES, **KNOTS}:
+        whole = batch(case, sum(SIZES[world]))
+        torch.manual_seed(100 + rank)
+        own = (part(each, SIZES[world], rank) for each in whole)
+        results[case] = found(make(case), *own)
+    results["ddp"] = ddp_gradients(rank, world)
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    os._exit(0)  # gloo's threads at times outlive their group, and then abort the process
+
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv1d(2, CHANNELS, 3), gm.BatchMap1d(CHANNELS, target_quantiles=Learnable()),
+        torch.nn.ReLU(), torch.nn.Conv1d(CHANNELS, 1, 3),
+    ).double()  # fmt: skip
+
+
+def images():
+    return torch.randn(8, 2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def ddp_gradients(rank, world):
+    model = gm.SyncBatchMap.convert_sync_batchmap(network())
+    model = torch.nn.parallel.DistributedDataParallel(model)
+    share = 8 // world
+    model(images()[share * rank : share * (rank + 1)]).square().mean().backward()
+    return {name: each.grad for name, each in model.module.named_parameters()}
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def results(request, tmp_path_factory):
+    if not torch.distributed.is_available() or sys.platform == "win32":
+        pytest.skip("no gloo processes here")
+    folder = tmp_path_factory.mktemp("processes")
+    world = request.param
+    torch.multiprocessing.spawn(one_of_many, args=(world, str(folder)), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "random"])
+def test_it_is_one_process_on_the_whole_batch(results, case):
+    sizes = SIZES[len(results)]
+    expected = found(make(case, gm.BatchMap), *batch(case, sum(sizes)))
+    close = 0.05 if case == "bfloat16" else 1e-6
+    for name, value in expected.items():
+        parts = [each[case][name] for each in results]
+        if name == "eval" and case == "untracked":
+            continue  # each process its own batch, as with nn.SyncBatchNorm
+        if name in ("y", "eval"):
+            assert torch.equal(torch.cat(parts), value)
+        elif name == "x.grad":
+            torch.testing.assert_close(torch.cat(parts), value, rtol=close, atol=close)
+        elif name.startswith("grad."):
+            torch.testing.assert_close(sum(parts), value, rtol=close, atol=close)
+        else:
+            for each in parts:
+                assert torch.equal(each, value), name
+
+
+def test_random_ties_are_broken_alike(results):
+    sizes = SIZES[len(results)]
+    y = torch.cat([each["random"]["y"] for each in results]).movedim(1, 0).reshape(CHANNELS, -1)
+    x = batch("random", sum(sizes))[0].movedim(1, 0).reshape(CHANNELS, -1)
+    layer = make("random", gm.BatchMap)
+    y = (y - layer.bias[:, None]) / layer.weight[:, None]
+    torch.testing.assert_close(y, gm.quantile_map(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", KNOTS)
+def test_knots_are_close(results, case):
+    sizes = SIZES[len(results)]
+    x, mask, seed_grad = batch(case, sum(sizes))
+    expected = found(make(case, gm.BatchMap), x, mask, seed_grad)
+    valid = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.expand_as(x)
+    inside = valid & (x.abs() < 2.0)
+    y = torch.cat([each[case]["y"] for each in results])
+    assert (y - expected["y"])[inside].abs().max() < 0.1
+    assert torch.all(y[~valid] == 0.0)
+    grad = torch.cat([each[case]["x.grad"] for each in results])
+    assert torch.all(grad[~valid] == 0.0)
+    cosine = torch.nn.functional.cosine_similarity(grad.ravel(), expected["x.grad"].ravel(), dim=0)
+    assert cosine > 0.98
+    quantiles = [each[case]["running_quantiles"] for each in results]
+    assert all(torch.equal(each, quantiles[0]) for each in quantiles)
+    assert (quantiles[0] - expected["running_quantiles"])[:, 5:-5].abs().max() < 0.01
+
+
+def test_training_in_parallel_gets_the_gradient_of_the_whole_batch(results):
+    model = network()
+    model(images()).square().mean().backward()
+    for each in results:
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(each["ddp"][name], parameter.grad)
+
+
+def test_alone_it_is_a_batch_map():
+    x, _, seed_grad = batch("plain", 4)
+    expected = found(make("plain", gm.BatchMap), x, None, seed_grad)
+    for name, value in found(make("plain"), x, None, seed_grad).items():
+        assert torch.equal(value, expected[name])
+
+
+def test_conversion_keeps_everything():
+    seen = []
+    inner = gm.BatchMap2d(3, momentum=0.3, ties="min", tails="linear").eval()
+    handle = inner.register_forward_hook(lambda *_: seen.append(1))
+    model = torch.nn.Sequential(inner, torch.nn.Sequential(gm.BatchMap1d(2), torch.nn.ReLU()))
+    before = model.state_dict()
+    converted = gm.SyncBatchMap.convert_sync_batchmap(model)
+    assert converted is model
+    assert type(model[0]) is type(model[1][0]) is gm.SyncBatchMap
+    assert model[0].weight is inner.weight
+    assert model[0].running_quantiles is inner.running_quantiles
+    assert (model[0].momentum, model[0].rule, model[0].tails) == (0.3, inner.rule, "linear")
+    assert not model[0].training
+    assert model[1][0].training
+    assert list(model.state_dict()) == list(before)
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.equal(model[0](x), inner(x))
+    assert len(seen) == 2
+    handle.remove()
+    model[0](x)
+    assert len(seen) == 2
+    assert gm.SyncBatchMap.convert_sync_batchmap(model[0]) is model[0]
+    alone = gm.SyncBatchMap.convert_sync_batchmap(gm.BatchMap1d(2), num_knots=5)
+    assert alone.num_knots == 5
+    with pytest.raises(ValueError, match="num_knots=5 with ties='min'"):
+        gm.SyncBatchMap.convert_sync_batchmap(inner, num_knots=5)
