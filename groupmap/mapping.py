@@ -112,7 +112,7 @@ def _mapped(
         return gather_by_rank(
             values, table, rule.ties, random_keys, with_order=with_order, xp=xp, ops=ops
         )
-    long = values.shape[-1] >= OWN_TABLE_LENGTH and ops.can_read(values)
+    long = ops.can_read(values) and values.shape[-1] >= OWN_TABLE_LENGTH
     of_rows = target.of_rows() if long and missing is None else None
     if of_rows is not None:
         found = [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat.torch as xp_torch
 import torch
 from torch import Tensor, nn
 
-from groupmap.backends.torch import OPS
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
+from groupmap.nn._libraries import libraries
 from groupmap.nn._targets import TargetHolder
 from groupmap.pipeline import map_groups
 
@@ -59,6 +58,7 @@ class MapLayer(TargetHolder):
     ) -> Tensor:
         if where is not None:
             check_tensor(where, "where")
+        xp, ops = libraries()
         mapped: Tensor = map_groups(
             x,
             grouping,
@@ -69,8 +69,8 @@ class MapLayer(TargetHolder):
             rng=rng,
             weight=weight,
             bias=bias,
-            xp=xp_torch,
-            ops=OPS,
+            xp=xp,
+            ops=ops,
         )
         return mapped
 

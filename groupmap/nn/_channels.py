@@ -19,6 +19,7 @@ from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, along_axis, broadcast_mask, channels_of_batch
 from groupmap.mapping import MapRule
 from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
+from groupmap.nn._libraries import libraries
 from groupmap.nn._nested import refuse_nested
 from groupmap.nn._running import (
     RunningMap,
@@ -163,8 +164,9 @@ class ChannelMapLayer(AffineMapLayer):
 
     def _targets(self) -> list[Target]:
         held = self.held_target("target_quantiles")
+        xp, ops = libraries()
         return [
-            each if isinstance(each, Target) else reference_of(each, self.rule, xp_torch, OPS)
+            each if isinstance(each, Target) else reference_of(each, self.rule, xp, ops)
             for each in (held if isinstance(held, list) else [held])
         ]
 

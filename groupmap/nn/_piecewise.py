@@ -62,7 +62,7 @@ def _by_unrolled_bisection(knots: Tensor, x: Tensor) -> Tensor:
 
 def middles_of_runs(knots: Tensor, heights: Tensor) -> Tensor:
     """At each knot the middle between the heights at the ends of its run of equals."""
-    first = torch.searchsorted(knots, knots, side="left")
-    last = torch.searchsorted(knots, knots, side="right") - 1
+    first = knots_below(knots, knots)
+    after = knots.shape[1] - knots_below(-knots.flip(1), -knots)
     heights = heights.expand_as(knots)
-    return torch.lerp(torch.gather(heights, 1, first), torch.gather(heights, 1, last), 0.5)
+    return torch.lerp(torch.gather(heights, 1, first), torch.gather(heights, 1, after - 1), 0.5)

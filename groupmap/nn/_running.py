@@ -11,6 +11,7 @@ from torch import Tensor
 
 from groupmap.backends.torch import OPS
 from groupmap.knots import equal_steps
+from groupmap.nn._libraries import libraries
 from groupmap.nn._piecewise import middles_of_runs, through_knots
 from groupmap.positions import Probabilities
 from groupmap.samples import quantiles_of_rows, sorted_valid
@@ -36,7 +37,8 @@ def target_values(targets: list[Target], p: Tensor) -> Tensor:
 def _values(target: Target, p: Tensor) -> Tensor:
     # A target of the host is asked there: probabilities are few.
     asked = p if target.is_namespace_bound else p.cpu()
-    values: Tensor = quantiles_of_probabilities(target, asked, p.dtype, xp=xp_torch, ops=OPS)
+    xp, ops = libraries()
+    values: Tensor = quantiles_of_probabilities(target, asked, p.dtype, xp=xp, ops=ops)
     return values.to(p.device)
 
 
@@ -58,9 +60,10 @@ def quantiles_of_batch(
         missing = ~rows.isfinite() if is_floating else torch.zeros_like(rows, dtype=torch.bool)
         missing = missing if where is None else missing | ~where
         rows = torch.where(missing, 0, rows)
-    ascending, counts = sorted_valid(rows, missing, xp_torch, OPS)
-    p = Probabilities(probabilities(num_quantiles, rows), xp_torch)
-    quantiles: Tensor = quantiles_of_rows(ascending, counts, p, parameters, xp_torch, OPS)
+    xp, ops = libraries()
+    ascending, counts = sorted_valid(rows, missing, xp, ops)
+    p = Probabilities(probabilities(num_quantiles, rows), xp)
+    quantiles: Tensor = quantiles_of_rows(ascending, counts, p, parameters, xp, ops)
     return quantiles, counts
 
 

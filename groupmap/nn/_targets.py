@@ -9,10 +9,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
-from groupmap.positions import plotting_parameters
 from groupmap.targets import Target
 from groupmap.user_targets import (
-    ReferenceTarget,
     as_target,
     check_one_sample,
     sorted_reference,
@@ -86,11 +84,3 @@ def check_target_count(holder: TargetHolder, name: str, n_groups: int, groups: s
             f"{name} is a sequence of {len(held)} targets for {n_groups} {groups}; "
             "pass one target for each of them, or one for all."
         )
-
-
-def without_samples(target: Target | Tensor, positions: object) -> Target:
-    """The target itself, or the one that follows the reference sample."""
-    if isinstance(target, Target):
-        return target
-    values = sorted_reference(target, "target_quantiles", xp_torch, OPS)
-    return ReferenceTarget(values, *plotting_parameters(positions))

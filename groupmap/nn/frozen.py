@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 
-import array_api_compat.torch as xp_torch
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from groupmap._typing import Array
-from groupmap.backends import _normal, namespace_and_ops, ops_for
+from groupmap.backends import namespace_and_ops
+from groupmap.backends.torch_portable import OPS, XP
 from groupmap.nn._piecewise import middles_of_runs, through_knots
 from groupmap.positions import Probabilities
 from groupmap.targets import Target
 from groupmap.user_targets import CallableTarget, ReferenceTarget
-
-
-def _tan(x: Tensor) -> Tensor:
-    return torch.sin(x) / torch.sin(x + math.pi / 2.0)  # what counts is asked for |x| ≤ π/4
-
-
-# ONNX has no normal quantile function, and ONNX Runtime's tangent is of single precision.
-OPS = replace(ops_for(xp_torch), ndtri=_normal.ndtri)
-XP = SimpleNamespace(**{**vars(xp_torch), "tan": _tan})
 
 
 class FrozenMap(nn.Module):
