@@ -14,7 +14,10 @@ import groupmap as gm
 
 STEPS, BATCH, LEARNING_RATE, GROUPS = 150, 64, 3e-3, 8
 
-NORMS = ("GroupNorm", "LayerNorm", "InstanceNorm", "GroupMap", "LayerMap", "InstanceMap")
+NORMS = (
+    "GroupNorm", "LayerNorm", "InstanceNorm", "BatchNorm",
+    "GroupMap", "LayerMap", "InstanceMap", "BatchMap",
+)  # fmt: skip
 GRADIENTS = ("transport", "affine", "straight_through", "none")
 
 # From (64, 4, 4) to what the linear readout sees: every position, or the mean of each channel.
@@ -52,9 +55,11 @@ def make_norm(name: str, gradient: str) -> Callable[[int, int], nn.Module]:
         "GroupNorm": lambda c, side: nn.GroupNorm(GROUPS, c),
         "LayerNorm": lambda c, side: nn.LayerNorm((c, side, side)),
         "InstanceNorm": lambda c, side: nn.InstanceNorm2d(c, affine=True),
+        "BatchNorm": lambda c, side: nn.BatchNorm2d(c),
         "GroupMap": lambda c, side: gm.GroupMap(GROUPS, c, gradient=passes),
         "LayerMap": lambda c, side: gm.LayerMap((c, side, side), gradient=passes),
         "InstanceMap": lambda c, side: gm.InstanceMap2d(c, affine=True, gradient=passes),
+        "BatchMap": lambda c, side: gm.BatchMap2d(c, gradient=passes),
     }
     return makers[name]
 
@@ -72,12 +77,20 @@ def make_network(
     )  # fmt: skip
 
 
-def train(network: nn.Module, data: Digits, seed: int, on_step: Callable[[], None]) -> None:
+def train(
+    network: nn.Module,
+    data: Digits,
+    seed: int,
+    on_step: Callable[[], None],
+    *,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+) -> None:
     """Adam on random batches; the same batches for the same seed."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
     network.train()
-    for _ in range(STEPS):
+    for _ in range(steps):
         batch = torch.randint(len(data.train_labels), (BATCH,), generator=generator)
         scores = network(data.train_images[batch])
         loss = nn.functional.cross_entropy(scores, data.train_labels[batch])

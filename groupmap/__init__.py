@@ -15,6 +15,7 @@ from groupmap.matching import match_quantiles, normalize_quantiles
 from groupmap.targets import cauchy, gaussian, laplace, logistic, sparse, uniform
 
 if TYPE_CHECKING:
+    from groupmap import nn
     from groupmap.cdf import EmpiricalCDF
     from groupmap.nn import (
         BatchMap,
@@ -58,6 +59,7 @@ __all__ = [
     "layer_map",
     "logistic",
     "match_quantiles",
+    "nn",
     "normalize_quantiles",
     "quantile_map",
     "quantile_transform",
@@ -81,6 +83,7 @@ _ON_FIRST_USE: dict[str, tuple[str, str | None]] = {
     "LayerMap": ("groupmap.nn", "torch"),
     "Map": ("groupmap.nn", "torch"),
     "SyncBatchMap": ("groupmap.nn", "torch"),
+    "nn": ("groupmap.nn", "torch"),
     "quantile_transform": ("groupmap.table_functions", "sklearn"),
 }
 
@@ -90,7 +93,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, extra = _ON_FIRST_USE[name]
     try:
-        value = getattr(import_module(module), name)
+        found = import_module(module)
+        value = found if module == f"groupmap.{name}" else getattr(found, name)
     except ModuleNotFoundError as error:
         if extra is None or (error.name or "").partition(".")[0] != extra:
             raise

@@ -12,7 +12,7 @@ from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, broadcast_mask
 from groupmap.mapping import MapRule, map_rows
 from groupmap.targets import Target
-from groupmap.user_targets import ReferenceTarget, sorted_reference
+from groupmap.user_targets import target_of_samples
 
 
 def map_groups(
@@ -99,16 +99,9 @@ def _map_block(
     else:
         if target is None:
             samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
-            target = reference_of(samples, rule, xp, ops)
+            target = target_of_samples(samples, rule.plotting_parameters, xp, ops)
         y = map_rows(*parts, target, rule, dtype, xp=xp, ops=ops)
     return grouping.from_rows(y, x.shape, xp)
-
-
-def reference_of(samples: Array, rule: MapRule, xp: Namespace, ops: Ops) -> ReferenceTarget:
-    """The target that follows the samples, ``(m,)`` or one a row."""
-    return ReferenceTarget(
-        sorted_reference(samples, "the reference sample", xp, ops), *rule.plotting_parameters
-    )
 
 
 def _map_rows_each_to_its_own(
@@ -135,13 +128,14 @@ def _map_rows_each_to_its_own(
     mapped = []
     for groups in members.values():
         target = targets[groups[0]]
-        own = reference_of(target, rule, xp, ops) if _is_reference(target) else target
+        if _is_reference(target):
+            target = target_of_samples(target, rule.plotting_parameters, xp, ops)
         index = xp.asarray(groups, device=ops.device(rows))
         own_rows, own_where, own_keys = (
             None if each is None else xp.take(each, index, axis=-2)
             for each in (rows, where, random_keys)
         )
-        mapped.append(map_rows(own_rows, own_where, own_keys, own, rule, dtype, xp=xp, ops=ops))
+        mapped.append(map_rows(own_rows, own_where, own_keys, target, rule, dtype, xp=xp, ops=ops))
     if len(mapped) == 1:
         return mapped[0]
     order = [g for groups in members.values() for g in groups]

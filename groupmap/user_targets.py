@@ -283,6 +283,13 @@ def check_one_sample(sample: Array) -> Array:
     return sample
 
 
+def target_of_samples(
+    samples: Array, parameters: tuple[float, float], xp: Namespace, ops: Ops
+) -> ReferenceTarget:
+    """The target that follows samples, ``(m,)`` for all groups or one a row."""
+    return ReferenceTarget(sorted_reference(samples, "the reference sample", xp, ops), *parameters)
+
+
 def reference_target(sample: Array, positions: object) -> ReferenceTarget:
     """The target that follows a 1-D reference sample."""
     xp, ops = namespace_and_ops(target_quantiles=sample)

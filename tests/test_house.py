@@ -37,9 +37,10 @@ STOREYS = (
     {"matching", "nn._targets", "nn._piecewise", "nn._pooling", "nn._nested",
      "nn._libraries"},
     {"nn._base", "nn._running", "nn.frozen"},
-    {"nn._channels", "nn.group", "nn.layer"},
+    {"nn._channels", "nn.group", "nn.layer", "nn.monotone"},
     {"nn.batch", "nn.instance"},
     {"nn.sync"},
+    {"nn.convert"},
     {"nn"},
     {"fitting"},
     {"transformer", "saved"},
@@ -94,15 +95,10 @@ def test_the_core_knows_no_library(path):
         "backends.kernels.knots": {"numba"},
         "backends.kernels.estimates": {"numba"}, "backends.kernels.elementwise": {"numba"},
         "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
-        "backends.dask": {"dask"}, "nn._base": {"torch"}, "nn.group": {"torch"},
-        "nn.layer": {"torch"}, "nn.instance": {"torch"}, "nn.batch": {"torch"},
-        "nn.sync": {"torch"}, "nn._targets": {"torch"}, "nn._piecewise": {"torch"},
-        "nn._pooling": {"torch"}, "nn._nested": {"torch"}, "nn._running": {"torch"},
-        "nn._channels": {"torch"},
+        "backends.dask": {"dask"},
         "transformer": {"sklearn"}, "table_input": {"sklearn"}, "fitting": {"sklearn"},
-        "nn.frozen": {"torch"},
         "demo": {"torch", "sklearn"}, "plots": set(),
-    }.get(module_name(path), set())  # fmt: skip
+    }.get(module_name(path), {"torch"} if path.parent.name == "nn" else set())  # fmt: skip
     libraries = {"torch", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

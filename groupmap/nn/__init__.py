@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from groupmap.nn.batch import BatchMap, BatchMap1d, BatchMap2d, BatchMap3d
+from groupmap.nn.convert import ConversionReport, convert_norms, revert_norms
 from groupmap.nn.frozen import FrozenMap
 from groupmap.nn.group import GroupMap, Map
 from groupmap.nn.instance import InstanceMap, InstanceMap1d, InstanceMap2d, InstanceMap3d
 from groupmap.nn.layer import LayerMap
+from groupmap.nn.monotone import MonotoneQuantile
 from groupmap.nn.sync import SyncBatchMap
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "BatchMap1d",
     "BatchMap2d",
     "BatchMap3d",
+    "ConversionReport",
     "FrozenMap",
     "GroupMap",
     "InstanceMap",
@@ -22,5 +25,8 @@ __all__ = [
     "InstanceMap3d",
     "LayerMap",
     "Map",
+    "MonotoneQuantile",
     "SyncBatchMap",
+    "convert_norms",
+    "revert_norms",
 ]

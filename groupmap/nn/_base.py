@@ -94,6 +94,8 @@ class AffineMapLayer(MapLayer):
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
+    replaced_eps: float | None = None
+    """The eps of the norm in whose place `convert_norms` has put this layer."""
 
     def _make_parameters(
         self,

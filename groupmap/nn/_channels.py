@@ -30,8 +30,9 @@ from groupmap.nn._running import (
     target_values,
 )
 from groupmap.nn._targets import check_target_count
-from groupmap.pipeline import reference_of, with_noise
+from groupmap.pipeline import with_noise
 from groupmap.targets import Target
+from groupmap.user_targets import target_of_samples
 
 OfBatch = Callable[[], Tensor]
 NUM_QUANTILES = 101  # the percentiles
@@ -116,6 +117,19 @@ class ChannelMapLayer(AffineMapLayer):
         if running is not None and running.device.type != "meta":
             running.copy_(self._quantiles_of_moments(running, mean, std))
 
+    @torch.no_grad()
+    def running_moments(self) -> tuple[Tensor, Tensor]:
+        """The mean and std ``(C,)`` of which mean + std·Q(p) comes nearest to the quantiles."""
+        if self.running_quantiles is None:
+            raise ValueError("track_running_stats=False: there are no running quantiles.")
+        p = probabilities(self.num_quantiles, self.running_quantiles)
+        quantiles = self.running_quantiles.to(p.dtype)
+        values = target_values(self._targets(), p.unsqueeze(0))
+        centred = values - values.mean(1, keepdim=True)
+        square = centred.square().sum(1)
+        std = (centred * quantiles).sum(1) / torch.where(square > 0.0, square, 1.0)
+        return quantiles.mean(1) - std * values.mean(1), std
+
     def _quantiles_of_moments(
         self, like: Tensor, mean: Tensor | float, std: Tensor | float
     ) -> Tensor:
@@ -166,7 +180,9 @@ class ChannelMapLayer(AffineMapLayer):
         held = self.held_target("target_quantiles")
         xp, ops = libraries()
         return [
-            each if isinstance(each, Target) else reference_of(each, self.rule, xp, ops)
+            each
+            if isinstance(each, Target)
+            else target_of_samples(each, self.rule.plotting_parameters, xp, ops)
             for each in (held if isinstance(held, list) else [held])
         ]
 

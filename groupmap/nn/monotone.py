@@ -1,0 +1,124 @@
+"""A target that learns: any increasing quantile function, in a few parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from groupmap.counts import checked_count
+from groupmap.nn._base import Device, Dtype
+from groupmap.nn._libraries import libraries
+from groupmap.nn._piecewise import knots_below
+from groupmap.nn._running import probabilities
+from groupmap.nn._targets import TargetHolder, TargetPerGroup
+from groupmap.positions import plotting_parameters
+from groupmap.tables import quantiles_of_probabilities
+from groupmap.user_targets import target_of_samples
+
+SLOPE_ONE = math.log(math.e - 1.0)  # whose softplus is 1
+
+
+class MonotoneQuantile(TargetHolder):
+    r"""A quantile function that learns, and stays increasing.
+
+    .. math::
+        Q(p) = g(Q_0(p)), \quad g' = \operatorname{softplus}(s_k) > 0
+
+    :math:`g` is continuous, and linear between :math:`K` knots, where :math:`s_k` is the segment's
+    parameter. :math:`Q_0` is the target to start from: at first :math:`g` is the identity, and the layer maps
+    to :math:`Q_0`. The knots lie at :math:`Q_0` of equal steps of probability from 0 to 1,
+    so that each segment has as many entries to learn from; the middle one is held by `shift`. Pass
+    it as ``target_quantiles`` of a layer, whose parameters then include these.
+
+    A layer's :math:`\gamma` and :math:`\beta` scale and shift, too: where these suffice, this
+    target is not needed.
+
+    Args:
+        num_knots: number of knots :math:`K`, at least 2.
+        target_quantiles: :math:`Q_0`, as in :func:`groupmap.quantile_map`. Default: the standard
+            normal distribution.
+        device, dtype: of the parameters.
+
+    Shape:
+        - Input: probabilities of any shape, in [0, 1]
+        - Output: the same shape and dtype. Differentiable in the parameters and, with the slopes
+          of :math:`g`, through what :math:`Q_0` passes on.
+        - ``slopes``: :math:`(K - 1,)`; ``shift``: a number
+
+    Raises:
+        ValueError: if num_knots is less than 2, or the target is not finite and increasing.
+        TypeError: if the target says no quantile function.
+
+    Examples::
+
+        >>> import torch, groupmap as gm
+        >>> target = gm.nn.MonotoneQuantile(8, target_quantiles="uniform")
+        >>> target(torch.tensor([0.0, 0.5, 1.0]))
+        tensor([0.0000, 0.5000, 1.0000], grad_fn=<ViewBackward0>)
+        >>> layer = gm.GroupMap(2, 6, target_quantiles=target)
+        >>> sorted(name for name, _ in layer.named_parameters())
+        ['bias', 'target_quantiles.shift', 'target_quantiles.slopes', 'weight']
+    """
+
+    knots: Tensor
+
+    def __init__(
+        self,
+        num_knots: int = 16,
+        target_quantiles: object = "gaussian",
+        device: Device = None,
+        dtype: Dtype = None,
+    ) -> None:
+        super().__init__()
+        self.num_knots = checked_count(num_knots, "num_knots", least=2)
+        self.hold_target("start", target_quantiles)
+        if isinstance(self.start, TargetPerGroup):
+            raise TypeError(
+                f"target_quantiles={target_quantiles!r} is a sequence; pass one MonotoneQuantile a "
+                "group, each with its own target."
+            )
+        self.slopes = nn.Parameter(torch.empty(self.num_knots - 1, device=device, dtype=dtype))
+        self.shift = nn.Parameter(torch.empty((), device=device, dtype=dtype))
+        with torch.no_grad():
+            p = probabilities(self.num_knots, torch.empty(0))
+            knots = self._start(p).to(torch.get_default_dtype() if dtype is None else dtype)
+        if not torch.all(knots[1:] > knots[:-1]) or not torch.all(knots.isfinite()):
+            raise ValueError(
+                f"target_quantiles={target_quantiles!r} is {knots.tolist()} at {self.num_knots} "
+                "equal steps of probability, where it must be finite and increasing; clamp it, or "
+                "use fewer knots."
+            )
+        self.register_buffer("knots", knots.to(self.slopes.device), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start anew: as the target to start from."""
+        with torch.no_grad():
+            self.slopes.fill_(SLOPE_ONE)
+            self.shift.copy_(self.knots[self.num_knots // 2])
+
+    def forward(self, p: Tensor) -> Tensor:
+        """Q(p)."""
+        x = self._start(p).reshape(1, -1)
+        knots, slopes = self.knots.to(x.dtype), nn.functional.softplus(self.slopes.to(x.dtype))
+        rises = slopes * (knots[1:] - knots[:-1])
+        heights = torch.cat([torch.zeros_like(rises[:1]), torch.cumsum(rises, 0)])
+        heights = heights - heights[self.num_knots // 2] + self.shift
+        segment = knots_below(knots.unsqueeze(0), x).squeeze(0).clamp(1, self.num_knots - 1) - 1
+        y = heights[segment] + slopes[segment] * (x.squeeze(0) - knots[segment])
+        return y.reshape(p.shape).to(p.dtype)
+
+    def _start(self, p: Tensor) -> Tensor:
+        xp, ops = libraries()
+        target: Any = self.held_target("start")
+        if isinstance(target, Tensor):
+            target = target_of_samples(target, plotting_parameters("linear"), xp, ops)
+        start: Tensor = quantiles_of_probabilities(target, p, p.dtype, xp=xp, ops=ops)
+        return start
+
+    def extra_repr(self) -> str:
+        """The arguments that made the target."""
+        return f"{self.num_knots}, target_quantiles={self.described_target('start')}"

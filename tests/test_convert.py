@@ -1,0 +1,298 @@
+"""Networks with maps in place of their norms: of torch alone, and of transformers."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+import groupmap as gm
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+NORMS = {
+    "GroupNorm": (nn.GroupNorm(2, 4), gm.GroupMap, (3, 4, 5)),
+    "GroupNorm-plain": (nn.GroupNorm(2, 4, affine=False), gm.GroupMap, (3, 4, 5)),
+    "LayerNorm": (nn.LayerNorm([4, 5]), gm.LayerMap, (3, 4, 5)),
+    "LayerNorm-no-bias": (nn.LayerNorm(5, bias=False, eps=1e-3), gm.LayerMap, (3, 4, 5)),
+    "InstanceNorm1d": (nn.InstanceNorm1d(4), gm.InstanceMap1d, (3, 4, 5)),
+    "InstanceNorm2d": (
+        nn.InstanceNorm2d(4, affine=True, track_running_stats=True), gm.InstanceMap2d, (3, 4, 5, 2)
+    ),
+    "InstanceNorm3d": (nn.InstanceNorm3d(4, affine=True), gm.InstanceMap3d, (3, 4, 5, 2, 2)),
+    "BatchNorm1d": (nn.BatchNorm1d(4, momentum=None), gm.BatchMap1d, (9, 4)),
+    "BatchNorm2d": (nn.BatchNorm2d(4, momentum=0.3), gm.BatchMap2d, (3, 4, 5, 2)),
+    "BatchNorm3d": (nn.BatchNorm3d(4, affine=False), gm.BatchMap3d, (3, 4, 5, 2, 2)),
+    "BatchNorm2d-untracked": (
+        nn.BatchNorm2d(4, track_running_stats=False), gm.BatchMap2d, (3, 4, 5, 2)
+    ),
+    "SyncBatchNorm": (nn.SyncBatchNorm(4), gm.SyncBatchMap, (3, 4, 5, 2)),
+}  # fmt: skip
+
+
+def randomized(module, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        for name, buffer in module.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.1)
+            elif name.endswith("num_batches_tracked"):
+                buffer.fill_(7)
+    return module
+
+
+@pytest.fixture(params=NORMS)
+def norm_map_and_shape(request):
+    norm, map_type, shape = NORMS[request.param]
+    return randomized(copy.deepcopy(norm)), map_type, shape
+
+
+def test_every_norm_and_back(norm_map_and_shape):
+    norm, map_type, shape = norm_map_and_shape
+    model = nn.Sequential(nn.Identity(), norm)
+    before = copy.deepcopy(norm)
+    converted, report = gm.nn.convert_norms(model)
+    assert converted is model
+    layer = model[1]
+    assert type(layer) is map_type
+    assert layer.weight is norm.weight
+    assert layer.bias is norm.bias
+    assert layer.eps == 0.0
+    assert report.changed == {"1": (type(norm).__name__, map_type.__name__)}
+    assert report.left == {}
+    model(torch.randn(shape))  # in training: the state_dict below is another one, where tracked
+    model, _ = gm.nn.convert_norms(nn.Sequential(nn.Identity(), copy.deepcopy(before)))
+    back, report = gm.nn.revert_norms(model)
+    assert back is model
+    assert repr(model[1]) == repr(before)
+    assert report.changed == {"1": (map_type.__name__, type(before).__name__)}
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(model[1].state_dict()[name], value)
+
+
+def test_evaluation_computes_what_it_did(norm_map_and_shape):
+    norm, _, shape = norm_map_and_shape
+    if getattr(norm, "running_mean", None) is None:
+        pytest.skip("it has no running statistics")
+    model = nn.Sequential(norm.double()).eval()
+    x = 3.0 * torch.randn(shape, dtype=torch.float64)
+    expected = model(x)
+    gm.nn.convert_norms(model, tails="linear")
+    assert not model[0].training
+    assert model[0].num_batches_tracked == 7
+    torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
+    std = (norm.running_var + norm.eps).sqrt()
+    percentiles = torch.from_numpy(gm.gaussian(np.linspace(0.0, 1.0, 101)))
+    expected = norm.running_mean[:, None] + std[:, None] * percentiles
+    torch.testing.assert_close(model[0].running_quantiles, expected)
+
+
+def test_the_root_may_be_a_norm():
+    layer, report = gm.nn.convert_norms(nn.LayerNorm(4))
+    assert type(layer) is gm.LayerMap
+    assert list(report.changed) == [""]
+    assert type(gm.nn.revert_norms(layer)[0]) is nn.LayerNorm
+
+
+def test_shared_modules_stay_shared():
+    norm = nn.LayerNorm(4)
+    model = nn.ModuleDict({"a": norm, "b": nn.Sequential(norm, nn.Linear(4, 4))})
+    model["b"][1].weight = nn.Parameter(model["b"][1].weight)
+    _, report = gm.nn.convert_norms(model)
+    assert model["a"] is model["b"][0]
+    assert list(report.changed) == ["a", "b.0"]
+    gm.nn.revert_norms(model)
+    assert model["a"] is model["b"][0]
+
+
+def test_hooks_devices_dtypes_and_flags_stay():
+    norm = nn.BatchNorm2d(3, dtype=torch.float64).eval()
+    norm.weight.requires_grad_(False)
+    seen = []
+    handles = [
+        norm.register_forward_hook(lambda *_: seen.append("forward")),
+        norm.register_forward_pre_hook(lambda *_: seen.append("pre")),
+        norm.register_full_backward_hook(lambda *_: seen.append("backward")),
+    ]
+    model, _ = gm.nn.convert_norms(nn.Sequential(norm))
+    assert not model[0].training
+    assert not model[0].weight.requires_grad
+    assert model[0].running_quantiles.dtype == torch.float64
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    model(x).sum().backward()
+    assert seen == ["pre", "forward", "backward"]
+    for handle in handles:
+        handle.remove()
+    model(x)
+    assert len(seen) == 3
+    meta, _ = gm.nn.convert_norms(nn.Sequential(nn.BatchNorm2d(3, device="meta")))
+    assert meta[0].running_quantiles.device.type == "meta"
+    half, _ = gm.nn.convert_norms(nn.Sequential(nn.GroupNorm(1, 3)).bfloat16())
+    assert half[0].weight.dtype == torch.bfloat16
+
+
+class OwnNorm(nn.LayerNorm):
+    """A subclass with a forward of its own."""
+
+
+class FrobeniusNorm(nn.Module):
+    """Not one of torch's."""
+
+
+def several_norms():
+    return nn.ModuleDict(
+        {"own": OwnNorm(4), "rms": nn.RMSNorm(4), "lazy": nn.LazyBatchNorm1d(),
+         "foreign": FrobeniusNorm(), "plain": nn.LayerNorm(4), "linear": nn.Linear(4, 4)}
+    )  # fmt: skip
+
+
+def test_what_is_left_and_why():
+    _, report = gm.nn.convert_norms(several_norms())
+    assert list(report.changed) == ["plain"]
+    assert list(report.left) == ["own", "rms", "lazy", "foreign"]
+    assert "OwnNorm is a subclass; a predicate may choose it" in str(report)
+    assert "RMSNorm has no map in its place" in str(report)
+    assert "LazyBatchNorm1d does not know its size yet" in str(report)
+    assert "plain    LayerNorm -> LayerMap" in str(report)
+    model = several_norms()
+    _, report = gm.nn.convert_norms(model, predicate=lambda name, module: name == "own")
+    assert list(report.changed) == ["own"]
+    assert report.left["plain"] == "the predicate leaves it"
+    model["any"] = gm.Map(1, 4)
+    _, report = gm.nn.revert_norms(model)
+    assert list(report.changed) == ["own"]
+    assert type(model["own"]) is nn.LayerNorm
+    assert report.left == {"any": "Map has no norm of torch's in its place"}
+
+
+def test_options_reach_every_layer():
+    sample = torch.tensor([3.0, 1.0])
+    model = nn.Sequential(nn.GroupNorm(1, 4), nn.BatchNorm1d(4), nn.LayerNorm(5))
+    gm.nn.convert_norms(
+        model, target_quantiles=sample, gradient="affine", ties="min", num_quantiles=11,
+        positions="hazen", gradient_window=3, gradient_floor=0.5, tails="linear",
+    )  # fmt: skip
+    for layer in model:
+        assert layer.rule.gradient.name == "affine"
+        assert (layer.rule.gradient.window, layer.rule.gradient.floor) == (3, 0.5)
+        assert (layer.rule.ties, layer.positions) == ("min", "hazen")
+        assert torch.equal(layer.target_quantiles, sample)
+    assert model[1].running_quantiles.shape == (4, 11)
+    assert model[1].tails == "linear"
+
+
+def test_a_module_is_copied_for_each_layer():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, p):
+            return self.scale * p
+
+    model, _ = gm.nn.convert_norms(
+        nn.Sequential(nn.LayerNorm(4), nn.LayerNorm(4)), target_quantiles=Scaled()
+    )
+    assert model[0].target_quantiles is not model[1].target_quantiles
+    assert "0.target_quantiles.scale" in model.state_dict()
+
+
+def test_an_error_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.LayerNorm(4), nn.BatchNorm1d(4, momentum=2.0))
+    with pytest.raises(ValueError, match=r"momentum=2\.0 must be in \[0, 1\]"):
+        gm.nn.convert_norms(model)
+    assert type(model[0]) is nn.LayerNorm
+    with pytest.raises(ValueError, match="gradient='exact'"):
+        gm.nn.convert_norms(model, gradient="exact")
+
+
+# --- real architectures -------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """A residual block, with GroupNorm."""
+
+    def __init__(self, before, after, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.GroupNorm(4, after), nn.ReLU(),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.GroupNorm(4, after),
+        )  # fmt: skip
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(before, after, 1, stride, bias=False), nn.GroupNorm(4, after)
+        )
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(inplace=True),
+        Block(8, 8, 1), Block(8, 16, 2), Block(16, 32, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5),
+    )  # fmt: skip
+    return model, {"input": torch.randn(2, 3, 16, 16)}, 10, 0
+
+
+def vit():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=16, patch_size=8,
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config)
+    return model, {"pixel_values": torch.randn(2, 3, 16, 16)}, 5, 0
+
+
+def convnext():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ConvNextConfig(
+        depths=[1, 1, 2, 1], hidden_sizes=[8, 16, 24, 32], num_stages=4
+    )
+    model = transformers.ConvNextForImageClassification(config)
+    return model, {"pixel_values": torch.randn(2, 3, 64, 64)}, 6, 4
+
+
+def gpt():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50, n_positions=16)
+    return transformers.GPT2LMHeadModel(config), {"input_ids": torch.arange(12)[None] % 50}, 5, 0
+
+
+def is_channels_last(name, module):
+    """ConvNeXt's own LayerNorm permutes its input where the channels come first."""
+    del name
+    return getattr(module, "data_format", "channels_last") == "channels_last"
+
+
+def output_of(model, inputs):
+    result = model(*inputs.values()) if isinstance(model, nn.Sequential) else model(**inputs).logits
+    assert torch.all(result.isfinite())
+    return result
+
+
+@pytest.mark.filterwarnings("ignore")  # those of transformers on its way in
+@pytest.mark.parametrize("make", [resnet, vit, convnext, gpt])
+def test_real_architectures(make):
+    torch.manual_seed(0)
+    model, inputs, n_changed, n_left = make()
+    model.eval()
+    state, keys = copy.deepcopy(model.state_dict()), set(model.state_dict())
+    expected = output_of(model, inputs)
+    model, report = gm.nn.convert_norms(model, predicate=is_channels_last)
+    assert (len(report.changed), len(report.left)) == (n_changed, n_left)
+    assert set(model.state_dict()) == keys
+    model.load_state_dict(state)
+    model.train()
+    output_of(model, inputs).square().mean().backward()
+    grads = [each.grad for each in model.parameters() if each.grad is not None]
+    assert all(torch.all(each.isfinite()) for each in grads)
+    assert sum(torch.count_nonzero(each) > 0 for each in grads) > 0.9 * len(grads)
+    model, report = gm.nn.revert_norms(model.eval())
+    assert len(report.changed) == n_changed
+    assert torch.equal(output_of(model, inputs), expected)
