@@ -61,3 +61,28 @@ def test_tables(tmp_path):
 
 def test_the_population_table():
     assert "modes at ±2, sd 0.05" in printed_by("population.py", "--n", "512", "--seeds", "1")
+
+
+def cells_of(text):
+    return [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
+
+
+def test_a_batch_map_needs_no_batch():
+    """One sample at a time it is within a point of its batches, and of BatchNorm."""
+    rows = cells_of(printed_by("replace_norms.py", "evaluation", "--seeds", "1"))
+    norm, layer = ([float(cell.partition(" ")[0]) for cell in row[2:5]] for row in rows)
+    assert min(norm[0], layer[0]) > 95.0
+    assert abs(layer[0] - layer[1]) <= 1.0
+    assert abs(layer[0] - layer[2]) <= 1.0
+    assert abs(layer[0] - norm[0]) <= 1.0
+
+
+def test_targets_that_learn(tmp_path):
+    pytest.importorskip("matplotlib")
+    learned = ("learned, from gaussian", "learned, from uniform")
+    picture = tmp_path / "targets.png"
+    options = ("--targets", *learned, "--seeds", "1", "--picture", str(picture))
+    rows = cells_of(printed_by("learned_target.py", *options))
+    assert {row[1] for row in rows} == set(learned)
+    assert min(float(row[2]) for row in rows) > 90.0
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -311,6 +311,33 @@ def test_interpolation_between_knots(knots, x, at_knots):
         np.testing.assert_array_equal(found, expected)
 
 
+@given(
+    KNOTS, hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-2e3, 2e3)), st.booleans()
+)
+def test_lines_through_knots_and_their_slopes(knots, x, is_continued):
+    torch = pytest.importorskip("torch")
+    from groupmap.nn._piecewise import middles_of_runs, through_knots
+
+    knots = torch.as_tensor(np.sort(knots)[None])
+    heights = torch.cumsum(knots.abs(), dim=-1)
+    at_knots = middles_of_runs(knots, heights)
+    x = torch.as_tensor(np.concatenate([x, knots[0], [np.nan]])[None])
+    found = []
+    for context in (no_kernels, kernels_for_all_sizes):
+        leaf = x.clone().requires_grad_()
+        with context():
+            y = through_knots(leaf, knots, heights, at_knots, is_continued=is_continued)
+        y.sum().backward()
+        found.append((y.detach(), leaf.grad))
+    scale = heights.max().item() + 1.0
+    torch.testing.assert_close(
+        found[0][0], found[1][0], equal_nan=True, rtol=1e-9, atol=1e-12 * scale
+    )
+    # At a knot the derivative is that of one side or the other; rounding may choose.
+    off_knots = ~torch.isin(x, knots)
+    torch.testing.assert_close(found[0][1][off_knots], found[1][1][off_knots], rtol=1e-9, atol=0.0)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e300, 1e-310])
 def test_knots_of_every_scale(rng, scale):
     from groupmap.backends.kernels.knots import Interpolator
@@ -349,14 +376,25 @@ def test_inside_of_dask_workers(rng):
     np.testing.assert_array_equal(computed, gm.quantile_map(x))
 
 
-def test_exported_with_the_operator_inside(rng):
+def test_compiled_with_the_operator_inside_and_exported_without(rng):
+    """Compiled code runs where groupmap is; a saved program need not."""
     torch = pytest.importorskip("torch")
     layer = gm.GroupMap(2, 4).eval()
     x = torch.as_tensor(rng.normal(size=(3, 4, 5)), dtype=torch.float32)
+    graphs = []
+
+    def backend(graph, inputs):
+        del inputs
+        graphs.append(str(graph.graph))
+        return graph.forward
+
     batch = torch.export.Dim("batch", min=2, max=64)
     with kernels_for_all_sizes():
+        torch._dynamo.reset()
+        torch.compile(layer, fullgraph=True, backend=backend)(x)
+        assert "groupmap.count_less" in graphs[0]
         program = torch.export.export(layer, (x,), dynamic_shapes=({0: batch},))
-        assert "groupmap.count_less" in str(program.graph)
+        assert "groupmap" not in str(program.graph)
         for size in (3, 7):
             again = torch.as_tensor(rng.normal(size=(size, 4, 5)), dtype=torch.float32)
             torch.testing.assert_close(program.module()(again), layer(again))

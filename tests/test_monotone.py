@@ -103,6 +103,10 @@ def test_dtypes_and_devices(dtype):
     y.float().square().sum().backward()
     assert target.slopes.grad.abs().max() > 0
     assert layer.to("meta").target_quantiles.knots.device.type == "meta"
+    layer.to_empty(device="cpu")
+    layer.target_quantiles.reset_parameters()
+    p = torch.linspace(0.0, 1.0, 9)
+    torch.testing.assert_close(layer.target_quantiles(p), MonotoneQuantile(4, dtype=dtype)(p))
 
 
 def test_checkpoints_compile_and_export():

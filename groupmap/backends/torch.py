@@ -105,6 +105,14 @@ def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) ->
     return torch.searchsorted(sorted_rows.contiguous(), values.contiguous(), side=side)
 
 
+def sort_rows(rows: Array, xp: Namespace) -> Array:
+    """Each row in ascending order; by NumPy, whose sort is faster, where both see the memory."""
+    del xp
+    if can_read(rows) and torch_kernels.shares_memory(rows):
+        return torch_kernels.sort_rows(rows)
+    return torch.sort(rows, dim=-1).values
+
+
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
     """The order of each row's entries, equal ones in order of appearance."""
     del xp
@@ -291,6 +299,7 @@ OPS = replace(
     prefix_sums=prefix_sums,
     unsort=unsort,
     search_rows=search_rows,
+    sort_rows=sort_rows,
     stable_argsort=stable_argsort,
     in_blocks=in_blocks,
     ndtri=ndtri,

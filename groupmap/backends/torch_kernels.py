@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from groupmap._typing import Array
-from groupmap.backends import kernels
+from groupmap.backends import kernels, numpy
 from groupmap.backends._ops import TieRule
 
 _DTYPES = (
@@ -22,11 +22,14 @@ _DTYPES = (
 )  # fmt: skip
 
 
+def shares_memory(*tensors: Array) -> bool:
+    """Whether NumPy and the kernels know their device and dtype."""
+    return all(each.device.type == "cpu" and each.dtype in _DTYPES for each in tensors)
+
+
 def serve(*tensors: Array) -> bool:
-    """Whether there are kernels for tensors of their device and dtype."""
-    return kernels.INSTALLED and all(
-        each.device.type == "cpu" and each.dtype in _DTYPES for each in tensors
-    )
+    """Whether there are kernels for them."""
+    return kernels.INSTALLED and shares_memory(*tensors)
 
 
 def serve_eagerly(*tensors: Array) -> bool:
@@ -73,6 +76,23 @@ def count_less(rows: Array) -> tuple[Array, Array]:
 
     less, less_equal = rank.count_less(as_array(rows), threads=torch.get_num_threads())
     return torch.from_numpy(less), torch.from_numpy(less_equal)
+
+
+def sort_rows(rows: Array) -> Array:
+    """Each row in ascending order."""
+    return as_tensor(numpy.sort_rows(as_array(rows), np), rows.dtype)
+
+
+def through_knots(
+    x: Array, knots: Array, heights: Array, at_knots: Array, outer: Array, with_slopes: bool
+) -> tuple[Array, Array | None]:
+    """The line through (knots, heights) at x ``(g, n)``; and its derivatives there, if wanted."""
+    from groupmap.backends.kernels.knots import Interpolator
+
+    *tables, at = (as_array(each) for each in (knots, heights, at_knots, outer, x))
+    slopes = np.empty_like(at) if with_slopes else None
+    y = Interpolator(*tables)(at, threads=torch.get_num_threads(), slopes=slopes)
+    return torch.from_numpy(y), None if slopes is None else torch.from_numpy(slopes)
 
 
 def screen(x: Array) -> tuple[bool, bool]:

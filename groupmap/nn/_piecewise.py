@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from groupmap.backends import torch_kernels
+from groupmap.backends.torch import can_read
 
 
 def through_knots(
@@ -11,51 +17,88 @@ def through_knots(
 ) -> Tensor:
     """The line through (knots, heights) at x ``(g, n)``; where x is a knot, `at_knots`.
 
-    Knots are ``(g, k)`` and ascend, heights and at_knots broadcast to them. Outside of the knots
-    it keeps the height of the nearest end, or goes on along the outermost segment. The
-    derivatives in x and in the heights are those of this line; NaN stays NaN.
+    Knots are ``(g, k)`` and ascend, heights and at_knots broadcast to them, and all are of one
+    dtype. Outside of the knots it keeps the height of the nearest end, or goes on along the
+    outermost segment. The derivatives in x and in the heights are those of this line; NaN stays
+    NaN.
     """
-    k = knots.shape[1]
     heights, at_knots = heights.expand_as(knots), at_knots.expand_as(knots)
-    first = knots_below(knots, x)
-    nearest = first.clamp(max=k - 1)
-    above = first.clamp(1, k - 1) if k > 1 else nearest
-    below = (above - 1).clamp(min=0)
-    low, high = torch.gather(knots, 1, below), torch.gather(knots, 1, above)
-    width = high / 2.0 - low / 2.0  # the difference of finite numbers may not be finite
-    has_width = width > 0.0
-    fraction = (x / 2.0 - low / 2.0) / torch.where(has_width, width, 1.0)
-    y_low, y_high = torch.gather(heights, 1, below), torch.gather(heights, 1, above)
-    is_below, is_above = x < knots[:, :1], x > knots[:, -1:]
-    inside = torch.where(is_below | is_above, 0.0, fraction)
-    y = torch.lerp(y_low, y_high, inside)
-    y = torch.where(is_below, heights[:, :1], torch.where(is_above, heights[:, -1:], y))
-    if is_continued:
-        rises = has_width & (y_low < y_high)
-        beyond = y_low + torch.where(rises, fraction, 0.0) * (y_high - y_low)
-        y = torch.where(rises & (is_below | is_above), beyond, y)
-    # In a run of equals the line is steep, and one point of it stands for all.
-    after = torch.gather(knots, 1, (nearest + 1).clamp(max=k - 1))
-    is_run = (torch.gather(knots, 1, nearest) == x) & (after == x) & (nearest < k - 1)
-    return torch.where(is_run, torch.gather(at_knots, 1, nearest), y)
+    slopes = _slopes(knots, heights)
+    outer = torch.cat([slopes[:, :1], slopes[:, -1:]], dim=1)
+    if not is_continued or not slopes.shape[1]:
+        outer = torch.zeros_like(knots[:, :1]).expand(-1, 2)
+    learns = torch.is_grad_enabled() and (heights.requires_grad or at_knots.requires_grad)
+    if x.numel() and can_read(x) and torch_kernels.serve_eagerly(x, knots) and not learns:
+        by_kernel: Tensor = _ThroughKnots.apply(x, knots, heights, at_knots, outer)[0]  # type: ignore[no-untyped-call]
+        return by_kernel
+    segment = _count_at_most(knots, x)
+    low, y_low, y_at = (
+        torch.gather(torch.cat([each[:, :1], each], dim=1), 1, segment)
+        for each in (knots, heights, at_knots)
+    )
+    slope = torch.gather(torch.cat([outer[:, :1], slopes, outer[:, 1:]], dim=1), 1, segment)
+    distance = x / 2.0 - low / 2.0  # halves, since the difference of finite numbers may not be so
+    y = y_low + 2.0 * torch.where(slope != 0.0, distance, 0.0) * slope
+    return torch.where(x == low, y_at, torch.where(torch.isnan(x), torch.nan, y))
+
+
+def _slopes(knots: Tensor, heights: Tensor) -> Tensor:
+    """Of each segment; 0 where a segment has no width, or next to none."""
+    half_run = knots[:, 1:] / 2.0 - knots[:, :-1] / 2.0
+    rise = heights[:, 1:] - heights[:, :-1]
+    slopes = rise / torch.where(half_run > 0.0, half_run, 1.0) / 2.0
+    return torch.where((half_run > 0.0) & torch.isfinite(slopes), slopes, 0.0)
+
+
+class _ThroughKnots(torch.autograd.Function):
+    """The same by a kernel, which finds the derivatives on its way."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, knots: Tensor, heights: Tensor, at_knots: Tensor, outer: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        y, slopes = torch_kernels.through_knots(
+            x, knots, heights, at_knots, outer.double(), x.requires_grad
+        )
+        return y, torch.empty(0) if slopes is None else slopes
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        del inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return grads[0] * slopes, None, None, None, None
 
 
 def knots_below(knots: Tensor, x: Tensor) -> Tensor:
     """How many of its row's knots are less than each entry."""
     if torch.compiler.is_exporting():
-        return _by_unrolled_bisection(knots, x)
+        return _by_unrolled_bisection(knots, x, torch.lt)
     return torch.searchsorted(knots.contiguous(), x.detach().contiguous(), side="left")
 
 
-def _by_unrolled_bisection(knots: Tensor, x: Tensor) -> Tensor:
+def _count_at_most(knots: Tensor, x: Tensor) -> Tensor:
+    """How many of its row's knots are not greater than each entry."""
+    if torch.compiler.is_exporting():
+        return _by_unrolled_bisection(knots, x, torch.le)
+    return torch.searchsorted(knots.contiguous(), x.detach().contiguous(), side="right")
+
+
+def _by_unrolled_bisection(
+    knots: Tensor, x: Tensor, is_counted: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
     """The same, where there is no searchsorted, as in ONNX."""
     k = int(knots.shape[1])
     found = torch.zeros_like(x, dtype=torch.int64)
     step = 1 << (k.bit_length() - 1)
     while step:
         reached = found + step
-        is_less = torch.gather(knots, 1, (reached - 1).clamp(max=k - 1)) < x
-        found = torch.where(is_less & (reached <= k), reached, found)
+        knot = torch.gather(knots, 1, (reached - 1).clamp(max=k - 1))
+        found = torch.where(is_counted(knot, x) & (reached <= k), reached, found)
         step //= 2
     return found
 
@@ -63,6 +106,6 @@ def _by_unrolled_bisection(knots: Tensor, x: Tensor) -> Tensor:
 def middles_of_runs(knots: Tensor, heights: Tensor) -> Tensor:
     """At each knot the middle between the heights at the ends of its run of equals."""
     first = knots_below(knots, knots)
-    after = knots.shape[1] - knots_below(-knots.flip(1), -knots)
+    last = _count_at_most(knots, knots) - 1
     heights = heights.expand_as(knots)
-    return torch.lerp(torch.gather(heights, 1, first), torch.gather(heights, 1, after - 1), 0.5)
+    return torch.lerp(torch.gather(heights, 1, first), torch.gather(heights, 1, last), 0.5)

@@ -61,7 +61,11 @@ def quantiles_of_batch(
         missing = missing if where is None else missing | ~where
         rows = torch.where(missing, 0, rows)
     xp, ops = libraries()
-    ascending, counts = sorted_valid(rows, missing, xp, ops)
+    if missing is None:
+        ascending = ops.sort_rows(rows, xp)
+        counts = torch.full_like(rows[..., :1], rows.shape[-1], dtype=torch.int64)
+    else:
+        ascending, counts = sorted_valid(rows, missing, xp, ops)
     p = Probabilities(probabilities(num_quantiles, rows), xp)
     quantiles: Tensor = quantiles_of_rows(ascending, counts, p, parameters, xp, ops)
     return quantiles, counts

@@ -84,7 +84,7 @@ class FrozenMap(nn.Module):
         x = torch.where(missing, self.knots[:, :1], x)
         p = self.probabilities.unsqueeze(0)
         p = through_knots(x, self.knots, p, self.at_knots, is_continued=False)
-        y = self._quantiles(p)
+        y = self._quantiles(p.clamp(0.0, 1.0))
         if self.is_continued:
             y = self._continued(x, y)
         return torch.where(missing, torch.nan, y).mT.to(dtype)

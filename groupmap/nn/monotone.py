@@ -28,10 +28,10 @@ class MonotoneQuantile(TargetHolder):
         Q(p) = g(Q_0(p)), \quad g' = \operatorname{softplus}(s_k) > 0
 
     :math:`g` is continuous, and linear between :math:`K` knots, where :math:`s_k` is the segment's
-    parameter. :math:`Q_0` is the target to start from: at first :math:`g` is the identity, and the layer maps
-    to :math:`Q_0`. The knots lie at :math:`Q_0` of equal steps of probability from 0 to 1,
-    so that each segment has as many entries to learn from; the middle one is held by `shift`. Pass
-    it as ``target_quantiles`` of a layer, whose parameters then include these.
+    parameter. :math:`Q_0` is the target to start from: at first :math:`g` is the identity, and the
+    layer maps to :math:`Q_0`. The knots lie at :math:`Q_0` of equal steps of probability from 0 to
+    1, so that each segment has as many entries to learn from; `shift` is the height of the middle
+    one. Pass it as ``target_quantiles`` of a layer, whose parameters then include these.
 
     A layer's :math:`\gamma` and :math:`\beta` scale and shift, too: where these suffice, this
     target is not needed.
@@ -46,7 +46,7 @@ class MonotoneQuantile(TargetHolder):
         - Input: probabilities of any shape, in [0, 1]
         - Output: the same shape and dtype. Differentiable in the parameters and, with the slopes
           of :math:`g`, through what :math:`Q_0` passes on.
-        - ``slopes``: :math:`(K - 1,)`; ``shift``: a number
+        - ``slopes``: :math:`(K - 1,)`; ``shift``: :math:`(1,)`
 
     Raises:
         ValueError: if num_knots is less than 2, or the target is not finite and increasing.
@@ -81,24 +81,25 @@ class MonotoneQuantile(TargetHolder):
                 "group, each with its own target."
             )
         self.slopes = nn.Parameter(torch.empty(self.num_knots - 1, device=device, dtype=dtype))
-        self.shift = nn.Parameter(torch.empty((), device=device, dtype=dtype))
-        with torch.no_grad():
-            p = probabilities(self.num_knots, torch.empty(0))
-            knots = self._start(p).to(torch.get_default_dtype() if dtype is None else dtype)
-        if not torch.all(knots[1:] > knots[:-1]) or not torch.all(knots.isfinite()):
-            raise ValueError(
-                f"target_quantiles={target_quantiles!r} is {knots.tolist()} at {self.num_knots} "
-                "equal steps of probability, where it must be finite and increasing; clamp it, or "
-                "use fewer knots."
-            )
-        self.register_buffer("knots", knots.to(self.slopes.device), persistent=False)
+        # Of one axis, since FSDP shards no scalars.
+        self.shift = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.register_buffer("knots", torch.empty_like(self.slopes[:1]), persistent=False)
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Start anew: as the target to start from."""
-        with torch.no_grad():
-            self.slopes.fill_(SLOPE_ONE)
-            self.shift.copy_(self.knots[self.num_knots // 2])
+        p = probabilities(self.num_knots, torch.empty(0))
+        knots = self._start(p).to(self.slopes.dtype)
+        if not torch.all(knots[1:] > knots[:-1]) or not torch.all(knots.isfinite()):
+            raise ValueError(
+                f"target_quantiles={self.start!r} is {knots.tolist()} at {self.num_knots} equal "
+                "steps of probability, where it must be finite and increasing; clamp it, or use "
+                "fewer knots."
+            )
+        self.knots = knots.to(self.slopes.device)
+        self.slopes.fill_(SLOPE_ONE)
+        self.shift.copy_(self.knots[self.num_knots // 2].reshape(1))
 
     def forward(self, p: Tensor) -> Tensor:
         """Q(p)."""

@@ -1,4 +1,4 @@
-"""SyncBatchMap: several gloo processes get what one process gets for the whole batch."""
+"""Several gloo processes get what one process gets for the whole batch; SyncBatchMap, DDP, FSDP."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def one_of_many(rank, world, folder):
         own = (part(each, SIZES[world], rank) for each in whole)
         results[case] = found(make(case), *own)
     results["ddp"] = ddp_gradients(rank, world)
+    results["fsdp"] = fsdp_step(world)
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -121,6 +122,35 @@ def ddp_gradients(rank, world):
     share = 8 // world
     model(images()[share * rank : share * (rank + 1)]).square().mean().backward()
     return {name: each.grad for name, each in model.module.named_parameters()}
+
+
+def sharded_network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(9, 8), gm.LayerMap(8, target_quantiles=gm.nn.MonotoneQuantile(8)),
+        torch.nn.ReLU(), torch.nn.Linear(8, 8), gm.GroupMap(2, 2), torch.nn.Linear(8, 2),
+    )  # fmt: skip
+
+
+def step(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(images().float()).square().mean().backward()
+    optimizer.step()
+    return model.state_dict()
+
+
+def fsdp_step(world):
+    """A step on the same batch everywhere, with parameters in shards."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (world,))
+    model = sharded_network()
+    for layer in model:
+        if list(layer.parameters()):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return {name: value.full_tensor() for name, value in step(model).items()}
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -187,6 +217,13 @@ def test_training_in_parallel_gets_the_gradient_of_the_whole_batch(results):
     for each in results:
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(each["ddp"][name], parameter.grad)
+
+
+def test_parameters_in_shards_train_as_in_one_piece(results):
+    expected = step(sharded_network())
+    for each in results:
+        for name, value in expected.items():
+            torch.testing.assert_close(each["fsdp"][name], value)
 
 
 def test_alone_it_is_a_batch_map():
