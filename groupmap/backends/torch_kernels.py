@@ -84,15 +84,14 @@ def sort_rows(rows: Array) -> Array:
 
 
 def through_knots(
-    x: Array, knots: Array, heights: Array, at_knots: Array, outer: Array, with_slopes: bool
-) -> tuple[Array, Array | None]:
-    """The line through (knots, heights) at x ``(g, n)``; and its derivatives there, if wanted."""
-    from groupmap.backends.kernels.knots import Interpolator
+    x: Array, knots: Array, heights: Array, at_knots: Array, slopes: Array
+) -> tuple[Array, Array]:
+    """The heights at x ``(g, n)`` of the line through (knots, heights), and the slopes there."""
+    from groupmap.backends.kernels import lines
 
-    *tables, at = (as_array(each) for each in (knots, heights, at_knots, outer, x))
-    slopes = np.empty_like(at) if with_slopes else None
-    y = Interpolator(*tables)(at, threads=torch.get_num_threads(), slopes=slopes)
-    return torch.from_numpy(y), None if slopes is None else torch.from_numpy(slopes)
+    arrays = (as_array(each) for each in (x, knots, heights, at_knots, slopes))
+    y, slopes_there = lines.through_knots(*arrays, threads=torch.get_num_threads())
+    return torch.from_numpy(y), torch.from_numpy(slopes_there)
 
 
 def screen(x: Array) -> tuple[bool, bool]:

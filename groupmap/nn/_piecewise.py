@@ -23,31 +23,35 @@ def through_knots(
     NaN.
     """
     heights, at_knots = heights.expand_as(knots), at_knots.expand_as(knots)
-    slopes = _slopes(knots, heights)
-    outer = torch.cat([slopes[:, :1], slopes[:, -1:]], dim=1)
-    if not is_continued or not slopes.shape[1]:
-        outer = torch.zeros_like(knots[:, :1]).expand(-1, 2)
+    slopes = _slopes(knots, heights, is_continued)
     learns = torch.is_grad_enabled() and (heights.requires_grad or at_knots.requires_grad)
     if x.numel() and can_read(x) and torch_kernels.serve_eagerly(x, knots) and not learns:
-        by_kernel: Tensor = _ThroughKnots.apply(x, knots, heights, at_knots, outer)[0]  # type: ignore[no-untyped-call]
-        return by_kernel
+        y: Tensor
+        y, _ = _ThroughKnots.apply(x, knots, heights, at_knots, slopes)  # type: ignore[no-untyped-call]
+        return y
     segment = _count_at_most(knots, x)
-    low, y_low, y_at = (
-        torch.gather(torch.cat([each[:, :1], each], dim=1), 1, segment)
-        for each in (knots, heights, at_knots)
-    )
-    slope = torch.gather(torch.cat([outer[:, :1], slopes, outer[:, 1:]], dim=1), 1, segment)
-    distance = x / 2.0 - low / 2.0  # halves, since the difference of finite numbers may not be so
-    y = y_low + 2.0 * torch.where(slope != 0.0, distance, 0.0) * slope
-    return torch.where(x == low, y_at, torch.where(torch.isnan(x), torch.nan, y))
+    nearest = (segment - 1).clamp(min=0)
+    low, y_low, y_at = (torch.gather(each, 1, nearest) for each in (knots, heights, at_knots))
+    slope = torch.gather(slopes, 1, segment)
+    distance = x * 0.5 - low * 0.5  # halves, since the difference of finite numbers may not be so
+    rise = torch.where(slope != 0.0, distance, 0.0) * slope
+    y = torch.where(x == low, y_at, y_low + (rise + rise))
+    return torch.where(torch.isnan(x), torch.nan, y)
 
 
-def _slopes(knots: Tensor, heights: Tensor) -> Tensor:
-    """Of each segment; 0 where a segment has no width, or next to none."""
-    half_run = knots[:, 1:] / 2.0 - knots[:, :-1] / 2.0
+def _slopes(knots: Tensor, heights: Tensor, is_continued: bool) -> Tensor:
+    """Below all knots, of each segment between them, and above them.
+
+    0 where a segment has no width, or next to none.
+    """
+    half_run = knots[:, 1:] * 0.5 - knots[:, :-1] * 0.5
     rise = heights[:, 1:] - heights[:, :-1]
-    slopes = rise / torch.where(half_run > 0.0, half_run, 1.0) / 2.0
-    return torch.where((half_run > 0.0) & torch.isfinite(slopes), slopes, 0.0)
+    slopes = rise / torch.where(half_run > 0.0, half_run, 1.0) * 0.5
+    slopes = torch.where((half_run > 0.0) & torch.isfinite(slopes), slopes, 0.0)
+    below = above = torch.zeros_like(knots[:, :1])
+    if is_continued and knots.shape[1] > 1:
+        below, above = slopes[:, :1], slopes[:, -1:]
+    return torch.cat([below, slopes, above], dim=1)
 
 
 class _ThroughKnots(torch.autograd.Function):
@@ -55,12 +59,9 @@ class _ThroughKnots(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, knots: Tensor, heights: Tensor, at_knots: Tensor, outer: Tensor
+        x: Tensor, knots: Tensor, heights: Tensor, at_knots: Tensor, slopes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        y, slopes = torch_kernels.through_knots(
-            x, knots, heights, at_knots, outer.double(), x.requires_grad
-        )
-        return y, torch.empty(0) if slopes is None else slopes
+        return torch_kernels.through_knots(x, knots, heights, at_knots, slopes)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -70,8 +71,8 @@ class _ThroughKnots(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return grads[0] * slopes, None, None, None, None
+        (slopes_there,) = ctx.saved_tensors
+        return grads[0] * slopes_there, None, None, None, None
 
 
 def knots_below(knots: Tensor, x: Tensor) -> Tensor:

@@ -17,49 +17,33 @@ from groupmap.backends.kernels.threads import over_rows
 Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**16
 BUCKETS_PER_KNOT = 8  # so that most buckets hold no knot or one
-ON_RUNS = {
-    "first": 0.0,
-    "middle": 0.5,
-    "last": 1.0,
-}  # how far from its run's first knot to its last
+MIDDLE, FIRST, LAST = 0, 1, 2
+ON_RUNS = {"middle": MIDDLE, "first": FIRST, "last": LAST}
 
 
 class Interpolator:
-    """As `groupmap.interpolation.interpolator` says; made once, used often.
+    """As `groupmap.interpolation.interpolator` says, without extrapolation; made once, used often.
 
-    Knots and values are ``(g, k)``. In place of a rule for runs of equal knots there may be the
-    values at each knot. Outside of the knots the values at the ends are kept, unless there are
-    `outer_slopes`, ``(g, 2)``.
+    Knots and values are ``(g, k)``.
     """
 
-    def __init__(
-        self, knots: Rows, values: Rows, on_runs: str | Rows, outer_slopes: Rows | None = None
-    ) -> None:
+    def __init__(self, knots: Rows, values: Rows, on_runs: str) -> None:
         n_groups, k = knots.shape
         self._knots, self._values = np.ascontiguousarray(knots), np.ascontiguousarray(values)
+        self._on_runs = ON_RUNS[on_runs]
         self._starts = np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32)
-        run_ends = np.empty((n_groups, k), dtype=np.int32)
+        self._run_ends = np.empty((n_groups, k), dtype=np.int32)
         self._scales = np.empty((n_groups, 2))
-        make_tables(self._knots, self._starts, run_ends, self._scales)
-        if isinstance(on_runs, str):
-            self._at_knots = np.empty_like(self._values)
-            fill_at_knots(self._values, run_ends, ON_RUNS[on_runs], self._at_knots)
-        else:
-            self._at_knots = np.ascontiguousarray(on_runs)
-        self._outer = np.zeros((n_groups, 2)) if outer_slopes is None else outer_slopes
+        make_tables(self._knots, self._starts, self._run_ends, self._scales)
 
-    def __call__(self, x: Rows, *, threads: int, slopes: Rows | None = None) -> Rows:
-        """The interpolant at x ``(g, n)`` of any strides, which the result shares.
-
-        The derivatives at x are put into `slopes`, which has its shape.
-        """
+    def __call__(self, x: Rows, *, threads: int) -> Rows:
+        """The interpolant at x ``(g, n)`` of any strides, which the result shares."""
         y = np.empty_like(x)
-        nowhere = np.empty((x.shape[0], 0), dtype=x.dtype) if slopes is None else slopes
 
         def work(_: None, begin: int, end: int) -> None:
             interpolate_columns(
-                x[:, begin:end], self._knots, self._values, self._at_knots, self._starts,
-                self._scales, self._outer, y[:, begin:end], nowhere[:, begin:end],
+                x[:, begin:end], self._knots, self._values, self._starts, self._run_ends,
+                self._scales, self._on_runs, y[:, begin:end],
             )  # fmt: skip
 
         over_rows(
@@ -103,37 +87,27 @@ def make_tables(knots: Rows, starts: Rows, run_ends: Rows, scales: Rows) -> None
 
 
 @njit(nogil=True, cache=True)
-def fill_at_knots(values: Rows, run_ends: Rows, share: float, at_knots: Rows) -> None:
-    """The values at that share of the way through the run of each run's first knot."""
-    for g in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            last = values[g, run_ends[g, i] - 1]
-            at_knots[g, i] = last if share == 1.0 else between(values[g, i], last, share)
-
-
-@njit(nogil=True, cache=True)
 def interpolate_columns(
     x: Rows,
     knots: Rows,
     values: Rows,
-    at_knots: Rows,
     starts: Rows,
+    run_ends: Rows,
     scales: Rows,
-    outer: Rows,
+    on_runs: int,
     y: Rows,
-    slopes: Rows,
 ) -> None:
-    """The interpolant at ``(g, n)`` values; and where there is room for them its derivatives."""
+    """The interpolant at ``(g, n)`` values."""
     n_groups, k = knots.shape
     n_buckets = starts.shape[1] - 2
-    with_slopes = slopes.shape[1] > 0
     for g in range(n_groups):
         least, per_unit = scales[g]
         own_knots, own_values = knots[g], values[g]
         for i in range(x.shape[1]):
-            at, slope = x[g, i], 0.0
+            at = x[g, i]
             if np.isnan(at):
-                at = own_knots[0]  # something to go on with
+                y[g, i] = np.nan
+                continue
             bucket = bucket_of(at, least, per_unit, n_buckets)
             first, end = starts[g, bucket], starts[g, bucket + 1]
             while first < end:  # to the first knot that is not below x
@@ -142,32 +116,21 @@ def interpolate_columns(
                     first = middle + 1
                 else:
                     end = middle
-            if first < k and own_knots[first] == at:
-                y[g, i] = at_knots[g, first]
-                slope = slope_between(own_knots, own_values, min(first, k - 2))
-            elif 0 < first < k:
+            if first == k:
+                y[g, i] = own_values[k - 1]
+            elif own_knots[first] == at:
+                last = run_ends[g, first] - 1
+                if on_runs == FIRST:
+                    last = first
+                elif on_runs == LAST:
+                    first = last
+                y[g, i] = between(own_values[first], own_values[last], 0.5)
+            elif first == 0:
+                y[g, i] = own_values[0]
+            else:
                 low, high = own_knots[first - 1], own_knots[first]
                 fraction = (at / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)
                 y[g, i] = between(own_values[first - 1], own_values[first], fraction)
-                slope = slope_between(own_knots, own_values, first - 1)
-            else:
-                nearest, slope = (0, outer[g, 0]) if first == 0 else (k - 1, outer[g, 1])
-                y[g, i] = own_values[nearest]
-                if slope != 0.0:  # times infinity
-                    y[g, i] += slope * (at - own_knots[nearest])
-            if np.isnan(x[g, i]):
-                y[g, i], slope = np.nan, 0.0
-            if with_slopes:
-                slopes[g, i] = slope
-
-
-@njit(inline="always")
-def slope_between(knots: Rows, values: Rows, i: int) -> float:
-    """The slope between two neighbours; 0 where they are one."""
-    if i < 0:  # a single knot
-        return 0.0
-    run = knots[i + 1] - knots[i]
-    return (values[i + 1] - values[i]) / run if run > 0.0 else 0.0
 
 
 @njit(nogil=True, cache=True)
