@@ -1,4 +1,4 @@
-"""The README's examples run, and its two commands are where they are looked for."""
+"""The examples of the README and of the page for torch users run, and its commands are there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_python_examples():
@@ -19,6 +20,13 @@ def test_python_examples():
     pytest.importorskip("sklearn")
     scope = {}
     for block in blocks("python"):
+        exec(block, scope)
+
+
+def test_examples_for_torch_users():
+    pytest.importorskip("torch")
+    scope = {}
+    for block in blocks("python", (ROOT / "docs" / "torch.md").read_text()):
         exec(block, scope)
 
 
