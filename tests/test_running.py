@@ -284,6 +284,26 @@ def test_extreme_values():
     assert y[5].isnan()
 
 
+@pytest.mark.parametrize("momentum", [0.1, 0.5, None])
+def test_great_numbers_are_averaged_without_overflow(momentum):
+    layer = gm.BatchMap1d(1, momentum=momentum)
+    for sign in (1.0, -1.0, 1.0):
+        layer(sign * torch.tensor([[1e38], [2e38], [3e38]]))
+        assert layer.running_quantiles.isfinite().all()
+        assert torch.all(layer.running_quantiles.diff() >= 0)
+
+
+@given(
+    quantiles=hnp.arrays(np.float32, (2, 1, 20), elements=st.floats(-1, 1, width=32)),
+    momentum=st.floats(0, 1),
+)
+def test_an_average_of_quantiles_ascends(quantiles, momentum):
+    from groupmap.nn._running import moved
+
+    running, batch = torch.from_numpy(np.sort(quantiles, axis=-1))
+    assert torch.all(moved(running, batch, momentum).diff() >= 0)
+
+
 def test_channels_last_stays():
     layer = gm.BatchMap2d(8)
     x = randn(2, 8, 4, 3).contiguous(memory_format=torch.channels_last)

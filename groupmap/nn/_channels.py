@@ -115,7 +115,8 @@ class ChannelMapLayer(AffineMapLayer):
         """Set the running quantiles to mean + std·Q(p), of each channel ``(C,)`` or of all."""
         running = self.running_quantiles
         if running is not None and running.device.type != "meta":
-            running.copy_(self._quantiles_of_moments(running, mean, std))
+            mean, std = (torch.as_tensor(each, device=running.device) for each in (mean, std))
+            running.copy_(self._quantiles_of_moments(mean, std))
 
     @torch.no_grad()
     def running_moments(self) -> tuple[Tensor, Tensor]:
@@ -130,16 +131,12 @@ class ChannelMapLayer(AffineMapLayer):
         std = (centred * quantiles).sum(1) / torch.where(square > 0.0, square, 1.0)
         return quantiles.mean(1) - std * values.mean(1), std
 
-    def _quantiles_of_moments(
-        self, like: Tensor, mean: Tensor | float, std: Tensor | float
-    ) -> Tensor:
-        p = probabilities(self.num_quantiles, like)
+    def _quantiles_of_moments(self, mean: Tensor, std: Tensor) -> Tensor:
+        """mean + std·Q(p), ``(C, k)`` or one row for all channels."""
+        p = probabilities(self.num_quantiles, mean)
         values = target_values(self._targets(), p.unsqueeze(0))
-        mean, std = (
-            torch.as_tensor(each, device=like.device).to(values.dtype).reshape(-1, 1)
-            for each in (mean, std)
-        )
-        return (mean + std * values).to(like.dtype).expand_as(like)
+        mean, std = (each.to(values.dtype).reshape(-1, 1) for each in (mean, std))
+        return mean + std * values
 
     def reset_parameters(self) -> None:
         """Set γ to 1 and β to 0, and start the running quantiles anew."""
@@ -238,8 +235,8 @@ class ChannelMapLayer(AffineMapLayer):
             mean, variance = (state_dict[name] for name in names)
             if mean.shape == variance.shape == (self.num_features,):
                 std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
-                quantiles = self._quantiles_of_moments(running, mean, std)
-                state_dict[f"{prefix}running_quantiles"] = quantiles
+                quantiles = self._quantiles_of_moments(mean, std)
+                state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
                 for name in names:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args)

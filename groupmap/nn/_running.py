@@ -90,9 +90,9 @@ def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
     Averaging quantile functions gives the quantile function of the Wasserstein barycentre
     (Agueh and Carlier 2011, in one dimension). Groups without a value in the batch stay.
     """
-    step = share * (batch.to(running.dtype) - running)
-    # Rounding may put neighbours out of order by a unit in the last place.
-    blended = torch.cummax(running + step, dim=1).values
+    # Not running + share·(batch − running): a difference may overflow, and its rounding may put
+    # neighbours out of order, which that of products and sums cannot.
+    blended = (1.0 - share) * running + share * batch.to(running.dtype)
     return torch.where(batch.isnan(), running, blended)
 
 
