@@ -7,7 +7,7 @@ from typing import Any
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import default_dtype
+from groupmap.dtypes import as_widest_real, default_dtype
 
 
 def between(low: Array, high: Array, fraction: Array, xp: Namespace) -> Array:
@@ -37,9 +37,8 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) 
     whole = xp.floor(index)
     below = xp.astype(whole, default_dtype(xp, "integral"))
     above = xp.minimum(below + 1, xp.full_like(below, m - 1))
-    return between(
-        take_rows(sorted_rows, below, xp), take_rows(sorted_rows, above, xp), index - whole, xp
-    )
+    low, high = (as_widest_real(take_rows(sorted_rows, at, xp), xp, ops) for at in (below, above))
+    return between(low, high, index - whole, xp)
 
 
 def take_rows(rows: Array, index: Array, xp: Namespace) -> Array:

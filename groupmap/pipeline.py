@@ -139,7 +139,7 @@ def _map_rows_each_to_its_own(
     if len(mapped) == 1:
         return mapped[0]
     order = [g for groups in members.values() for g in groups]
-    place = xp.asarray([order.index(g) for g in range(len(order))], device=ops.device(rows))
+    place = xp.asarray(sorted(range(len(order)), key=order.__getitem__), device=ops.device(rows))
     return xp.take(xp.concat(mapped, axis=-2), place, axis=-2)
 
 

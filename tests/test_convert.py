@@ -201,6 +201,48 @@ def test_a_module_is_copied_for_each_layer():
     assert "0.target_quantiles.scale" in model.state_dict()
 
 
+def test_modules_in_a_list_are_copied_too():
+    targets = [gm.nn.MonotoneQuantile(4), "uniform"]
+    model = nn.Sequential(nn.GroupNorm(2, 4), nn.GroupNorm(2, 4))
+    gm.nn.convert_norms(model, target_quantiles=targets)
+    held = [layer.target_quantiles.target_0 for layer in model]
+    assert held[0] is not held[1]
+    assert targets[0] not in held
+
+
+def test_a_sample_does_not_decide_what_the_norm_is_of():
+    sample = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    model, _ = gm.nn.convert_norms(
+        nn.Sequential(nn.BatchNorm2d(3), nn.LayerNorm(4)), target_quantiles=sample
+    )
+    gm.nn.revert_norms(model)
+    assert model[0].running_mean.dtype == torch.float32
+    model(torch.randn(2, 3, 4, 4))
+
+
+def test_pruned_norms_are_left():
+    from torch.nn.utils import prune
+
+    model = nn.Sequential(nn.LayerNorm(4))
+    prune.l1_unstructured(model[0], "weight", amount=0.5)
+    _, report = gm.nn.convert_norms(model)
+    assert "by pruning or parametrization" in report.left["0"]
+
+
+def test_a_shared_module_is_asked_for_once():
+    norm, asked = nn.LayerNorm(4), []
+
+    def first_only(name, module):
+        assert module is norm
+        asked.append(name)
+        return name == "a"
+
+    model = nn.ModuleDict({"a": norm, "b": norm})
+    gm.nn.convert_norms(model, predicate=first_only)
+    assert asked == ["a"]
+    assert model["a"] is model["b"]
+
+
 def test_an_error_leaves_the_model_as_it_was():
     model = nn.Sequential(nn.LayerNorm(4), nn.BatchNorm1d(4, momentum=2.0))
     with pytest.raises(ValueError, match=r"momentum=2\.0 must be in \[0, 1\]"):

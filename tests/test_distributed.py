@@ -59,7 +59,7 @@ def batch(case, size, seed=1):
     generator = torch.Generator().manual_seed(seed)
     length = 2000 if case in KNOTS else LENGTH
     x = torch.randn(size, CHANNELS, length, dtype=torch.float64, generator=generator)
-    if case == "ties":
+    if case in ("ties", "random"):
         x = x.round()
     if case == "bfloat16":
         x = x.bfloat16()
@@ -96,6 +96,9 @@ def one_of_many(rank, world, folder):
         torch.manual_seed(100 + rank)
         own = (part(each, SIZES[world], rank) for each in whole)
         results[case] = found(make(case), *own)
+    for case, options in ODD.items():
+        results[case] = odd_step(rank, **options)
+    results["double"] = double_backward(rank)
     results["ddp"] = ddp_gradients(rank, world)
     results["fsdp"] = fsdp_step(world)
     torch.save(results, Path(folder) / f"{rank}.pt")
@@ -122,6 +125,41 @@ def ddp_gradients(rank, world):
     share = 8 // world
     model(images()[share * rank : share * (rank + 1)]).square().mean().backward()
     return {name: each.grad for name, each in model.module.named_parameters()}
+
+
+# What (N, C) inputs, channels_last, batches of one, and knots of an empty batch go through.
+ODD = {
+    "2-D": {"shape": (4, 3)},
+    "2-D-knots": {"shape": (4, 3), "num_knots": 5},
+    "channels-last": {"shape": (2, 3, 4, 5), "num_knots": 5},
+    "one": {"shape": (1, 3)},
+    "one-knots": {"shape": (1, 3), "num_knots": 5},
+}
+
+
+def odd_batch(rank, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(rank))
+    return x.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+
+
+def odd_step(rank, shape, num_knots=None):
+    layer = gm.SyncBatchMap(3, num_knots=num_knots, momentum=1.0)
+    x = odd_batch(rank, shape).requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    assert x.grad.shape == shape
+    return {"y": y.detach(), "running": layer.running_quantiles.clone()}
+
+
+def double_backward(rank):
+    """The gradient of a gradient's square, by this process's dL/dy."""
+    x = odd_batch(rank, (4, 3)).double().requires_grad_()
+    seed = torch.randn(4, 3, generator=torch.Generator().manual_seed(50 + rank)).double()
+    seed.requires_grad_()
+    layer = gm.SyncBatchMap(3, dtype=torch.float64)
+    (grad,) = torch.autograd.grad(layer(x), x, seed, create_graph=True)
+    (second,) = torch.autograd.grad(grad.square().sum(), seed)
+    return second
 
 
 def sharded_network():
@@ -184,12 +222,20 @@ def test_it_is_one_process_on_the_whole_batch(results, case):
 
 
 def test_random_ties_are_broken_alike(results):
+    """Every rank is given to one entry of one process, and within a run at random."""
     sizes = SIZES[len(results)]
     y = torch.cat([each["random"]["y"] for each in results]).movedim(1, 0).reshape(CHANNELS, -1)
     x = batch("random", sum(sizes))[0].movedim(1, 0).reshape(CHANNELS, -1)
     layer = make("random", gm.BatchMap)
     y = (y - layer.bias[:, None]) / layer.weight[:, None]
-    torch.testing.assert_close(y, gm.quantile_map(x), rtol=1e-9, atol=1e-9)
+    n = x.shape[1]
+    every_rank = gm.gaussian(torch.linspace(0.0, 1.0, n, dtype=torch.float64)).expand_as(y)
+    torch.testing.assert_close(y.sort().values, every_rank, rtol=1e-9, atol=1e-9)
+    in_order = x.gather(1, y.argsort())
+    assert torch.all(in_order.diff() >= 0)
+    assert torch.any(in_order.diff() == 0)
+    by_appearance = x.argsort(stable=True)
+    assert not torch.equal(y.argsort(), by_appearance)
 
 
 @pytest.mark.parametrize("case", KNOTS)
@@ -226,6 +272,38 @@ def test_parameters_in_shards_train_as_in_one_piece(results):
             torch.testing.assert_close(each["fsdp"][name], value)
 
 
+@pytest.mark.parametrize("case", ODD)
+def test_odd_shapes(results, case):
+    x = torch.cat([odd_batch(rank, ODD[case]["shape"]) for rank in range(len(results))])
+    layer = gm.BatchMap(3, momentum=1.0)
+    y = layer(x).detach()
+    found = torch.cat([each[case]["y"] for each in results])
+    for each in results:
+        assert torch.equal(each[case]["running"], results[0][case]["running"])
+    if "num_knots" in ODD[case]:
+        assert torch.all(found.isfinite())
+        ends = [0, -1]
+        torch.testing.assert_close(
+            results[0][case]["running"][:, ends], layer.running_quantiles[:, ends]
+        )
+    else:
+        assert torch.equal(found, y)
+        assert torch.equal(results[0][case]["running"], layer.running_quantiles)
+
+
+def test_double_backward(results):
+    world = len(results)
+    x = torch.cat([odd_batch(rank, (4, 3)) for rank in range(world)]).double().requires_grad_()
+    seed = torch.cat(
+        [torch.randn(4, 3, generator=torch.Generator().manual_seed(50 + r)) for r in range(world)]
+    ).double().requires_grad_()  # fmt: skip
+    layer = gm.BatchMap(3, dtype=torch.float64)
+    (grad,) = torch.autograd.grad(layer(x), x, seed, create_graph=True)
+    (second,) = torch.autograd.grad(grad.square().sum(), seed)
+    found = torch.cat([each["double"] for each in results])
+    torch.testing.assert_close(found, second)
+
+
 def test_alone_it_is_a_batch_map():
     x, _, seed_grad = batch("plain", 4)
     expected = found(make("plain", gm.BatchMap), x, None, seed_grad)
@@ -259,3 +337,12 @@ def test_conversion_keeps_everything():
     assert alone.num_knots == 5
     with pytest.raises(ValueError, match="num_knots=5 with ties='min'"):
         gm.SyncBatchMap.convert_sync_batchmap(inner, num_knots=5)
+    assert "num_knots=5" in repr(alone)
+    mixed = torch.nn.Sequential(gm.BatchMap1d(2), gm.BatchMap1d(2, ties="min"))
+    with pytest.raises(ValueError, match="num_knots=5"):
+        gm.SyncBatchMap.convert_sync_batchmap(mixed, num_knots=5)
+    assert type(mixed[0]) is gm.BatchMap1d
+    twice = torch.nn.ModuleDict({"a": mixed[0], "b": mixed[0]})
+    gm.SyncBatchMap.convert_sync_batchmap(twice)
+    assert type(twice["a"]) is gm.SyncBatchMap
+    assert twice["a"] is twice["b"]

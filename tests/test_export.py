@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import groupmap as gm
+from tests.backends import kernels_for_all_sizes, no_kernels
 
 torch = pytest.importorskip("torch")
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402 (after the check)
@@ -56,10 +57,18 @@ def trained(name, **options):
 # --- torch.compile ------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("with_and_without_kernels")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("name", LAYERS)
-def test_two_graphs_serve_five_sizes(name, training):
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [*((name, kernels_for_all_sizes) for name in LAYERS), ("LayerMap", no_kernels),
+     ("BatchMap2d", no_kernels)],
+)  # fmt: skip
+def test_two_graphs_serve_five_sizes(name, kernels, training):
+    with kernels():
+        two_graphs_serve_five_sizes(name, training)
+
+
+def two_graphs_serve_five_sizes(name, training):
     torch._dynamo.reset()
     layer, shape = trained(name)
     layer.train(training)
@@ -80,7 +89,6 @@ def test_two_graphs_serve_five_sizes(name, training):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.usefixtures("with_and_without_kernels")
 def test_a_network_compiles_in_one_piece():
     torch._dynamo.reset()
     torch.manual_seed(0)

@@ -333,9 +333,28 @@ def test_lines_through_knots_and_their_slopes(knots, x, is_continued):
     torch.testing.assert_close(
         found[0][0], found[1][0], equal_nan=True, rtol=1e-9, atol=1e-12 * scale
     )
-    # At a knot the derivative is that of one side or the other; rounding may choose.
-    off_knots = ~torch.isin(x, knots)
-    torch.testing.assert_close(found[0][1][off_knots], found[1][1][off_knots], rtol=1e-9, atol=0.0)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-9, atol=0.0)
+
+
+@given(
+    hnp.arrays("float32", st.integers(2, 9), elements=st.floats(-20, 20, width=32)),
+    st.floats(-1e4, 1e4, width=32),
+)
+def test_lines_of_single_precision_at_their_jumps(knots, offset):
+    """A knot and its neighbour of one unit in the last place lie in the right segments."""
+    torch = pytest.importorskip("torch")
+    from groupmap.nn._piecewise import middles_of_runs, through_knots
+
+    knots = np.sort(np.concatenate([knots, knots[-1:]])) + np.float32(offset)
+    beside = np.concatenate([knots, np.nextafter(knots, -np.inf), np.nextafter(knots, np.inf)])
+    knots, x = torch.as_tensor(knots)[None], torch.as_tensor(beside)[None]
+    heights = torch.arange(knots.shape[1], dtype=torch.float32)[None]
+    at_knots = middles_of_runs(knots, heights)
+    with no_kernels():
+        expected = through_knots(x, knots, heights, at_knots, is_continued=False)
+    with kernels_for_all_sizes():
+        found = through_knots(x, knots, heights, at_knots, is_continued=False)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e300, 1e-310])

@@ -342,6 +342,27 @@ def test_a_reference_sample_moves_with_the_layer():
     torch.testing.assert_close(layer(torch.tensor([[3.0, 1.0, 2.0]])), reference[None])
 
 
+def test_references_of_tensors_get_gradients_and_keep_great_numbers():
+    x = torch.randn(3, 50)
+    sample = torch.randn(20).requires_grad_()
+
+    def matched(sample):
+        return gm.quantile_map(x, sample).square().sum()
+
+    expected = torch.func.grad(matched)(sample.detach())
+    matched(sample).backward()
+    torch.testing.assert_close(sample.grad, expected)
+    reference = torch.randn(3, 20, requires_grad=True)
+    gm.match_quantiles(x, reference, axis=-1).sum().backward()
+    assert torch.count_nonzero(reference.grad) > 20
+    for dtype in (torch.bfloat16, torch.float16):
+        great = torch.tensor([torch.finfo(dtype).max, -1.0, torch.finfo(dtype).min]).to(dtype)
+        assert torch.equal(gm.match_quantiles(x[0, :3], great, axis=None).sort().values,
+                           great.float().sort().values)  # fmt: skip
+        fitted = gm.EmpiricalCDF.fit(great)
+        assert torch.equal(fitted.values, great.double().sort().values)
+
+
 def test_targets_a_group():
     sample = torch.tensor([30.0, 10.0, 20.0])
     learnable = Learnable()

@@ -146,6 +146,7 @@ def test_masked_values_under_vmap(padded):
     assert torch.equal(found, torch.stack([layer(each, where=mask) for each in stacked]))
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_jagged_tensors_where_layer_norm_takes_them():
     parts = [torch.randn(3, 4), torch.randn(5, 4), torch.randn(0, 4)]
     jagged = torch.nested.nested_tensor(parts, layout=torch.jagged, requires_grad=True)
@@ -154,6 +155,11 @@ def test_jagged_tensors_where_layer_norm_takes_them():
     for found, part in zip(y.unbind(), parts, strict=True):
         assert torch.equal(found, layer(part))
     y.values().sum().backward()
+    calls = []
+    layer.register_forward_hook(lambda *_: calls.append(1))
+    layer(jagged)
+    layer(torch.nested.nested_tensor(parts[:2]))
+    assert len(calls) == 2
     assert jagged.grad is not None
     with pytest.raises(NotImplementedError, match="only the axes behind the ragged one"):
         gm.GroupMap(2, 4)(jagged)

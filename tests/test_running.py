@@ -135,6 +135,70 @@ def test_empty_batches_change_nothing(name):
     assert torch.equal(layer.running_quantiles, start)
 
 
+def test_batches_without_values_do_not_count():
+    layer = gm.BatchMap1d(2, momentum=None)
+    layer(torch.empty(0, 2))
+    layer(torch.full((3, 2), torch.nan))
+    assert layer.num_batches_tracked == 0
+    layer(torch.full((3, 2), 100.0))
+    assert torch.all(layer.running_quantiles == 100.0)
+
+
+@pytest.mark.parametrize("value", [0.1, 3.3, 5.7, 100.1, -1e-3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_constant_channel_is_learned_exactly(value, dtype):
+    layer = gm.BatchMap1d(1, dtype=dtype)
+    x = torch.full((4, 1), value, dtype=dtype)
+    for _ in range(600):
+        layer(x)
+    assert torch.all(layer.running_quantiles == x[0, 0])
+    assert torch.all(layer.eval()(x) == 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.uint16, torch.uint64])
+def test_integers_teach(dtype):
+    layer = gm.BatchMap1d(1, momentum=1.0)
+    layer(torch.arange(101).to(dtype)[:, None])
+    torch.testing.assert_close(layer.running_quantiles[0], torch.arange(101.0))
+
+
+def test_no_channels():
+    layer = gm.BatchMap1d(0)
+    assert layer(torch.randn(4, 0)).shape == (4, 0)
+    assert layer.eval()(torch.randn(4, 0)).shape == (4, 0)
+
+
+def test_targets_without_ends_teach_nothing():
+    with pytest.raises(ValueError, match=r"quantiles that are not finite.*clamp"):
+        gm.BatchMap1d(2, target_quantiles=torch.special.ndtri)
+    with pytest.raises(ValueError, match="not finite"):
+        gm.SyncBatchMap(
+            2, target_quantiles=torch.special.ndtri, num_knots=9, track_running_stats=False
+        )
+    gm.BatchMap1d(2, target_quantiles=torch.special.ndtri, track_running_stats=False)
+
+
+def test_moments():
+    layer = gm.BatchMap1d(2, num_quantiles=11)
+    layer.set_running_moments(torch.tensor([1.0, -2.0]), 3.0)
+    mean, std = layer.running_moments()
+    torch.testing.assert_close(mean, torch.tensor([1.0, -2.0]).double())
+    torch.testing.assert_close(std, torch.full((2,), 3.0).double())
+    with pytest.raises(ValueError, match="negative"):
+        layer.set_running_moments(0.0, -1.0)
+    untracked = gm.BatchMap1d(2, track_running_stats=False)
+    for call in (untracked.running_moments, lambda: untracked.set_running_moments(0.0, 1.0)):
+        with pytest.raises(ValueError, match="with track_running_stats=True"):
+            call()
+
+
+def test_forward_mode_in_evaluation():
+    layer = gm.BatchMap1d(1, dtype=torch.float64, affine=False).eval()
+    x = torch.linspace(-2.0, 2.0, 5000, dtype=torch.float64)[:, None]
+    _, tangent = torch.func.jvp(layer, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(tangent, torch.ones_like(x))
+
+
 def test_one_value_a_channel_is_at_the_median():
     assert torch.equal(gm.BatchMap1d(3)(randn(1, 3)), torch.zeros(1, 3))
 
@@ -340,6 +404,11 @@ def test_a_checkpoint_of_batch_norm_gives_its_numbers():
     norm.eps = 0.0
     found = layer.eval()(x.double())
     torch.testing.assert_close(found, norm.double().eval()(x.double()), rtol=1e-9, atol=1e-9)
+    first_version = {k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"}
+    gm.BatchMap2d(3).load_state_dict(first_version, strict=True)
+    learned = gm.BatchMap2d(3, target_quantiles=gm.nn.MonotoneQuantile(4))
+    learned.load_state_dict(norm.state_dict(), strict=False, assign=True)
+    assert not copy.deepcopy(learned).running_quantiles.requires_grad
     tracked = gm.InstanceMap2d(3, track_running_stats=True)
     of_norm = torch.nn.InstanceNorm2d(3, track_running_stats=True).state_dict()
     tracked.load_state_dict(of_norm, strict=True)

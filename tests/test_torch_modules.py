@@ -33,8 +33,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of torch's own test utilities
     from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
-pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
-
 COUNTERPARTS = {
     "nn.GroupNorm": gm.GroupMap, "nn.LayerNorm": gm.LayerMap,
     "nn.InstanceNorm1d": gm.InstanceMap1d, "nn.InstanceNorm2d": gm.InstanceMap2d,

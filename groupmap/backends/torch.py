@@ -108,7 +108,9 @@ def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) ->
 def sort_rows(rows: Array, xp: Namespace) -> Array:
     """Each row in ascending order; by NumPy, whose sort is faster, where both see the memory."""
     del xp
-    if can_read(rows) and torch_kernels.shares_memory(rows):
+    is_known = can_read(rows) and torch_kernels.shares_memory(rows)
+    # bfloat16 would be seen as float16, whose NaN are among its great numbers.
+    if is_known and rows.dtype != torch.bfloat16 and not wants_gradient(rows):
         return torch_kernels.sort_rows(rows)
     return torch.sort(rows, dim=-1).values
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from groupmap.nn._replacing import ConversionReport
 from groupmap.nn.batch import BatchMap, BatchMap1d, BatchMap2d, BatchMap3d
-from groupmap.nn.convert import ConversionReport, convert_norms, revert_norms
+from groupmap.nn.convert import convert_norms, revert_norms
 from groupmap.nn.frozen import FrozenMap
 from groupmap.nn.group import GroupMap, Map
 from groupmap.nn.instance import InstanceMap, InstanceMap1d, InstanceMap2d, InstanceMap3d

@@ -27,6 +27,7 @@ class MapLayer(TargetHolder):
         self,
         target_quantiles: object,
         eps: float,
+        device: Device,
         *,
         positions: object,
         ties: str,
@@ -38,7 +39,7 @@ class MapLayer(TargetHolder):
         estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
         self.rule = MapRule.checked(positions, ties, eps, estimate)
         self.positions = positions
-        self.hold_target("target_quantiles", target_quantiles)
+        self.hold_target("target_quantiles", target_quantiles, device)
 
     @property
     def eps(self) -> float:

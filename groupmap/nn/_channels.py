@@ -19,11 +19,11 @@ from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, along_axis, broadcast_mask, channels_of_batch
 from groupmap.mapping import MapRule
 from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
-from groupmap.nn._libraries import libraries
 from groupmap.nn._nested import refuse_nested
 from groupmap.nn._running import (
     RunningMap,
     barycentre,
+    finite_target_values,
     moved,
     probabilities,
     quantiles_of_batch,
@@ -32,7 +32,6 @@ from groupmap.nn._running import (
 from groupmap.nn._targets import check_target_count
 from groupmap.pipeline import with_noise
 from groupmap.targets import Target
-from groupmap.user_targets import target_of_samples
 
 OfBatch = Callable[[], Tensor]
 NUM_QUANTILES = 101  # the percentiles
@@ -71,6 +70,7 @@ class ChannelMapLayer(AffineMapLayer):
         super().__init__(
             target_quantiles,
             eps,
+            device,
             positions=positions,
             ties=ties,
             gradient=gradient,
@@ -110,31 +110,56 @@ class ChannelMapLayer(AffineMapLayer):
             self.num_batches_tracked.zero_()
             self.set_running_moments(0.0, 1.0)
 
-    @torch.no_grad()
     def set_running_moments(self, mean: Tensor | float, std: Tensor | float) -> None:
-        """Set the running quantiles to mean + std·Q(p), of each channel ``(C,)`` or of all."""
-        running = self.running_quantiles
-        if running is not None and running.device.type != "meta":
-            mean, std = (torch.as_tensor(each, device=running.device) for each in (mean, std))
+        """Set the running quantiles to mean + std·Q(p).
+
+        Args:
+            mean, std: of each channel, :math:`(C,)`, or of all; std is not negative.
+
+        Raises:
+            ValueError: if there are no running quantiles, std is negative, or Q(p) is not finite.
+        """
+        running = self._running_or_error()
+        if running.device.type == "meta":
+            return  # where there are no numbers
+        mean, std = (torch.as_tensor(each, device=running.device) for each in (mean, std))
+        if torch.any(std < 0.0):
+            raise ValueError(f"std={std} is negative; pass the square root of the variance.")
+        with torch.no_grad():
             running.copy_(self._quantiles_of_moments(mean, std))
 
     @torch.no_grad()
     def running_moments(self) -> tuple[Tensor, Tensor]:
-        """The mean and std ``(C,)`` of which mean + std·Q(p) comes nearest to the quantiles."""
-        if self.running_quantiles is None:
-            raise ValueError("track_running_stats=False: there are no running quantiles.")
-        p = probabilities(self.num_quantiles, self.running_quantiles)
-        quantiles = self.running_quantiles.to(p.dtype)
+        """The mean and std of which mean + std·Q(p) comes nearest to the running quantiles.
+
+        Returns:
+            Two tensors :math:`(C,)`: the least-squares line of the running quantiles on Q(p).
+
+        Raises:
+            ValueError: if there are no running quantiles.
+        """
+        running = self._running_or_error()
+        p = probabilities(self.num_quantiles, running)
+        quantiles = running.to(p.dtype)
         values = target_values(self._targets(), p.unsqueeze(0))
         centred = values - values.mean(1, keepdim=True)
         square = centred.square().sum(1)
         std = (centred * quantiles).sum(1) / torch.where(square > 0.0, square, 1.0)
         return quantiles.mean(1) - std * values.mean(1), std
 
+    def _running_or_error(self) -> Tensor:
+        if self.running_quantiles is None:
+            raise ValueError(
+                "track_running_stats=False keeps no running quantiles; make the layer with "
+                "track_running_stats=True."
+            )
+        return self.running_quantiles
+
+    @torch.no_grad()
     def _quantiles_of_moments(self, mean: Tensor, std: Tensor) -> Tensor:
         """mean + std·Q(p), ``(C, k)`` or one row for all channels."""
         p = probabilities(self.num_quantiles, mean)
-        values = target_values(self._targets(), p.unsqueeze(0))
+        values = finite_target_values(self._targets(), p.unsqueeze(0))
         mean, std = (each.to(values.dtype).reshape(-1, 1) for each in (mean, std))
         return mean + std * values
 
@@ -174,18 +199,11 @@ class ChannelMapLayer(AffineMapLayer):
         return replace(self.rule, eps=0.0)
 
     def _targets(self) -> list[Target]:
-        held = self.held_target("target_quantiles")
-        xp, ops = libraries()
-        return [
-            each
-            if isinstance(each, Target)
-            else target_of_samples(each, self.rule.plotting_parameters, xp, ops)
-            for each in (held if isinstance(held, list) else [held])
-        ]
+        return self.targets("target_quantiles", self.rule.plotting_parameters)
 
     @torch.no_grad()
     def _track(self, running: Tensor, count: Tensor, of_batch: Tensor) -> None:
-        count.add_(1)
+        count.add_(torch.any(~of_batch.isnan()))  # a batch without a value teaches nothing
         share = 1.0 / count.to(running.dtype) if self.momentum is None else self.momentum
         running.copy_(moved(running, barycentre(of_batch), share))
 
@@ -237,6 +255,8 @@ class ChannelMapLayer(AffineMapLayer):
                 std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
                 quantiles = self._quantiles_of_moments(mean, std)
                 state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
+                # As torch's norms: their first version did not count.
+                state_dict.setdefault(f"{prefix}num_batches_tracked", self.num_batches_tracked)
                 for name in names:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -12,7 +12,7 @@ def map_samples(function: Callable[[Tensor], Tensor], x: Tensor, trailing: int) 
     """A function of the last `trailing` axes, of each sample by itself."""
     if x.layout != torch.jagged:
         return torch.nested.as_nested_tensor([function(sample) for sample in x.unbind()])
-    ragged = 1 + next(axis for axis, size in enumerate(x.shape[1:]) if not isinstance(size, int))
+    ragged: int = x._ragged_idx  # type: ignore[attr-defined]  # of jagged ones; there is no other way
     if x.ndim - trailing <= ragged:
         raise NotImplementedError(
             f"input is ragged along axis {ragged} of {x.ndim}, and the last {trailing} are mapped "

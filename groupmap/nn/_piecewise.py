@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from groupmap.backends import torch_kernels
 from groupmap.backends.torch import can_read
@@ -25,18 +26,21 @@ def through_knots(
     heights, at_knots = heights.expand_as(knots), at_knots.expand_as(knots)
     slopes = _slopes(knots, heights, is_continued)
     learns = torch.is_grad_enabled() and (heights.requires_grad or at_knots.requires_grad)
-    if x.numel() and can_read(x) and torch_kernels.serve_eagerly(x, knots) and not learns:
+    is_plain = can_read(x) and forward_ad._current_level < 0 and not learns
+    if is_plain and x.numel() and torch_kernels.serve_eagerly(x, knots):
         y: Tensor
         y, _ = _ThroughKnots.apply(x, knots, heights, at_knots, slopes)  # type: ignore[no-untyped-call]
         return y
+    missing = torch.isnan(x)
+    x = torch.where(missing, knots[:, :1], x)  # with which slopes are multiplied
     segment = _count_at_most(knots, x)
     nearest = (segment - 1).clamp(min=0)
     low, y_low, y_at = (torch.gather(each, 1, nearest) for each in (knots, heights, at_knots))
     slope = torch.gather(slopes, 1, segment)
     distance = x * 0.5 - low * 0.5  # halves, since the difference of finite numbers may not be so
     rise = torch.where(slope != 0.0, distance, 0.0) * slope
-    y = torch.where(x == low, y_at, y_low + (rise + rise))
-    return torch.where(torch.isnan(x), torch.nan, y)
+    y = y_low + (rise + rise) + torch.where(x == low, y_at - y_low, 0.0)
+    return torch.where(missing, torch.nan, y)
 
 
 def _slopes(knots: Tensor, heights: Tensor, is_continued: bool) -> Tensor:

@@ -46,7 +46,7 @@ class Shares:
             return [rows.detach() for _ in self.sizes]
         # Bytes: not every backend has a collective for every dtype.
         padded = pad(rows.detach(), (0, max(self.sizes) - rows.shape[-1]))
-        padded = padded.contiguous().view(torch.uint8)
+        padded = padded.clone(memory_format=torch.contiguous_format).view(torch.uint8)
         parts = [torch.empty_like(padded) for _ in self.sizes]
         dist.all_gather(parts, padded, group=self.group)
         return [
@@ -74,10 +74,30 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (grad,) = grads
-        is_half = grad.element_size() < torch.float32.itemsize
-        total = grad.to(torch.float32 if is_half else grad.dtype, copy=True).contiguous()
-        dist.all_reduce(total, group=ctx.shares.group)
-        return total[..., ctx.shares.own].to(grad.dtype), None
+        total: Tensor = _Sum.apply(grad, ctx.shares.group)  # type: ignore[no-untyped-call]
+        return total[..., ctx.shares.own], None
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes, of which each has a part in the gradients of all the others."""
+
+    @staticmethod
+    def forward(part: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+        is_half = part.element_size() < torch.float32.itemsize
+        total = part.to(torch.float32 if is_half else part.dtype)
+        total = total.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=group)
+        return total.to(part.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        _, ctx.group = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        total: Tensor = _Sum.apply(grads[0], ctx.group)  # type: ignore[no-untyped-call]
+        return total, None
 
 
 def shared_generator(device: torch.device, group: dist.ProcessGroup | None) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from groupmap.backends.torch import OPS
+from groupmap.dtypes import as_widest_real
 from groupmap.knots import equal_steps
 from groupmap.nn._libraries import libraries
 from groupmap.nn._piecewise import middles_of_runs, through_knots
@@ -32,6 +34,18 @@ def target_values(targets: list[Target], p: Tensor) -> Tensor:
         return _values(targets[0], p)
     rows = p.expand(len(targets), p.shape[-1])
     return torch.stack([_values(each, row) for each, row in zip(targets, rows, strict=True)])
+
+
+def finite_target_values(targets: list[Target], p: Tensor) -> Tensor:
+    """The same, where an infinite value would spoil all that is averaged with it."""
+    values = target_values(targets, p)
+    if OPS.can_read(values) and not torch.all(values.isfinite()):
+        raise ValueError(
+            f"target_quantiles={targets!r} has quantiles that are not finite, between which "
+            "nothing can be learned; clamp the probabilities, as the named targets do, or pass "
+            "track_running_stats=False."
+        )
+    return values
 
 
 def _values(target: Target, p: Tensor) -> Tensor:
@@ -62,7 +76,7 @@ def quantiles_of_batch(
         rows = torch.where(missing, 0, rows)
     xp, ops = libraries()
     if missing is None:
-        ascending = ops.sort_rows(rows, xp)
+        ascending = ops.sort_rows(rows if is_floating else as_widest_real(rows, xp, ops), xp)
         counts = torch.full_like(rows[..., :1], rows.shape[-1], dtype=torch.int64)
     else:
         ascending, counts = sorted_valid(rows, missing, xp, ops)
@@ -77,7 +91,8 @@ def _all_finite(rows: Tensor) -> bool:
 
 def barycentre(quantiles: Tensor) -> Tensor:
     """The mean quantile function ``(g, k)`` of all ``(..., g, k)`` that are not NaN."""
-    quantiles = quantiles.reshape(-1, *quantiles.shape[-2:])
+    *leading, n_groups, k = quantiles.shape
+    quantiles = quantiles.reshape(math.prod(leading), n_groups, k)
     is_there = ~quantiles.isnan()
     count = is_there.sum(0)
     total = torch.where(is_there, quantiles / count.clamp(min=1), 0.0).sum(0)
@@ -90,9 +105,15 @@ def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
     Averaging quantile functions gives the quantile function of the Wasserstein barycentre
     (Agueh and Carlier 2011, in one dimension). Groups without a value in the batch stay.
     """
+    if isinstance(share, float) and share == 0.0:
+        return running
+    batch = batch.to(running.dtype)
     # Not running + share·(batch − running): a difference may overflow, and its rounding may put
     # neighbours out of order, which that of products and sums cannot.
-    blended = (1.0 - share) * running + share * batch.to(running.dtype)
+    blended = (1.0 - share) * running + share * batch
+    blended = blended.clamp(torch.minimum(running, batch), torch.maximum(running, batch))
+    # Where the step is lost in rounding, it is a unit in the last place: constants are reached.
+    blended = torch.where(blended == running, torch.nextafter(running, batch), blended)
     return torch.where(batch.isnan(), running, blended)
 
 

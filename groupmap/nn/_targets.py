@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 import array_api_compat.torch as xp_torch
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
+from groupmap.nn._libraries import libraries
 from groupmap.targets import Target
 from groupmap.user_targets import (
     as_target,
     check_one_sample,
     sorted_reference,
+    target_of_samples,
 )
 
 
@@ -24,18 +27,20 @@ class TargetHolder(nn.Module):
     which moves with this module.
     """
 
-    def hold_target(self, name: str, target: object) -> None:
-        """Keep a target, or a sequence of them, under that name."""
+    def hold_target(self, name: str, target: object, device: torch.device | str | None) -> None:
+        """Keep a target, or a sequence of them, under that name; samples on that device."""
         if isinstance(target, np.ndarray):
             target = xp_torch.asarray(target)
         if isinstance(target, Tensor):
             sample = check_one_sample(target).detach()
             sorted_reference(sample, "target_quantiles", xp_torch, OPS)
+            is_placed = device is not None and torch.device(device).type != "meta"
+            sample = sample.to(device=device) if is_placed else sample
             self.register_buffer(name, sample, persistent=False)
         elif isinstance(target, nn.Module):
             setattr(self, name, target)
         elif isinstance(target, (list, tuple)):
-            setattr(self, name, TargetPerGroup(target))
+            setattr(self, name, TargetPerGroup(target, device))
         else:
             setattr(self, name, as_target(target))
 
@@ -43,8 +48,17 @@ class TargetHolder(nn.Module):
         """What is kept under that name, as the map takes it."""
         target = getattr(self, name)
         if isinstance(target, TargetPerGroup):
-            return target.targets()
+            return [target.held_target(each) for each in target.names]  # type: ignore[misc]  # no lists
         return target if isinstance(target, (Tensor, Target)) else as_target(target)
+
+    def targets(self, name: str, parameters: tuple[float, float]) -> list[Target]:
+        """What is kept under that name, samples with those plotting parameters; one, or several."""
+        held = self.held_target(name)
+        xp, ops = libraries()
+        return [
+            each if isinstance(each, Target) else target_of_samples(each, parameters, xp, ops)
+            for each in (held if isinstance(held, list) else [held])
+        ]
 
     def described_target(self, name: str) -> str:
         """What is kept under that name, in a word or two."""
@@ -57,7 +71,7 @@ class TargetHolder(nn.Module):
 class TargetPerGroup(TargetHolder):
     """Targets in the order of the groups that they are for."""
 
-    def __init__(self, targets: Sequence[object]) -> None:
+    def __init__(self, targets: Sequence[object], device: torch.device | str | None) -> None:
         super().__init__()
         if any(isinstance(target, (list, tuple)) for target in targets):
             raise TypeError(
@@ -66,14 +80,10 @@ class TargetPerGroup(TargetHolder):
             )
         self.names = [f"target_{g}" for g in range(len(targets))]
         for name, target in zip(self.names, targets, strict=True):
-            self.hold_target(name, target)
+            self.hold_target(name, target, device)
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def targets(self) -> list[Target | Tensor]:
-        """The targets, as the map takes them."""
-        return [self.held_target(name) for name in self.names]  # type: ignore[misc]  # no lists
 
 
 def check_target_count(holder: TargetHolder, name: str, n_groups: int, groups: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import Callable
+from typing import Any
 
 import array_api_compat.torch as xp_torch
-import torch
 from torch import nn
 
 from groupmap.backends.torch import OPS
 from groupmap.nn._base import AffineMapLayer, MapLayer
 from groupmap.nn._channels import NUM_QUANTILES, ChannelMapLayer
+from groupmap.nn._replacing import ConversionReport, replaced
 from groupmap.nn.batch import BatchMap1d, BatchMap2d, BatchMap3d
 from groupmap.nn.group import GroupMap
 from groupmap.nn.instance import InstanceMap1d, InstanceMap2d, InstanceMap3d
@@ -39,24 +38,6 @@ COUNTERPARTS: dict[type[nn.Module], type[AffineMapLayer]] = {
 }
 NORM_OF = {layer: norm for norm, layer in COUNTERPARTS.items()}
 EPS = 1e-5  # torch's default
-
-
-@final
-@dataclass
-class ConversionReport:
-    """What was changed, by name: from which class to which; and what was left, and why."""
-
-    changed: dict[str, tuple[str, str]] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        width = max(map(len, (*self.changed, *self.left)), default=0)
-        lines = [f"{len(self.changed)} changed:"]
-        for name, (before, after) in self.changed.items():
-            lines.append(f"  {name:<{width}}  {before} -> {after}")
-        lines.append(f"{len(self.left)} left as they are:")
-        lines += [f"  {name:<{width}}  {reason}" for name, reason in self.left.items()]
-        return "\n".join(lines)
 
 
 def convert_norms(
@@ -119,25 +100,22 @@ def convert_norms(
 
     def replacement(norm: nn.Module) -> nn.Module:
         target = target_quantiles
-        if isinstance(target, nn.Module):
+        if isinstance(target, (nn.Module, list, tuple)):
             target = copy.deepcopy(target)
         own = {"target_quantiles": target, **options}
         return _map_for(norm, own | running if isinstance(norm, tuple(CHANNEL_NORMS)) else own)
 
     def reason_to_leave(name: str, module: nn.Module) -> str | None:
-        if not _is_norm(module):
-            return ""
-        if isinstance(module, nn.modules.lazy.LazyModuleMixin):
-            return f"{type(module).__name__} does not know its size yet; call the network once"
-        if not isinstance(module, tuple(COUNTERPARTS)):
-            return f"{type(module).__name__} has no map in its place"
-        if predicate is not None:
-            return None if predicate(name, module) else "the predicate leaves it"
-        if type(module) not in COUNTERPARTS:
-            return f"{type(module).__name__} is a subclass; a predicate may choose it"
-        return None
+        reason = _no_map_because(module)
+        if reason is not None:
+            return reason
+        if predicate is None:
+            is_subclass = type(module) not in COUNTERPARTS
+            kind = type(module).__name__
+            return f"{kind} is a subclass; a predicate may choose it" if is_subclass else None
+        return None if predicate(name, module) else "the predicate leaves it"
 
-    return _replaced(model, reason_to_leave, replacement)
+    return replaced(model, reason_to_leave, replacement)
 
 
 def revert_norms(
@@ -178,59 +156,27 @@ def revert_norms(
             return "the predicate leaves it"
         return None
 
-    return _replaced(model, reason_to_leave, _norm_for)
+    return replaced(model, reason_to_leave, _norm_for)
 
 
-def _is_norm(module: nn.Module) -> bool:
-    """Whether a module is a norm, as far as its name says."""
-    return isinstance(module, tuple(COUNTERPARTS)) or "Norm" in type(module).__name__
-
-
-def _replaced(
-    model: nn.Module,
-    reason_to_leave: Callable[[str, nn.Module], str | None],
-    replacement: Callable[[nn.Module], nn.Module],
-) -> tuple[nn.Module, ConversionReport]:
-    """The model with replacements; a reason is None for what is replaced, "" for what is no norm.
-
-    All of them are made before the first is put in place: an error leaves the model as it was.
-    """
-    report, made = ConversionReport(), dict[int, nn.Module]()
-    places = []
-    for name, parent, key, module in _places(model):
-        if id(module) not in made:
-            reason = reason_to_leave(name, module)
-            if reason is not None:
-                if reason:
-                    report.left[name] = reason
-                continue
-            made[id(module)] = replacement(module)
-        new = made[id(module)]
-        report.changed[name] = (type(module).__name__, type(new).__name__)
-        places.append((parent, key, new))
-    root = made.get(id(model), model)
-    for parent, key, new in places:
-        if parent is not None:
-            parent._modules[key] = new
-    return root, report
-
-
-def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module | None, str, nn.Module]]:
-    """Name, parent, key there and module, of every place; a shared module has several."""
-    yield "", None, "", model
-    for prefix, parent in model.named_modules():
-        for key, module in parent._modules.items():
-            if module is not None:
-                yield f"{prefix}.{key}".removeprefix("."), parent, key, module
+def _no_map_because(module: nn.Module) -> str | None:
+    """Why nothing can take its place; "" if it is no norm, None if a map can."""
+    kind = type(module).__name__
+    if not isinstance(module, tuple(COUNTERPARTS)) and "Norm" not in kind:
+        return ""
+    if isinstance(module, nn.modules.lazy.LazyModuleMixin):
+        return f"{kind} does not know its size yet; call the network once"
+    if not isinstance(module, tuple(COUNTERPARTS)):
+        return f"{kind} has no map in its place"
+    if not {"weight", "bias"} <= module._parameters.keys():
+        return f"the parameters of {kind} are made of others, by pruning or parametrization"
+    return None
 
 
 def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
     norm_type = next(each for each in type(norm).__mro__ if each in COUNTERPARTS)
     layer_type: Any = COUNTERPARTS[norm_type]
     layer: AffineMapLayer = layer_type(*_sizes(norm), **_shared_options(norm), **options)
-    place = _place(norm)
-    if place is not None:
-        layer.to(place)  # a sample that is the target, too
     layer.replaced_eps = norm.eps
     if isinstance(layer, ChannelMapLayer) and layer.num_batches_tracked is not None:
         variance = norm.running_var.to(OPS.widest_real(norm.running_var, xp_torch))
@@ -243,14 +189,15 @@ def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
 def _norm_for(layer: Any) -> nn.Module:
     norm_type: Any = NORM_OF[type(layer)]
     eps = EPS if layer.replaced_eps is None else layer.replaced_eps
-    norm: Any = norm_type(*_sizes(layer), eps=eps, **_shared_options(layer))
+    norm: nn.Module = norm_type(*_sizes(layer), eps=eps, **_shared_options(layer))
     if isinstance(layer, ChannelMapLayer) and layer.num_batches_tracked is not None:
         mean, std = layer.running_moments()
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_((std.square() - eps).clamp(min=0.0))
-        norm.num_batches_tracked = layer.num_batches_tracked.clone()
+        buffers: Any = norm
+        buffers.running_mean.copy_(mean)
+        buffers.running_var.copy_((std.square() - eps).clamp(min=0.0))
+        buffers.num_batches_tracked = layer.num_batches_tracked.clone()
     _take_over(norm, layer)
-    return norm  # type: ignore[no-any-return]  # a norm of torch's
+    return norm
 
 
 def _sizes(module: Any) -> tuple[Any, ...]:
@@ -263,25 +210,21 @@ def _sizes(module: Any) -> tuple[Any, ...]:
 
 
 def _shared_options(module: Any) -> dict[str, Any]:
-    """The keyword arguments that norms and maps share."""
+    """The keyword arguments that norms and maps share.
+
+    There is no bias among them, which not all releases of torch's norms know: it is taken over.
+    """
     affine = "elementwise_affine" if isinstance(module, (nn.LayerNorm, LayerMap)) else "affine"
     options: dict[str, Any] = {affine: module.weight is not None}
-    if module.weight is not None and module.bias is None:
-        options["bias"] = False
     for name in ("momentum", "track_running_stats", "process_group"):
         if hasattr(module, name):
             options[name] = getattr(module, name)
-    # Of the buffers before the parameters, which are taken over as they are.
-    for tensor in (*module.buffers(recurse=False), *module.parameters(recurse=False)):
-        if tensor.is_floating_point():
+    # Of the running statistics before the parameters, which are taken over as they are.
+    for name in ("running_quantiles", "running_mean", "weight"):
+        tensor = getattr(module, name, None)
+        if tensor is not None:
             return {**options, "device": tensor.device, "dtype": tensor.dtype}
     return options
-
-
-def _place(module: nn.Module) -> torch.device | None:
-    for tensor in (*module.buffers(recurse=False), *module.parameters(recurse=False)):
-        return tensor.device
-    return None
 
 
 def _take_over(new: nn.Module, old: nn.Module) -> None:

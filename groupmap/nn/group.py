@@ -53,7 +53,7 @@ class Map(MapLayer):
             one a group; a module learns. Default: the standard normal distribution.
         eps: standard deviation of Gaussian noise that is added to the input before the map, in
             training and evaluation. Default: 0.
-        device, dtype: accepted as by all layers; there is nothing to place.
+        device, dtype: as of all layers; a reference sample is placed there.
 
     Keyword Args:
         positions, ties, gradient, gradient_window, gradient_floor: as in
@@ -94,10 +94,11 @@ class Map(MapLayer):
         gradient_window: int | None = None,
         gradient_floor: float = 1.0,
     ) -> None:
-        del device, dtype
+        del dtype
         super().__init__(
             target_quantiles,
             eps,
+            device,
             positions=positions,
             ties=ties,
             gradient=gradient,
@@ -183,6 +184,7 @@ class GroupMap(AffineMapLayer):
         super().__init__(
             target_quantiles,
             eps,
+            device,
             positions=positions,
             ties=ties,
             gradient=gradient,

@@ -31,7 +31,7 @@ class InstanceMap(ChannelMapLayer):
             all instances, in the buffer ``running_quantiles`` :math:`(C, K)`. Default: ``False``.
         target_quantiles: the target, as in :func:`groupmap.quantile_map`, or a sequence of them,
             one a channel; a module learns. Default: the standard normal distribution.
-        device, dtype: of the parameters.
+        device, dtype: of the parameters and running quantiles.
 
     Keyword Args:
         bias: ``False`` leaves :math:`\beta` out. Default: ``True``.

@@ -70,6 +70,7 @@ class LayerMap(AffineMapLayer):
         super().__init__(
             target_quantiles,
             eps,
+            device,
             positions=positions,
             ties=ties,
             gradient=gradient,
@@ -99,7 +100,7 @@ class LayerMap(AffineMapLayer):
                 raise NotImplementedError(
                     "where is for padded inputs; a nested tensor has no entries to mask."
                 )
-            return map_samples(self, input, len(self.normalized_shape))
+            return map_samples(self.forward, input, len(self.normalized_shape))
         try:
             grouping = trailing_axes(tuple(input.shape), self.normalized_shape)
         except ValueError as error:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from groupmap.counts import checked_count
 from groupmap.nn._base import Device, Dtype
-from groupmap.nn._libraries import libraries
 from groupmap.nn._piecewise import knots_below
-from groupmap.nn._running import probabilities
+from groupmap.nn._running import probabilities, target_values
 from groupmap.nn._targets import TargetHolder, TargetPerGroup
 from groupmap.positions import plotting_parameters
-from groupmap.tables import quantiles_of_probabilities
-from groupmap.user_targets import target_of_samples
 
 SLOPE_ONE = math.log(math.e - 1.0)  # whose softplus is 1
 
@@ -40,7 +36,7 @@ class MonotoneQuantile(TargetHolder):
         num_knots: number of knots :math:`K`, at least 2.
         target_quantiles: :math:`Q_0`, as in :func:`groupmap.quantile_map`. Default: the standard
             normal distribution.
-        device, dtype: of the parameters.
+        device, dtype: of the parameters, and of a reference sample.
 
     Shape:
         - Input: probabilities of any shape, in [0, 1]
@@ -74,7 +70,7 @@ class MonotoneQuantile(TargetHolder):
     ) -> None:
         super().__init__()
         self.num_knots = checked_count(num_knots, "num_knots", least=2)
-        self.hold_target("start", target_quantiles)
+        self.hold_target("start", target_quantiles, device)
         if isinstance(self.start, TargetPerGroup):
             raise TypeError(
                 f"target_quantiles={target_quantiles!r} is a sequence; pass one MonotoneQuantile a "
@@ -89,8 +85,8 @@ class MonotoneQuantile(TargetHolder):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Start anew: as the target to start from."""
-        p = probabilities(self.num_knots, torch.empty(0))
-        knots = self._start(p).to(self.slopes.dtype)
+        knots = self._start(probabilities(self.num_knots, self._where_to_ask()))
+        knots = knots.to(self.slopes.dtype)
         if not torch.all(knots[1:] > knots[:-1]) or not torch.all(knots.isfinite()):
             raise ValueError(
                 f"target_quantiles={self.start!r} is {knots.tolist()} at {self.num_knots} equal "
@@ -112,13 +108,14 @@ class MonotoneQuantile(TargetHolder):
         y = heights[segment] + slopes[segment] * (x.squeeze(0) - knots[segment])
         return y.reshape(p.shape).to(p.dtype)
 
+    def _where_to_ask(self) -> Tensor:
+        """A tensor where the target can be asked, which has no numbers on the device meta."""
+        if isinstance(self.start, Tensor):
+            return self.start
+        return torch.empty(0) if self.slopes.device.type == "meta" else self.slopes
+
     def _start(self, p: Tensor) -> Tensor:
-        xp, ops = libraries()
-        target: Any = self.held_target("start")
-        if isinstance(target, Tensor):
-            target = target_of_samples(target, plotting_parameters("linear"), xp, ops)
-        start: Tensor = quantiles_of_probabilities(target, p, p.dtype, xp=xp, ops=ops)
-        return start
+        return target_values(self.targets("start", plotting_parameters("linear")), p)
 
     def extra_repr(self) -> str:
         """The arguments that made the target."""

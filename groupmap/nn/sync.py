@@ -18,7 +18,13 @@ from groupmap.mapping import with_estimate
 from groupmap.nn._base import Device, Dtype
 from groupmap.nn._channels import NUM_QUANTILES, OfBatch
 from groupmap.nn._pooling import Shares, shared_generator
-from groupmap.nn._running import probabilities, quantiles_of_batch, target_values
+from groupmap.nn._replacing import replaced
+from groupmap.nn._running import (
+    finite_target_values,
+    probabilities,
+    quantiles_of_batch,
+    target_values,
+)
 from groupmap.nn.batch import BatchMap
 from groupmap.samples import sorted_valid
 from groupmap.targets import gaussian
@@ -32,10 +38,10 @@ class SyncBatchMap(BatchMap):
     .. math:: y = Q(F(x)) \cdot \gamma + \beta
 
     In training :math:`F` is the cdf of a channel's values in all processes of a group. By default
-    they are gathered, and each process gets what one process would get for the whole batch, to
-    the last bit. With ``num_knots`` only so many quantiles of each process are: :math:`F` is then
-    the mean of the processes' cdfs, linear between these. Alone, without torch.distributed, and
-    in evaluation it is a BatchMap.
+    they are gathered, and each process gets what one process would get for the whole batch, to the
+    last bit (but for `eps`: each process draws its own noise). With ``num_knots`` only so many
+    quantiles of each process are: :math:`F` is then the mean of the processes' cdfs, linear between
+    these. Alone, without torch.distributed, and in evaluation it is a BatchMap.
 
     Batches may differ in size, or be empty; all processes must call the layer, all of them with a
     mask or none.
@@ -57,10 +63,14 @@ class SyncBatchMap(BatchMap):
 
     Shape:
         - Input: :math:`(N, C, *)`, of every process its own :math:`N`
-        - Output: the same shape, dtype and memory format.
+        - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
+          come out 0, count for nothing and get no gradient. Default: all count.
+        - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
+          for nothing.
 
     Raises:
-        ValueError: as :class:`BatchMap`, or if num_knots meets other ties.
+        ValueError: as :class:`BatchMap`; or if num_knots meets other ties, or a target that is
+            infinite somewhere.
         RuntimeError: if the input has other channels.
 
     Examples::
@@ -122,6 +132,8 @@ class SyncBatchMap(BatchMap):
                 f"num_knots={num_knots} with ties={self.rule.ties!r}: between knots there are no "
                 'ranks to choose from; use ties="average", or num_knots=None.'
             )
+        if num_knots is not None:
+            finite_target_values(self._targets(), probabilities(num_knots, torch.empty(0)))
 
     @classmethod
     def convert_sync_batchmap(
@@ -138,17 +150,26 @@ class SyncBatchMap(BatchMap):
             The module, changed in place; or, if it is a BatchMap itself, its replacement. The
             replacements have the same parameters, buffers, hooks and options.
         """
-        if isinstance(module, BatchMap) and not isinstance(module, SyncBatchMap):
+
+        def reason_to_leave(name: str, module: nn.Module) -> str | None:
+            del name
+            is_alone = isinstance(module, BatchMap) and not isinstance(module, SyncBatchMap)
+            return None if is_alone else ""
+
+        def shared(layer: nn.Module) -> nn.Module:
             twin = cls.__new__(cls)
             # All of its state, parameters and hooks among it, as they are: handles stay valid.
-            twin.__dict__.update(module.__dict__)
+            twin.__dict__.update(layer.__dict__)
             twin._share(process_group, num_knots)
             return twin
-        for name, child in module.named_children():
-            converted = cls.convert_sync_batchmap(child, process_group, num_knots=num_knots)
-            if converted is not child:
-                setattr(module, name, converted)
-        return module
+
+        converted, _ = replaced(module, reason_to_leave, shared)
+        return converted
+
+    def extra_repr(self) -> str:
+        """The arguments that made the layer."""
+        text = super().extra_repr()
+        return text if self.num_knots is None else f"{text}, num_knots={self.num_knots}"
 
     def _map_by_batch(self, x: Tensor, where: Tensor | None) -> tuple[Tensor, OfBatch]:
         if not self._is_shared():

@@ -68,7 +68,8 @@ def make_tables(knots: Rows, starts: Rows, run_ends: Rows, scales: Rows) -> None
     n_groups, k = knots.shape
     n_buckets = starts.shape[1] - 2
     for g in range(n_groups):
-        least, width = knots[g, 0], knots[g, k - 1] - knots[g, 0]
+        least = np.float64(knots[g, 0])  # as wide as what is read back
+        width = np.float64(knots[g, k - 1]) - least
         per_unit = n_buckets / width if width > 0.0 else 0.0
         if not np.isfinite(per_unit):
             per_unit = 0.0  # all in one bucket: plain bisection
