@@ -65,10 +65,19 @@ def map_groups(
     if is_filled:
         y = xp.where(where, y, masked_value)  # else the parameters' gradients see a NaN
     if is_scaled:
-        y = ops.scale(y, weight, bias)
+        y = scaled(y, weight, bias, xp, ops)
         if is_filled:
             y = xp.where(where, y, masked_value)
     return ops.keep_layout(xp.astype(y, dtype, copy=False), x)
+
+
+def scaled(y: Array, weight: Array | None, bias: Array | None, xp: Namespace, ops: Ops) -> Array:
+    """y·weight + bias; NaN stay, but out of the gradient of the weight."""
+    learns = weight is not None and ops.wants_gradient(weight)
+    if not learns or 0 in y.shape or (ops.can_read(y) and not ops.screen(y, xp)[0]):
+        return ops.scale(y, weight, bias)
+    missing = xp.isnan(y)
+    return xp.where(missing, xp.nan, ops.scale(xp.where(missing, 0.0, y), weight, bias))
 
 
 def with_noise(x: Array, eps: float, rng: RandomSource, xp: Namespace, ops: Ops) -> Array:

@@ -252,6 +252,22 @@ def test_an_error_leaves_the_model_as_it_was():
         gm.nn.convert_norms(model, gradient="exact")
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu", torch.nn.functional.silu])
+def test_the_fused_path_of_encoders_is_for_norms(activation):
+    """It would compute LayerNorm, without a call of its norms."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, activation=activation, batch_first=True).eval()
+    flag = layer.activation_relu_or_gelu
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    gm.nn.convert_norms(encoder, target_quantiles="uniform")
+    x = torch.randn(2, 5, 16)
+    expected = encoder(x)
+    with torch.no_grad():
+        assert torch.equal(encoder(x), expected)
+    assert 0.0 <= expected.min() < expected.max() <= 1.0
+    gm.nn.revert_norms(encoder)
+    assert {each.activation_relu_or_gelu for each in encoder.layers} == {flag}
+
+
 # --- real architectures -------------------------------------------------------------------------
 
 

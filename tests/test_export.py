@@ -146,6 +146,17 @@ def test_exported_ties_and_dtypes(ties, dtype):
         torch.testing.assert_close(program.module()(x), layer(x), equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["BatchMap2d", "InstanceMap-tracking"])
+def test_export_in_training_mode(name):
+    layer, shape = trained(name)
+    twin = copy.deepcopy(layer)
+    program = torch.export.export(layer, (example(shape, 3),), dynamic_shapes=BATCH)
+    loaded = reloaded(program)
+    x = example(shape, 7)
+    torch.testing.assert_close(loaded(x), twin(x), equal_nan=True)
+    torch.testing.assert_close(loaded.running_quantiles, twin.running_quantiles)
+
+
 def test_export_with_a_mask():
     layer, shape = trained("GroupMap")
     x, mask = example(shape, 3), torch.rand(3, 1, 3, 5) < 0.6

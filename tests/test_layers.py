@@ -388,6 +388,17 @@ def test_targets_a_group():
         gm.Map(1, 1, [["uniform"]])
 
 
+def test_missing_values_do_not_spoil_the_gradient_of_the_scale(case):
+    make, _, shape = case
+    layer, x = make(), torch.randn(shape)
+    x.view(-1)[::7] = torch.nan
+    layer(x).nansum().backward()
+    found = layer.weight.grad.clone()
+    layer.zero_grad()
+    layer(x, where=~x.isnan()).sum().backward()
+    torch.testing.assert_close(found, layer.weight.grad)
+
+
 INDIVISIBLE = r"num_channels \(10\) must be divisible by num_groups \(3\)"
 
 
@@ -402,6 +413,9 @@ INDIVISIBLE = r"num_channels \(10\) must be divisible by num_groups \(3\)"
         (lambda: gm.GroupMap(0, 10), ValueError, "num_groups=0"),
         (lambda: gm.GroupMap(-2, 10), ValueError, "num_groups=-2"),
         (lambda: gm.GroupMap(2.5, 10), TypeError, "num_groups=2.5"),
+        (lambda: gm.GroupMap(2, "8"), TypeError, "num_channels='8' must be an integer"),
+        (lambda: gm.BatchMap2d(-1), ValueError, "num_features=-1 must be an integer ≥ 0"),
+        (lambda: gm.InstanceMap2d(3.0), TypeError, r"num_features=3\.0 must be an integer"),
         (lambda: gm.LayerMap(()), ValueError, "at least one axis"),
         (lambda: gm.LayerMap(2.5), TypeError, "normalized_shape=2.5"),
         (lambda: gm.GroupMap(2, 4, 0.0, True, "cuda"), TypeError, "device=.*target_quantiles="),

@@ -153,3 +153,14 @@ def test_a_sample_goes_where_the_parameters_go():
     target = MonotoneQuantile(3, sample, device="cpu").to("meta")
     assert target.start.device.type == "meta"
     assert MonotoneQuantile(3, sample, device="meta").start.device.type == "cpu"
+
+
+def test_it_comes_back_from_a_checkpoint_by_way_of_meta():
+    sample = torch.tensor([1.0, 5.0, 2.0])
+    for start in ("gaussian", sample):
+        layer = gm.LayerMap(5, target_quantiles=perturbed(MonotoneQuantile(3, start)))
+        with torch.device("meta"):
+            other = gm.LayerMap(5, target_quantiles=MonotoneQuantile(3, start))
+        other.to_empty(device="cpu").load_state_dict(layer.state_dict())
+        x = torch.randn(4, 5)
+        assert torch.equal(other(x), layer(x))

@@ -212,6 +212,29 @@ def test_without_tracking_evaluation_maps_by_ranks_too():
         assert not [name for name in layer.state_dict() if "running" in name]
 
 
+def test_the_flag_freezes_what_was_learned():
+    layer = gm.BatchMap1d(2)
+    layer(randn(20, 2))
+    before = layer.running_quantiles.clone()
+    layer.track_running_stats = False
+    layer(10.0 + randn(20, 2))
+    assert torch.equal(layer.running_quantiles, before)
+    assert layer.num_batches_tracked == 1
+    layer.eval()(randn(1, 2))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_missing_is_kept_out_of_the_gradient_of_the_scale(training):
+    layer = gm.BatchMap1d(2).train(training)
+    x = randn(20, 2)
+    x[3, 0] = torch.nan
+    layer(x).nansum().backward()
+    found = layer.weight.grad.clone()
+    layer.zero_grad()
+    layer(x, where=~x.isnan()).sum().backward()
+    torch.testing.assert_close(found, layer.weight.grad)
+
+
 def test_noise_is_seen_by_the_running_quantiles():
     layer = gm.BatchMap1d(1, eps=3.0, momentum=1.0)
     layer(torch.zeros(5000, 1))

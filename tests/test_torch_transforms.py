@@ -224,3 +224,27 @@ def test_noise_is_on_the_caller_s_generator():
     assert torch.equal(one, two)
     with pytest.raises(TypeError, match=r"pass a torch\.Generator"):
         gm.quantile_map(x, eps=0.3, rng="seed")
+
+
+@pytest.mark.parametrize("options", [{"eps": 0.1}, {"ties": "random"}])
+def test_noise_for_any_size_of_the_batch(options):
+    layer = gm.GroupMap(2, 4, **options)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for size in (4, 7, 9):
+        assert compiled(torch.randn(size, 4, 6)).shape == (size, 4, 6)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_traced_by_the_old_tracer():
+    """What it captures holds for ties and missing values that the example had not."""
+    for layer in (gm.GroupMap(2, 4), gm.LayerMap((4, 6)), gm.BatchMap1d(4).eval()):
+        traced = torch.jit.trace(layer, torch.randn(3, 4, 6), check_trace=False)
+        x = torch.randn(3, 4, 6).round()
+        x[0, 0, 0] = torch.nan
+        torch.testing.assert_close(traced(x), layer(x), equal_nan=True)
+
+
+def test_symbolic_tracing_needs_leaves():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), gm.LayerMap(4))
+    with pytest.raises(TypeError, match="make them leaves"):
+        torch.fx.symbolic_trace(network)

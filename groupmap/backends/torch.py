@@ -159,6 +159,8 @@ def _generator(rng: RandomSource, device: torch.device) -> torch.Generator | Non
 def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
     """Standard normal draws on the device of `like`."""
     del xp
+    if rng is None:  # which, named as a generator, fixes the sizes that tracing sees
+        return torch.randn(like.shape, dtype=dtype, device=like.device)
     generator = _generator(rng, like.device)
     return torch.randn(like.shape, dtype=dtype, device=like.device, generator=generator)
 
@@ -166,6 +168,8 @@ def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace)
 def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
     """Uniform draws on the device of `like`."""
     del xp
+    if rng is None:
+        return torch.rand(like.shape, device=like.device)
     return torch.rand(like.shape, device=like.device, generator=_generator(rng, like.device))
 
 
@@ -189,6 +193,7 @@ def can_read(x: Array) -> bool:
     """
     return (
         not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         and type(x) in (torch.Tensor, torch.nn.Parameter)
         and x.device.type != "meta"
         and torch._C._functorch.peek_interpreter_stack() is None

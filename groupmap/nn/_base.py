@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from groupmap.dtypes import check_real
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
@@ -60,6 +61,7 @@ class MapLayer(TargetHolder):
         if where is not None:
             check_tensor(where, "where")
         xp, ops = libraries()
+        check_real(x, "input", xp)
         mapped: Tensor = map_groups(
             x,
             grouping,
@@ -130,6 +132,11 @@ class AffineMapLayer(MapLayer):
 
 def check_tensor(x: object, name: str = "input") -> None:
     """Refuse what is no tensor."""
+    if type(x).__module__.startswith("torch.fx"):
+        raise TypeError(
+            f"{name} is a {type(x).__name__} of torch.fx, which cannot look into layers that read "
+            "their input; make them leaves, by a Tracer whose is_leaf_module says so."
+        )
     if not isinstance(x, Tensor):
         raise TypeError(
             f"{name} is of type {type(x).__name__}; layers map torch tensors. Pass "

@@ -30,7 +30,7 @@ from groupmap.nn._running import (
     target_values,
 )
 from groupmap.nn._targets import check_target_count
-from groupmap.pipeline import with_noise
+from groupmap.pipeline import scaled, with_noise
 from groupmap.targets import Target
 
 OfBatch = Callable[[], Tensor]
@@ -77,8 +77,8 @@ class ChannelMapLayer(AffineMapLayer):
             gradient_window=gradient_window,
             gradient_floor=gradient_floor,
         )
-        check_target_count(self, "target_quantiles", num_features, "channels")
-        self.num_features = num_features
+        self.num_features = checked_count(num_features, "num_features", least=0)
+        check_target_count(self, "target_quantiles", self.num_features, "channels")
         self.momentum = _checked_momentum(momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
@@ -183,7 +183,8 @@ class ChannelMapLayer(AffineMapLayer):
         if running is not None and not self.training:
             return self._map_by_running(running, input, where)
         y, of_batch = self._map_by_batch(input, where)
-        if running is not None and count is not None:
+        # As in torch, the flag may be changed later: then what was learned stays as it is.
+        if running is not None and count is not None and self.track_running_stats:
             self._track(running, count, of_batch())
         return y
 
@@ -201,7 +202,6 @@ class ChannelMapLayer(AffineMapLayer):
     def _targets(self) -> list[Target]:
         return self.targets("target_quantiles", self.rule.plotting_parameters)
 
-    @torch.no_grad()
     def _track(self, running: Tensor, count: Tensor, of_batch: Tensor) -> None:
         count.add_(torch.any(~of_batch.isnan()))  # a batch without a value teaches nothing
         share = 1.0 / count.to(running.dtype) if self.momentum is None else self.momentum
@@ -239,7 +239,7 @@ class ChannelMapLayer(AffineMapLayer):
     ) -> Tensor:
         """Mapped rows, scaled, masked, and laid out as x is."""
         y = grouping.from_rows(rows, tuple(x.shape), xp_torch)
-        y = OPS.scale(y, *self._scales(x.ndim))
+        y = scaled(y, *self._scales(x.ndim), xp_torch, OPS)
         if where is not None:
             y = torch.where(where, y, 0.0)
         finished: Tensor = OPS.keep_layout(y.to(result_dtype(x, xp_torch)), x)

@@ -27,8 +27,18 @@ class TargetHolder(nn.Module):
     which moves with this module.
     """
 
-    def hold_target(self, name: str, target: object, device: torch.device | str | None) -> None:
-        """Keep a target, or a sequence of them, under that name; samples on that device."""
+    def hold_target(
+        self,
+        name: str,
+        target: object,
+        device: torch.device | str | None,
+        *,
+        in_checkpoints: bool = False,
+    ) -> None:
+        """Keep a target, or a sequence of them, under that name; samples on that device.
+
+        Samples are not in checkpoints by default, so that those of norms are those of layers.
+        """
         if isinstance(target, np.ndarray):
             target = xp_torch.asarray(target)
         if isinstance(target, Tensor):
@@ -36,7 +46,7 @@ class TargetHolder(nn.Module):
             sorted_reference(sample, "target_quantiles", xp_torch, OPS)
             is_placed = device is not None and torch.device(device).type != "meta"
             sample = sample.to(device=device) if is_placed else sample
-            self.register_buffer(name, sample, persistent=False)
+            self.register_buffer(name, sample, persistent=in_checkpoints)
         elif isinstance(target, nn.Module):
             setattr(self, name, target)
         elif isinstance(target, (list, tuple)):

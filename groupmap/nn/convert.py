@@ -38,6 +38,10 @@ COUNTERPARTS: dict[type[nn.Module], type[AffineMapLayer]] = {
 }
 NORM_OF = {layer: norm for norm, layer in COUNTERPARTS.items()}
 EPS = 1e-5  # torch's default
+FUSED_ACTIVATIONS: dict[int, tuple[object, type[nn.Module]]] = {
+    1: (nn.functional.relu, nn.ReLU),
+    2: (nn.functional.gelu, nn.GELU),
+}
 
 
 def convert_norms(
@@ -60,7 +64,8 @@ def convert_norms(
     and ties of weights stay valid), device, dtype, training flag and hooks. The noise `eps` of the
     maps is 0. Running quantiles start at :math:`\mu + \sqrt{\sigma^2 + \epsilon} \cdot Q(p)` of
     the norm's running statistics: within these quantiles, and with ``tails="linear"`` everywhere,
-    the network in evaluation then computes what it did.
+    the network in evaluation then computes what it did. nn.TransformerEncoderLayer is kept from its
+    fused path, which computes LayerNorm without calling its norms.
 
     Args:
         model: the network, which is changed in place.
@@ -115,7 +120,9 @@ def convert_norms(
             return f"{kind} is a subclass; a predicate may choose it" if is_subclass else None
         return None if predicate(name, module) else "the predicate leaves it"
 
-    return replaced(model, reason_to_leave, replacement)
+    model, report = replaced(model, reason_to_leave, replacement)
+    _allow_fused_encoders(model)
+    return model, report
 
 
 def revert_norms(
@@ -156,7 +163,29 @@ def revert_norms(
             return "the predicate leaves it"
         return None
 
-    return replaced(model, reason_to_leave, _norm_for)
+    model, report = replaced(model, reason_to_leave, _norm_for)
+    _allow_fused_encoders(model)
+    return model, report
+
+
+def _allow_fused_encoders(model: nn.Module) -> None:
+    """Let nn.TransformerEncoderLayer take its fused path in evaluation only where it has norms.
+
+    That path never calls its norm1 and norm2: it reads their weight, bias and eps, and computes
+    LayerNorm. It is taken for ReLU and GELU alone, and what says so may say that it is neither:
+    https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/transformer.py
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            has_maps = any(isinstance(norm, MapLayer) for norm in (layer.norm1, layer.norm2))
+            layer.activation_relu_or_gelu = 0 if has_maps else _fused_code(layer.activation)
+
+
+def _fused_code(activation: object) -> int:
+    for code, (function, module) in FUSED_ACTIVATIONS.items():
+        if activation is function or isinstance(activation, module):
+            return code
+    return 0
 
 
 def _no_map_because(module: nn.Module) -> str | None:

@@ -21,7 +21,7 @@ from groupmap.targets import gaussian
 
 def _checked_groups(num_groups: object, num_channels: int) -> int:
     groups = checked_count(num_groups, "num_groups")
-    check_divides(groups, num_channels)
+    check_divides(groups, checked_count(num_channels, "num_channels", least=0))
     return groups
 
 

@@ -70,7 +70,7 @@ class MonotoneQuantile(TargetHolder):
     ) -> None:
         super().__init__()
         self.num_knots = checked_count(num_knots, "num_knots", least=2)
-        self.hold_target("start", target_quantiles, device)
+        self.hold_target("start", target_quantiles, device, in_checkpoints=True)
         if isinstance(self.start, TargetPerGroup):
             raise TypeError(
                 f"target_quantiles={target_quantiles!r} is a sequence; pass one MonotoneQuantile a "
@@ -79,7 +79,7 @@ class MonotoneQuantile(TargetHolder):
         self.slopes = nn.Parameter(torch.empty(self.num_knots - 1, device=device, dtype=dtype))
         # Of one axis, since FSDP shards no scalars.
         self.shift = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
-        self.register_buffer("knots", torch.empty_like(self.slopes[:1]), persistent=False)
+        self.register_buffer("knots", torch.empty(self.num_knots, device=device, dtype=dtype))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class MonotoneQuantile(TargetHolder):
         """A tensor where the target can be asked, which has no numbers on the device meta."""
         if isinstance(self.start, Tensor):
             return self.start
-        return torch.empty(0) if self.slopes.device.type == "meta" else self.slopes
+        return torch.empty(0, device="cpu") if self.slopes.is_meta else self.slopes
 
     def _start(self, p: Tensor) -> Tensor:
         return target_values(self.targets("start", plotting_parameters("linear")), p)

@@ -133,7 +133,9 @@ class SyncBatchMap(BatchMap):
                 'ranks to choose from; use ties="average", or num_knots=None.'
             )
         if num_knots is not None:
-            finite_target_values(self._targets(), probabilities(num_knots, torch.empty(0)))
+            finite_target_values(
+                self._targets(), probabilities(num_knots, torch.empty(0, device="cpu"))
+            )
 
     @classmethod
     def convert_sync_batchmap(
