@@ -126,16 +126,18 @@ class SyncBatchMap(BatchMap):
 
     def _share(self, process_group: Any, num_knots: int | None) -> None:
         self.process_group = process_group
-        self.num_knots = None if num_knots is None else checked_count(num_knots, "num_knots", 2)
-        if num_knots is not None and self.rule.ties != "average":
+        self.num_knots: int | None = None
+        if num_knots is None:
+            return
+        self.num_knots = checked_count(num_knots, "num_knots", least=2)
+        if self.rule.ties != "average":
             raise ValueError(
                 f"num_knots={num_knots} with ties={self.rule.ties!r}: between knots there are no "
                 'ranks to choose from; use ties="average", or num_knots=None.'
             )
-        if num_knots is not None:
-            finite_target_values(
-                self._targets(), probabilities(num_knots, torch.empty(0, device="cpu"))
-            )
+        # An infinity found later, by one process alone, would leave the others waiting.
+        p = probabilities(self.num_knots, torch.empty(0, device="cpu"))
+        finite_target_values(self._targets(), p)
 
     @classmethod
     def convert_sync_batchmap(
@@ -223,8 +225,9 @@ class SyncBatchMap(BatchMap):
         gradient = self.rule.gradient
         if gradient.estimate is not None and OPS.wants_gradient(rows):
             excluded = missing | values.isinf()
-            slopes_of, _ = sorted_valid(y.detach(), excluded, xp_torch, OPS)
-            y = with_estimate(y, rows, None, excluded, slopes_of, gradient, xp_torch, OPS)
+            # In place of Q at the mid-positions of the own sample: T′ is then the pooled map's.
+            ascending, _ = sorted_valid(y.detach(), excluded, xp_torch, OPS)
+            y = with_estimate(y, rows, None, excluded, ascending, gradient, xp_torch, OPS)
         if mask is not None:
             y = torch.where(mask, y, 0.0)
         return y, of_batch
