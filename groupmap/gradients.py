@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import final
 
 from groupmap._typing import Array, Namespace
-from groupmap.backends import Ops
+from groupmap.backends import Formula, Ops
 from groupmap.counts import checked_count
 from groupmap.dtypes import at_least_single
 from groupmap.sorted_rows import Centred, SortedRows
@@ -36,6 +36,9 @@ class Saved:
 
     mid_quantiles: Array | None
     """Q at the mid-positions (i + ½)/n of the sorted entries, ``(n,)`` or ``(..., n)``."""
+
+    formula: Formula | None = None
+    """What says Q where a native map has not told apart which entries are missing or infinite."""
 
 
 Estimate = Callable[..., Array]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Ops
+from groupmap.backends import Formula, Ops
 from groupmap.dtypes import at_least_single
 from groupmap.gradients import GradientRule, Saved
 from groupmap.incomplete import RowsApart
 from groupmap.positions import plotting_parameters
-from groupmap.ranks import check_ties, doubled_midranks, gather_by_rank
+from groupmap.ranks import COUNTING_TIES, check_ties, doubled_midranks, gather_by_rank
 from groupmap.tables import quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
 
@@ -65,12 +65,23 @@ def map_rows(
     if 0 in rows.shape:
         return xp.astype(rows, dtype)
     values = ops.detach(rows)
+    is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
+    with_order = is_connected and rule.gradient.uses_order
+    native = _mapped_natively(values, where, target, rule, dtype, with_order, xp, ops)
+    if native is not None:
+        y, order = native
+        if not is_connected:
+            return y
+        table = table_of_quantiles(
+            target, values.shape[-1], MID_POSITIONS, ops.widest_real(values, xp), values,
+            xp=xp, ops=ops,
+        )  # fmt: skip
+        saved = Saved(order, None if where is None else ~where, table[::2], target.formula)
+        return with_estimate(y, rows, saved, rule.gradient, xp, ops)
     may_be_nan = may_be_infinite = xp.isdtype(values.dtype, "real floating")
     if may_be_nan and ops.can_read(values):
         may_be_nan, may_be_infinite = ops.screen(values, xp)
     missing = _missing(values, where, may_be_nan, xp, ops)
-    is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
-    with_order = is_connected and rule.gradient.uses_order
     y, order = _mapped(
         values, missing, random_keys, target, rule, dtype, with_order=with_order, xp=xp, ops=ops
     )
@@ -84,8 +95,30 @@ def map_rows(
         excluded = is_infinite if missing is None else missing | is_infinite
     if excluded is not None:
         order = None  # what is excluded goes behind all others, where the map had it elsewhere
-    mid_quantiles = _mid_quantiles(target, values, excluded, xp, ops)
-    return with_estimate(y, rows, order, excluded, mid_quantiles, rule.gradient, xp, ops)
+    if order is not None:
+        order = xp.astype(order, xp.int32)
+    saved = Saved(order, excluded, _mid_quantiles(target, values, excluded, xp, ops))
+    return with_estimate(y, rows, saved, rule.gradient, xp, ops)
+
+
+def _mapped_natively(
+    values: Array,
+    where: Array | None,
+    target: Target,
+    rule: MapRule,
+    dtype: DType,
+    with_order: bool,
+    xp: Namespace,
+    ops: Ops,
+) -> tuple[Array, Array | None] | None:
+    """All of it in one step that need not know whether entries are missing, where there is one."""
+    if target.formula is None or rule.ties == "random":
+        return None
+    n, parameters = values.shape[-1], rule.plotting_parameters
+    table = partial(table_of_quantiles, target, n, parameters, dtype, values, xp=xp, ops=ops)
+    return ops.map_rows(
+        values, where, table, COUNTING_TIES.get(rule.ties), target.formula, parameters, with_order
+    )
 
 
 def _mapped(
@@ -136,20 +169,12 @@ def _mapped(
 
 
 def with_estimate(
-    y: Array,
-    rows: Array,
-    order: Array | None,
-    excluded: Array | None,
-    mid_quantiles: Array,
-    gradient: GradientRule,
-    xp: Namespace,
-    ops: Ops,
+    y: Array, rows: Array, saved: Saved, gradient: GradientRule, xp: Namespace, ops: Ops
 ) -> Array:
     """Y, and through the estimate that was asked for, its gradient to the rows."""
-    if order is not None:
-        order = xp.astype(order, xp.int32)
-    vjp = partial(_vjp, gradient=gradient, xp=xp, ops=ops)
-    return ops.connect(y, rows, (order, excluded, ops.detach(mid_quantiles)), vjp)
+    vjp = partial(_vjp, formula=saved.formula, gradient=gradient, xp=xp, ops=ops)
+    arrays = (saved.order, saved.excluded, ops.detach(saved.mid_quantiles))
+    return ops.connect(y, rows, arrays, vjp)
 
 
 def _vjp(
@@ -160,12 +185,18 @@ def _vjp(
     excluded: Array | None,
     mid_quantiles: Array | None,
     *,
+    formula: Formula | None,
     gradient: GradientRule,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    saved = Saved(order, excluded, mid_quantiles)
-    estimate = ops.estimate(gradient.name, x) or gradient.estimate
+    estimate = ops.estimate(gradient.name, x)
+    if estimate is None:
+        estimate = gradient.estimate
+        if formula is not None:  # what is not finite is still in x
+            infinite = ~xp.isfinite(x)
+            excluded = infinite if excluded is None else infinite | excluded
+    saved = Saved(order, excluded, mid_quantiles, formula)
     return estimate(  # type: ignore[misc]  # there is one, or nothing is connected
         x, y, grad, saved, window=gradient.window, floor=gradient.floor, xp=xp, ops=ops
     )

@@ -74,7 +74,7 @@ def map_groups(
 def scaled(y: Array, weight: Array | None, bias: Array | None, xp: Namespace, ops: Ops) -> Array:
     """y·weight + bias; NaN stay, but out of the gradient of the weight."""
     learns = weight is not None and ops.wants_gradient(weight)
-    if not learns or 0 in y.shape or (ops.can_read(y) and not ops.screen(y, xp)[0]):
+    if not learns or 0 in y.shape or (ops.reads_at_once(y) and not ops.screen(y, xp)[0]):
         return ops.scale(y, weight, bias)
     missing = xp.isnan(y)
     return xp.where(missing, xp.nan, ops.scale(xp.where(missing, 0.0, y), weight, bias))

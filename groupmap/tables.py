@@ -75,6 +75,11 @@ def _new_table(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
+    if target.formula is not None:
+        native = ops.table_of_formula(target.formula, n, parameters, dtype, on)
+        if native is not None:
+            return native
+
     def quantiles(h: Array) -> Array:
         positions = RankPositions(h, n, *parameters, xp=xp)
         return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)

@@ -15,7 +15,7 @@ import numpy as np
 from array_api_compat import device
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Ops, namespace_and_ops
+from groupmap.backends import Formula, Ops, namespace_and_ops
 from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.positions import Positions, Probabilities
 
@@ -39,6 +39,11 @@ class Target(ABC):
 
     keeps_nan: ClassVar[bool] = False
     """Whether both quantiles and probabilities of NaN are NaN."""
+
+    @property
+    def formula(self) -> Formula | None:
+        """What compiled kernels evaluate for this target; None if they know it not."""
+        return None
 
     def of_rows(self) -> Sequence[Target] | None:
         """A target with a table for each row, where `is_tabulated` is false for all of them."""
@@ -128,6 +133,10 @@ class FormulaTarget(Target):
 class Uniform(FormulaTarget):
     """The uniform distribution on [0, 1]: Q(p) = p."""
 
+    @property
+    def formula(self) -> Formula:
+        return Formula("uniform", 0.0)
+
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype, ops
         return positions.p
@@ -159,6 +168,10 @@ class Sparse(FormulaTarget):
         """The k of p^k."""
         return int(math.log(self.ninety_quantile) / math.log(0.9))
 
+    @property
+    def formula(self) -> Formula:
+        return Formula("sparse", self.exponent)
+
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype, ops
         return _integer_power(positions.p, self.exponent)
@@ -187,6 +200,10 @@ class SymmetricTarget(FormulaTarget):
 
     def __post_init__(self) -> None:
         check_clamp(self.clamp)
+
+    @property
+    def formula(self) -> Formula:
+        return Formula(type(self).__name__.lower(), self.clamp)
 
     def clamped(self, clamp: float) -> Self:
         """The same target with p clamped to [clamp, 1 − clamp].

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from groupmap.backends import kernels
+from tests.emulated_gpu import emulated_gpu
 
 FLOATS = ("float32", "float64")
 HALVES = ("float16", "bfloat16")
@@ -197,6 +198,10 @@ BACKENDS = (
     Backend(
         "torch-kernels", "torch", (*HALVES, *FLOATS, *INTEGERS), _torch, _torch_to_numpy,
         context=kernels_for_all_sizes,
+    ),
+    Backend(
+        "torch-emulated-gpu", "torch", (*HALVES, *FLOATS, *INTEGERS), _torch, _torch_to_numpy,
+        context=emulated_gpu,
     ),
     Backend(
         "torch-cuda", "torch", (*HALVES, *FLOATS, *INTEGERS),

@@ -18,7 +18,14 @@ STOREYS = (
     {"_typing", "counts", "files"},
     {"backends._bits", "backends.kernels.threads"},
     {"backends.kernels", "backends.kernels.keys"},
-    {"backends", "backends._ops", "backends._normal", "backends.generic", "backends.numpy",
+    {"backends._ops", "backends._normal", "backends.generic", "backends.cuda",
+     "backends.cuda.programs"},
+    {"backends.cuda.launching"},
+    {"backends.cuda.ranking"},
+    {"backends.cuda.tables", "backends.cuda.transporting"},
+    {"backends.cuda.on_arrays"},
+    {"backends.torch_cuda"},
+    {"backends", "backends.numpy",
      "backends.torch", "backends.torch_kernels", "backends.torch_estimates",
      "backends.torch_portable", "backends.cupy",
      "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",
@@ -88,7 +95,8 @@ def test_the_core_knows_no_library(path):
     """Only the backends, and the faces made for one library, import it."""
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
-        "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
+        "backends.torch_cuda": {"torch"},
+        "backends.cuda.launching": {"cuda"}, "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
         "nn._libraries": {"torch"}, "backends.kernels.words": {"numba"},
         "backends.kernels.keys": {"numba"}, "backends.kernels.normal": {"numba"},
         "backends.kernels.values": {"numba"},
@@ -100,7 +108,7 @@ def test_the_core_knows_no_library(path):
         "transformer": {"sklearn"}, "table_input": {"sklearn"}, "fitting": {"sklearn"},
         "demo": {"torch", "sklearn"}, "plots": set(),
     }.get(module_name(path), {"torch"} if path.parent.name == "nn" else set())  # fmt: skip
-    libraries = {"torch", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}
+    libraries = {"torch", "cuda", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = {alias.name.partition(".")[0] for alias in node.names}

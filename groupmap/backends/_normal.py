@@ -62,6 +62,10 @@ _FAR_TAIL = Rational(
 )  # fmt: skip
 
 
+# By name, for kernels that are not written in Python.
+NDTRI_RANGES = {"CENTRE": _CENTRE, "TAIL": _TAIL, "FAR_TAIL": _FAR_TAIL}
+
+
 def ndtri(p: Array, xp: Namespace) -> Array:
     """The standard normal quantile function; −inf at 0, inf at 1, NaN outside [0, 1]."""
     from_centre = p - 0.5

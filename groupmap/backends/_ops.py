@@ -20,6 +20,17 @@ class TieRule(NamedTuple):
         return self.less * less + self.less_equal * (less_equal - 1)
 
 
+# The distributions whose quantile functions compiled kernels know.
+FORMULAS = ("uniform", "sparse", "gaussian", "cauchy", "laplace", "logistic")
+
+
+class Formula(NamedTuple):
+    """One of `FORMULAS`, and its parameter: the exponent of "sparse", else the clamp."""
+
+    name: str
+    parameter: float
+
+
 @dataclass(frozen=True)
 class Ops:
     """The primitives of one array library.
@@ -41,6 +52,16 @@ class Ops:
     """``(rows, table, tie_rule, with_order, xp)``: ``table[h]`` with h = tie_rule.doubled_midrank(
     less, less_equal) of each entry, or, where the rule is None, h = 2·(rank in order of appearance
     among equals); and the order of each row, if it is wanted and comes to light."""
+
+    map_rows: Callable[..., tuple[Array, Array | None] | None]
+    """``(rows, where, table, tie_rule, formula, parameters, with_order)``: ``table()[h]`` as above
+    of rows that may hold NaN, or False in the mask `where` (or None), both NaN in the result; their
+    rows evaluate the `Formula` at the plotting parameters of their own n. And the order, if it is
+    wanted, −1 in place of what does not count. None where there is no native form."""
+
+    table_of_formula: Callable[..., Array | None]
+    """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that
+    `map_rows` evaluates; None where there is none."""
 
     runs: Callable[..., tuple[Array, Array] | None]
     """``(sorted_rows, xp)``: for each entry of sorted rows where its run of equals begins, and
@@ -97,6 +118,9 @@ class Ops:
 
     can_read: Callable[..., bool]
     """``(x)``: whether Python may branch on the data; False while they are traced."""
+
+    reads_at_once: Callable[..., bool]
+    """``(x)``: whether, besides, its data are at hand, and not what a device still computes."""
 
     screen: Callable[..., tuple[bool, bool]]
     """``(x, xp)``: whether any of some floats is NaN, and whether any is infinite or NaN; where

@@ -48,6 +48,14 @@ def rank_and_gather(
     return xp.reshape(xp.take(table, xp.reshape(h, (-1,)), axis=0), h.shape), order
 
 
+def map_rows(*_: object) -> None:
+    """None: the core tells rows that miss entries from those that do not."""
+
+
+def table_of_formula(*_: object) -> None:
+    """None: the target computes."""
+
+
 def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
     """Where the run of equals of each entry begins, and where the next one does."""
     return (
@@ -217,6 +225,8 @@ OPS = Ops(
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
+    map_rows=map_rows,
+    table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,
     unsort=unsort,
@@ -234,6 +244,7 @@ OPS = Ops(
     device=array_api_compat.device,
     widest_real=widest_real,
     can_read=can_read,
+    reads_at_once=can_read,
     screen=screen,
     detach=detach,
     wants_gradient=wants_gradient,

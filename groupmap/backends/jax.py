@@ -79,6 +79,7 @@ OPS = replace(
     standard_normal=standard_normal,
     random_keys=random_keys,
     can_read=can_read,
+    reads_at_once=can_read,
     keeps_tables=False,  # made inside jit, even of constants, they are tracers
     detach=jax.lax.stop_gradient,
     wants_gradient=wants_gradient,

@@ -11,13 +11,14 @@ import torch
 from torch.autograd import forward_ad
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
-from groupmap.backends import generic, kernels, torch_estimates, torch_kernels
-from groupmap.backends._ops import TieRule
+from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
+from groupmap.backends._ops import Formula, TieRule
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
 _WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _CHANNELS_LAST_NDIM = (4, 5)
 ENTRIES_PER_BLOCK = 2**16
+_NONE = (0.0, 0.0)  # plotting parameters, where no formula asks for any
 
 
 def sortable(rows: Array, xp: Namespace) -> Array:
@@ -33,6 +34,8 @@ def sortable(rows: Array, xp: Namespace) -> Array:
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
+    if _is_plain(rows) and torch_cuda.serve(rows):
+        return torch_cuda.count_less(rows)
     if not can_read(rows):
         if torch_kernels.serve(rows):
             less, less_equal = torch_kernels.count_less_operator(rows)
@@ -52,6 +55,12 @@ def rank_and_gather(
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
     del xp
+    if _is_plain(rows) and _is_plain(table) and _on_gpu(rows, tie_rule, with_order):
+        if table.requires_grad and torch.is_grad_enabled():
+            h = torch.arange(len(table), device=table.device)
+            places, order = torch_cuda.map_rows(rows, None, h, tie_rule, None, _NONE, with_order)
+            return table[places], order
+        return torch_cuda.map_rows(rows, None, table, tie_rule, None, _NONE, with_order)
     if can_read(rows) and can_read(table) and torch_kernels.serve_eagerly(rows, table):
         return torch_kernels.rank_and_gather(rows, table, tie_rule, with_order)
     ascending, order = torch.sort(rows, dim=-1, stable=tie_rule is None)
@@ -60,6 +69,39 @@ def rank_and_gather(
     else:
         values = table[tie_rule.doubled_midrank(*_count_less_in_order(ascending))]
     return unsort(values, order, xp_torch), order if with_order else None
+
+
+def map_rows(
+    rows: Array,
+    where: Array | None,
+    table: Callable[[], Array],
+    tie_rule: TieRule | None,
+    formula: Formula | None,
+    parameters: tuple[float, float],
+    with_order: bool,
+) -> tuple[Array, Array | None] | None:
+    """The whole map by one kernel, on GPUs; it need not know what is missing."""
+    is_plain = _is_plain(rows) and (where is None or _is_plain(where))
+    if not is_plain or not _on_gpu(rows, tie_rule, with_order):
+        return None
+    return torch_cuda.map_rows(rows, where, table(), tie_rule, formula, parameters, with_order)
+
+
+def _on_gpu(rows: Array, tie_rule: TieRule | None, with_order: bool) -> bool:
+    return torch_cuda.serve(rows, ordered=with_order or tie_rule is None)
+
+
+def table_of_formula(
+    formula: Formula,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    device: torch.device,
+) -> Array | None:
+    """The table by the code that `map_rows` evaluates the formula with."""
+    if torch.compiler.is_compiling() or not torch_cuda.reaches(device):
+        return None
+    return torch_cuda.table_of_formula(formula, n, parameters, dtype, device)
 
 
 def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
@@ -191,6 +233,21 @@ def can_read(x: Array) -> bool:
     made belongs to the transform and must not outlive it. torch has no public question for the
     latter.
     """
+    return _is_plain(x) and not _is_captured(x)
+
+
+def reads_at_once(x: Array) -> bool:
+    """Whether, besides, no device has to finish first."""
+    return can_read(x) and not x.is_cuda
+
+
+def _is_captured(x: Array) -> bool:
+    """Whether what is done with x is only noted, for a CUDA graph."""
+    return bool(x.is_cuda) and torch.cuda.is_current_stream_capturing()
+
+
+def _is_plain(x: Array) -> bool:
+    """Whether x is a tensor with memory of its own, which kernels may be given."""
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
@@ -261,6 +318,8 @@ def connect(
 
 def estimate(name: str, x: Array) -> Callable[..., Array] | None:
     """The kernel of that name, if there are kernels for x."""
+    if torch_cuda.reaches(x.device):
+        return torch_estimates.CUDA_ESTIMATES.get(name)
     small = can_read(x) and x.numel() < kernels.LEAST_SIZE
     return None if small or not torch_kernels.serve(x) else torch_estimates.ESTIMATES.get(name)
 
@@ -302,6 +361,8 @@ OPS = replace(
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
+    map_rows=map_rows,
+    table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,
     unsort=unsort,
@@ -316,6 +377,7 @@ OPS = replace(
     device=device,
     widest_real=widest_real,
     can_read=can_read,
+    reads_at_once=reads_at_once,
     screen=screen,
     detach=detach,
     wants_gradient=wants_gradient,

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from groupmap._typing import Array
+from groupmap.backends import torch_cuda
+from groupmap.backends._ops import Formula
 from groupmap.backends.torch_kernels import as_array, operator
 
 
@@ -68,6 +70,32 @@ affine_operator = operator(
 )(_affine)
 
 
+def _transport_of_formula(
+    x: Array,
+    grad: Array,
+    order: Array | None,
+    excluded: Array | None,
+    mid_quantiles: Array,
+    window: int | None,
+    floor: float,
+    formula: str,
+    parameter: float,
+) -> Array:
+    """The same on GPUs; of a formula's map, in the order of the map, which has −∞ in front."""
+    return torch_cuda.transport(
+        x, grad, order, excluded, mid_quantiles, window, floor,
+        Formula(formula, parameter) if formula else None,
+    )  # fmt: skip
+
+
+cuda_transport_operator = operator(
+    "transport_of_formula",
+    "(Tensor x, Tensor grad, Tensor? order, Tensor? excluded, Tensor mid_quantiles, int? window, "
+    "float floor, str formula, float parameter) -> Tensor",
+    devices=None,
+)(_transport_of_formula)
+
+
 def _register_rules(of: Any, grad_at: int) -> None:
     """The rules of an operator whose result is like its argument at that place."""
 
@@ -102,6 +130,7 @@ def _with_axes_of(shape: torch.Size, argument: Any) -> Any:
 
 
 _register_rules(transport_operator, 1)
+_register_rules(cuda_transport_operator, 1)
 _register_rules(affine_operator, 2)
 
 
@@ -163,6 +192,32 @@ def _transport_estimate(
     return _symmetric(product, grad, x, saved.mid_quantiles, saved.order, saved.excluded)
 
 
+def _cuda_transport_product(
+    grad: Array,
+    x: Array,
+    quantiles: Array,
+    order: Array | None,
+    excluded: Array | None,
+    *,
+    window: int | None,
+    floor: float,
+    formula: Formula | None,
+) -> Array:
+    name, parameter = ("", 0.0) if formula is None else formula
+    found: Array = cuda_transport_operator(
+        x, grad, order, excluded, quantiles, window, floor, name, float(parameter)
+    )
+    return found
+
+
+def _cuda_transport_estimate(
+    x: Array, y: Array, grad: Array, saved: Any, *, window: int | None, floor: float, **_: object
+) -> Array:
+    del y
+    product = partial(_cuda_transport_product, window=window, floor=floor, formula=saved.formula)
+    return _symmetric(product, grad, x, saved.mid_quantiles, saved.order, saved.excluded)
+
+
 def _affine_estimate(x: Array, y: Array, grad: Array, saved: Any, **_: object) -> Array:
     return _symmetric(_affine_product, grad, x, y, saved.excluded)
 
@@ -171,3 +226,4 @@ ESTIMATES: dict[str, Callable[..., Array]] = {
     "transport": _transport_estimate,
     "affine": _affine_estimate,
 }
+CUDA_ESTIMATES: dict[str, Callable[..., Array]] = {"transport": _cuda_transport_estimate}

@@ -127,9 +127,10 @@ def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
     return y
 
 
-def operator(name: str, schema: str) -> Callable[..., Any]:
+def operator(name: str, schema: str, devices: str | None = "cpu") -> Callable[..., Any]:
+    """Make a function an operator of torch's on some kind of device, or on all (None)."""
     return torch.library.custom_op(
-        f"groupmap::{name}", mutates_args=(), device_types="cpu", schema=schema
+        f"groupmap::{name}", mutates_args=(), device_types=devices, schema=schema
     )
 
 

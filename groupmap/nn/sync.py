@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from groupmap.backends.torch import OPS
 from groupmap.counts import checked_count
 from groupmap.dtypes import check_real
+from groupmap.gradients import Saved
 from groupmap.grouping import Grouping, channels_of_batch
 from groupmap.knots import Knots, averaged_knots, mean_of_cdfs
 from groupmap.mapping import with_estimate
@@ -227,7 +228,7 @@ class SyncBatchMap(BatchMap):
             excluded = missing | values.isinf()
             # In place of Q at the mid-positions of the own sample: T′ is then the pooled map's.
             ascending, _ = sorted_valid(y.detach(), excluded, xp_torch, OPS)
-            y = with_estimate(y, rows, None, excluded, ascending, gradient, xp_torch, OPS)
+            y = with_estimate(y, rows, Saved(None, excluded, ascending), gradient, xp_torch, OPS)
         if mask is not None:
             y = torch.where(mask, y, 0.0)
         return y, of_batch

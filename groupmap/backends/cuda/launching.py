@@ -1,0 +1,93 @@
+"""Programs compiled for a device, and launched on the stream that the caller uses there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from groupmap.backends.cuda.programs import Program
+
+# What a block may have without asking for more, on every device.
+SHARED_MEMORY_UNASKED = 48 * 1024
+
+
+class Place(NamedTuple):
+    """A device by its number, and a stream there by its handle."""
+
+    device: int
+    stream: int
+
+
+class Shape(NamedTuple):
+    """How many blocks, of how many threads, with how much shared memory."""
+
+    blocks: int
+    threads: int
+    shared_bytes: int
+
+
+def launch(program: Program, shape: Shape, place: Place, arguments: Sequence[int | float]) -> None:
+    """Start the program; it is done when the stream comes to what is put there next.
+
+    Integers and addresses are handed over in 64 bits, floats as doubles.
+    """
+    import cuda.core as cc
+
+    kernel = _kernel_for(program, place.device, shape.shared_bytes)
+    config = cc.LaunchConfig(grid=shape.blocks, block=shape.threads, shmem_size=shape.shared_bytes)
+    cc.launch(_stream(place.stream), config, kernel, *arguments)
+
+
+@cache
+def limits_of(device: int) -> tuple[int, int]:
+    """How much shared memory a block may ask for, and how many multiprocessors there are."""
+    from cuda.core import Device
+
+    properties = Device(device).properties
+    return properties.max_shared_memory_per_block_optin, properties.multiprocessor_count
+
+
+def compiled(program: Program, architecture: str) -> Any:
+    """The program's object code for "sm_80" and the like; from disk, if it was compiled before.
+
+    Neither a GPU nor a driver is needed.
+    """
+    from cuda.core import Program as Source
+    from cuda.core import ProgramOptions
+    from cuda.core.utils import FileStreamProgramCache
+
+    # Contracted sums would round Q differently in the table and beside it.
+    options = ProgramOptions(arch=architecture, fma=False, name=f"groupmap_{program.kernel}")
+    with FileStreamProgramCache() as cache:
+        return Source(program.text(), "c++", options).compile("cubin", cache=cache)
+
+
+@cache
+def _kernel(program: Program, architecture: str) -> Any:
+    return compiled(program, architecture).get_kernel(program.kernel)
+
+
+@cache
+def _kernel_for(program: Program, device: int, shared_bytes: int) -> Any:
+    """The kernel, allowed so much shared memory on that device."""
+    from cuda.bindings import driver
+    from cuda.core import Device
+
+    kernel = _kernel(program, f"sm_{Device(device).arch}")
+    if shared_bytes > SHARED_MEMORY_UNASKED:
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        (status,) = driver.cuKernelSetAttribute(attribute, shared_bytes, kernel.handle, device)
+        if status != driver.CUresult.CUDA_SUCCESS:
+            raise RuntimeError(
+                f"device {device} refused {shared_bytes} bytes of shared memory ({status.name}); "
+                "please report it, with the device's name."
+            )
+    return kernel
+
+
+@cache
+def _stream(handle: int) -> Any:
+    import cuda.core as cc
+
+    return cc.Stream.from_handle(handle) if handle else cc.LEGACY_DEFAULT_STREAM

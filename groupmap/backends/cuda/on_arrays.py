@@ -1,0 +1,168 @@
+"""The kernels on arrays: the same for PyTorch and CuPy, but for how they name memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from groupmap._typing import Array, DType
+from groupmap.backends._ops import Formula, TieRule
+from groupmap.backends.cuda import ranking, tables, transporting
+from groupmap.backends.cuda.launching import Place
+from groupmap.backends.cuda.programs import Numbers, numbers_of
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How a library says where its arrays lie, and makes new ones."""
+
+    reaches: Callable[[Any], bool]
+    """``(device)``: whether the kernels reach it."""
+
+    contiguous: Callable[[Array], Array]
+    address: Callable[[Array], int]
+    empty: Callable[..., Array]
+    """``(shape, dtype name or dtype, device)``."""
+
+    place: Callable[[Any], Place]
+    """``(device)``: its number, and the stream that the caller uses there."""
+
+    current: Callable[[Any], AbstractContextManager[object]]
+    """``(device)``: makes it the current one."""
+
+    def address_or_none(self, array: Array | None) -> int:
+        """The address, 0 for None."""
+        return 0 if array is None else self.address(array)
+
+
+def serve(memory: Memory, rows: Array, *, ordered: bool) -> bool:
+    """Whether a kernel ranks such rows."""
+    values = numbers_of(rows.dtype)
+    return (
+        values is not None
+        and memory.reaches(rows.device)
+        and ranking.fits(rows.shape[-1], values, memory.place(rows.device).device, ordered=ordered)
+    )
+
+
+def map_rows(
+    memory: Memory,
+    rows: Array,
+    where: Array | None,
+    table: Array,
+    tie_rule: TieRule | None,
+    formula: Formula | None,
+    parameters: tuple[float, float],
+    *,
+    with_order: bool,
+) -> tuple[Array, Array | None]:
+    """``table[h]`` of each entry of rows ``(..., n)``, in the table's dtype; and the order.
+
+    NaN where an entry is NaN or masked; its row evaluates the formula at its own positions. The
+    order ends with −1 for each of those.
+    """
+    y = memory.empty(rows.shape, table.dtype, rows.device)
+    order = memory.empty(rows.shape, "int32", rows.device) if with_order else None
+    _launch(
+        memory, rows, where, table, y, order, None, None, tie_rule, formula, parameters,
+        _known(table.dtype),
+    )  # fmt: skip
+    return y, order
+
+
+def count_less(memory: Memory, rows: Array) -> tuple[Array, Array]:
+    """How many entries of its row are less than each entry, and how many at most equal to it."""
+    less, less_equal = (memory.empty(rows.shape, "int64", rows.device) for _ in range(2))
+    _launch(
+        memory, rows, None, None, None, None, less, less_equal, TieRule(1, 1), None, (0.0, 0.0),
+        _known("float32"),
+    )  # fmt: skip
+    return less, less_equal
+
+
+def table_of_formula(
+    memory: Memory,
+    formula: Formula,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    device: object,
+) -> Array:
+    """Q at the positions of all 2n − 1 doubled mid-ranks of n values."""
+    table = memory.empty((2 * n - 1,), dtype, device)
+    with memory.current(device):
+        tables.fill_table(
+            memory.address(table), n, _known(dtype), formula, parameters, memory.place(device)
+        )
+    return table
+
+
+def transport(
+    memory: Memory,
+    x: Array,
+    grad: Array,
+    order: Array,
+    excluded: Array | None,
+    mid_quantiles: Array,
+    window: int | None,
+    floor: float,
+    formula: Formula | None,
+) -> Array:
+    """J·dL/dy of rows ``(..., n)``, of dL/dy's dtype.
+
+    Mid-quantiles are doubles, ``(n,)`` or a row each. With a formula the order is that of
+    `map_rows`; without one it has what is excluded, or not finite, at its end.
+    """
+    n = x.shape[-1]
+    n_rows = math.prod(x.shape[:-1])
+    values, results = _known(x.dtype), _known(grad.dtype)
+    place = memory.place(x.device)
+    plan = transporting.plan_for(n_rows, n, values, place.device)
+    result = memory.empty(grad.shape, grad.dtype, grad.device)
+    scratch = None
+    if plan.scratch_bytes:
+        scratch = memory.empty((plan.all_scratch_bytes,), "uint8", x.device)
+    read = [
+        None if each is None else memory.contiguous(each)
+        for each in (x, grad, order, excluded, mid_quantiles)
+    ]
+    addresses = (memory.address_or_none(each) for each in (*read, result, scratch))
+    with memory.current(x.device):
+        transporting.transport(
+            transporting.Addresses(*addresses), plan, n_rows, n, values, results,
+            n if mid_quantiles.ndim > 1 else 0, window, floor, formula, place,
+        )  # fmt: skip
+    return result
+
+
+def _launch(
+    memory: Memory,
+    rows: Array,
+    where: Array | None,
+    table: Array | None,
+    y: Array | None,
+    order: Array | None,
+    less: Array | None,
+    less_equal: Array | None,
+    tie_rule: TieRule | None,
+    formula: Formula | None,
+    parameters: tuple[float, float],
+    results: Numbers,
+) -> None:
+    n_rows = math.prod(rows.shape[:-1])
+    read = [None if each is None else memory.contiguous(each) for each in (rows, where, table)]
+    addresses = (memory.address_or_none(each) for each in (*read, y, order, less, less_equal))
+    with memory.current(rows.device):
+        ranking.map_rows(
+            ranking.Addresses(*addresses), n_rows, rows.shape[-1], _known(rows.dtype), results,
+            tie_rule, formula, parameters, memory.place(rows.device),
+        )  # fmt: skip
+
+
+def _known(dtype: object) -> Numbers:
+    numbers = numbers_of(dtype)
+    assert numbers is not None, f"no kernel reads {dtype}"
+    return numbers

@@ -1,0 +1,95 @@
+// The numbers of one program: what is read, the keys that it is ranked by, and what is written.
+//
+// The host defines, for the values that are read,
+//   VALUE_BITS 16, 32 or 64; FLIP, TOP, NEGATIVE_ZERO (see groupmap.backends._bits);
+//   INFINITY_BITS, the bits of infinity, or 0 for integers; VALUE_MANTISSA, 10 or 7, which tells
+//   the two kinds of 16 bits apart;
+// and for those that are written OUT_BITS and OUT_MANTISSA.
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#if VALUE_BITS == 16
+typedef u16 Value;
+typedef u32 Key;
+#elif VALUE_BITS == 32
+typedef u32 Value;
+typedef u32 Key;
+#else
+typedef u64 Value;
+typedef u64 Key;
+#endif
+
+#if OUT_BITS == 16
+typedef u16 Out;
+#elif OUT_BITS == 32
+typedef u32 Out;
+#else
+typedef u64 Out;
+#endif
+
+// Whether a bit pattern is that of a NaN.
+__device__ __forceinline__ bool is_nan(Value bits) {
+    const Value magnitude = (Value)((Value)~(Value)0 >> 1);
+    return (Value)INFINITY_BITS != 0 && (Value)(bits & magnitude) > (Value)INFINITY_BITS;
+}
+
+// The unsigned integer that is in the order of the numbers.
+__device__ __forceinline__ Key key_of(Value bits) {
+    if ((Value)NEGATIVE_ZERO != 0 && bits == (Value)NEGATIVE_ZERO) bits = 0;
+    const Value spread = (Value)(0 - (Value)(bits >> (VALUE_BITS - 1)));
+    return (Key)(Value)(bits ^ (spread & (Value)FLIP) ^ (Value)TOP);
+}
+
+// How many bits a number has.
+__device__ __forceinline__ int bit_length(u32 number) { return 32 - __clz((int)number); }
+__device__ __forceinline__ int bit_length(u64 number) { return 64 - __clzll((i64)number); }
+
+// The number that floating-point bits stand for.
+template <int MANTISSA, class Bits>
+__device__ __forceinline__ double number_of(Bits bits) {
+    if (sizeof(Bits) == 8) return __longlong_as_double((i64)bits);
+    if (sizeof(Bits) == 4) return __uint_as_float((u32)bits);
+    if (MANTISSA == 7) return __uint_as_float((u32)bits << 16);
+    // The same exponent and mantissa as a float is 2^-112 times too small; infinity and NaN apart.
+    const u32 magnitude = (u32)bits & 0x7FFFu, sign = ((u32)bits & 0x8000u) << 16;
+    if (magnitude >= 0x7C00u) return __uint_as_float(sign | 0x7F800000u | (magnitude << 13));
+    const float scaled = __uint_as_float(magnitude << 13) * 5192296858534827628530496329220096.0f;
+    return sign ? -scaled : scaled;
+}
+
+// A double, rounded once: to the nearest, ties to even.
+__device__ __forceinline__ Out rounded(double number) {
+#if OUT_BITS == 64
+    return (Out)__double_as_longlong(number);
+#elif OUT_BITS == 32
+    return __float_as_uint((float)number);
+#else
+    // Through a float that is rounded to odd, which forgets nothing that the last rounding asks.
+    const float nearest = (float)number;
+    u32 bits = __float_as_uint(nearest);
+    if ((double)nearest != number && number == number) {
+        if (fabs((double)nearest) > fabs(number)) bits -= 1;
+        bits |= 1;
+    }
+    const u32 sign = bits >> 31 << 15;
+    u32 magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude > 0x7F800000u) return (Out)0x7FFFu;
+    int dropped = 23 - OUT_MANTISSA;
+#if OUT_MANTISSA == 10
+    if (magnitude >= 0x47800000u) return (Out)(sign | 0x7C00u);  // 2^16 and more
+    const int exponent = (int)(magnitude >> 23);
+    if (exponent < 113) {  // below the least normal number: a fixed point at 2^-24
+        if (exponent < 102) return (Out)sign;
+        magnitude = (magnitude & 0x7FFFFFu) | 0x800000u;
+        dropped = 126 - exponent;
+    } else {
+        magnitude -= 112u << 23;
+    }
+#endif
+    const u32 half = (1u << (dropped - 1)) - 1 + ((magnitude >> dropped) & 1);
+    return (Out)(sign | ((magnitude + half) >> dropped));
+#endif
+}

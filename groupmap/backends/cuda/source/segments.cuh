@@ -1,0 +1,76 @@
+// Segments of the slots that are put in order by comparing: what two levels of buckets left close
+// together. Rows of ordinary data have none, or only such as hold one value many times.
+
+struct Slots {
+    Key* keys;
+#if ORDERED
+    u16* indices;
+#endif
+
+    __device__ __forceinline__ bool is_after(int a, int b) const {
+#if ORDERED
+        return keys[a] > keys[b] || (keys[a] == keys[b] && indices[a] > indices[b]);
+#else
+        return keys[a] > keys[b];
+#endif
+    }
+
+    __device__ __forceinline__ void put_in_order(int a, int b) const {
+        if (!is_after(a, b)) return;
+        const Key key = keys[a];
+        keys[a] = keys[b];
+        keys[b] = key;
+#if ORDERED
+        const u16 index = indices[a];
+        indices[a] = indices[b];
+        indices[b] = index;
+#endif
+    }
+
+    // The first slot in begin ... end, sorted, whose key is not below `key` (or is above it).
+    __device__ __forceinline__ int search(int begin, int end, Key key, bool above) const {
+        while (begin < end) {
+            const int middle = (begin + end) >> 1;
+            if (keys[middle] < key || (above && keys[middle] == key)) begin = middle + 1;
+            else end = middle;
+        }
+        return begin;
+    }
+};
+
+struct WarpBarrier {
+    __device__ __forceinline__ void operator()() const { __syncwarp(); }
+};
+struct TeamBarrier {
+    __device__ __forceinline__ void operator()() const { team_sync(); }
+};
+
+// A bitonic sort whose comparisons all point upward, so that what is missing to a power of two may
+// be thought behind the end, above everything.
+template <class Barrier>
+__device__ void sort_segment(Slots slots, int begin, int size, int worker, int workers, Barrier sync) {
+    int half = 1;
+    while (2 * half < size) half *= 2;
+    for (int run = 2; run < 2 * size; run *= 2) {
+        for (int pair = worker; pair < half; pair += workers) {
+            const int first = pair / (run / 2) * run, i = pair % (run / 2);
+            const int other = first + run - 1 - i;
+            if (other < size) slots.put_in_order(begin + first + i, begin + other);
+        }
+        sync();
+        for (int gap = run / 4; gap > 0; gap /= 2) {
+            for (int pair = worker; pair < half; pair += workers) {
+                const int one = pair / gap * 2 * gap + pair % gap;
+                if (one + gap < size) slots.put_in_order(begin + one, begin + one + gap);
+            }
+            sync();
+        }
+    }
+}
+
+// Whether all keys of a segment are one; asked by a whole warp.
+__device__ __forceinline__ bool is_constant(Slots slots, int begin, int size, int lane) {
+    bool differs = false;
+    for (int i = lane; i < size; i += 32) differs |= slots.keys[begin + i] != slots.keys[begin];
+    return !__any_sync(ALL_LANES, differs);
+}

@@ -1,0 +1,77 @@
+// A team of THREADS threads works on one row: a warp, several of which share a block, or a block.
+
+#define WARPS (THREADS / 32)
+#define ALL_LANES 0xFFFFFFFFu
+
+__device__ __forceinline__ void team_sync() {
+#if THREADS == 32
+    __syncwarp();
+#else
+    __syncthreads();
+#endif
+}
+
+struct Add {
+    template <class T>
+    __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }
+};
+struct Least {
+    template <class T>
+    __device__ __forceinline__ T operator()(T a, T b) const { return b < a ? b : a; }
+};
+struct Greatest {
+    template <class T>
+    __device__ __forceinline__ T operator()(T a, T b) const { return a < b ? b : a; }
+};
+
+// One value of all threads, in the same order on every run; `partials` has room for WARPS of them.
+template <class T, class Combine>
+__device__ __forceinline__ T of_all(T value, Combine combine, void* partials, int thread) {
+#pragma unroll
+    for (int gap = 16; gap > 0; gap /= 2) {
+        value = combine(value, __shfl_xor_sync(ALL_LANES, value, gap));
+    }
+#if THREADS > 32
+    T* of_warps = (T*)partials;
+    if (thread % 32 == 0) of_warps[thread / 32] = value;
+    team_sync();
+    value = of_warps[0];
+    for (int warp = 1; warp < WARPS; ++warp) value = combine(value, of_warps[warp]);
+    team_sync();
+#endif
+    return value;
+}
+
+// The sum of the values of all threads before this one.
+template <class T>
+__device__ __forceinline__ T sum_before(T value, void* partials, int thread) {
+    T through = value;
+#pragma unroll
+    for (int gap = 1; gap < 32; gap *= 2) {
+        const T other = __shfl_up_sync(ALL_LANES, through, gap);
+        if (thread % 32 >= gap) through += other;
+    }
+    T before = __shfl_up_sync(ALL_LANES, through, 1);
+    if (thread % 32 == 0) before = 0;
+#if THREADS > 32
+    T* of_warps = (T*)partials;
+    if (thread % 32 == 31) of_warps[thread / 32] = through;
+    team_sync();
+    for (int warp = 0; warp < thread / 32; ++warp) before += of_warps[warp];
+    team_sync();
+#endif
+    return before;
+}
+
+// The contiguous part of `size` things that is a thread's own; odd, so that no two threads of a
+// warp meet in one bank of shared memory.
+struct Part {
+    int begin;
+    int end;
+};
+
+__device__ __forceinline__ Part part_of(int size, int thread) {
+    const int each = ((size + THREADS - 1) / THREADS) | 1;
+    const int begin = thread * each < size ? thread * each : size;
+    return {begin, begin + each < size ? begin + each : size};
+}

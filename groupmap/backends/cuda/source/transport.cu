@@ -1,0 +1,194 @@
+// The transport estimate of the gradient (see groupmap.gradients, whose formulas these are): rows
+// in sorted order, one block after the other, sums in double precision.
+
+#if VALUE_BITS == 64
+typedef double Real;
+#else
+typedef float Real;
+#endif
+
+// One row in ascending order, of what counts in it.
+struct Sorted {
+    int n;
+    Real* x;
+    Real* v;
+    double* sums;  // n + 1
+    double scale;  // a power of two; scaled, no x exceeds 1
+    double mean;   // of the scaled x
+    void* partials;
+    int thread;
+
+    __device__ __forceinline__ double centred(int i) const { return (double)x[i] * scale - mean; }
+
+    template <class Term>
+    __device__ __forceinline__ double total(Term term) const {
+        double sum = 0.0;
+        for (int i = thread; i < n; i += THREADS) sum += term(i);
+        return of_all(sum, Add(), partials, thread);
+    }
+
+    // sums[i] becomes the sum of the terms before the i-th.
+    template <class Term>
+    __device__ __forceinline__ void sum_up(Term term) const {
+        team_sync();
+        const Part part = part_of(n, thread);
+        double own = 0.0;
+        for (int i = part.begin; i < part.end; ++i) own += term(i);
+        double before = sum_before(own, partials, thread);
+        for (int i = part.begin; i < part.end; ++i) {
+            sums[i] = before;
+            before += term(i);
+        }
+        if (part.begin < part.end && part.end == n) sums[n] = before;
+        team_sync();
+    }
+
+    __device__ __forceinline__ bool is_tied(int i) const {
+        return (i > 0 && x[i - 1] == x[i]) || (i + 1 < n && x[i + 1] == x[i]);
+    }
+
+    __device__ __forceinline__ int search(Real value, bool above) const {
+        int begin = 0, end = n;
+        while (begin < end) {
+            const int middle = (begin + end) >> 1;
+            if (x[middle] < value || (above && x[middle] == value)) begin = middle + 1;
+            else end = middle;
+        }
+        return begin;
+    }
+
+    // B: each value becomes the mean over its run of equals.
+    __device__ __forceinline__ void average_ties() const {
+        sum_up([&](int i) { return (double)v[i]; });
+        for (int i = thread; i < n; i += THREADS) {
+            if (!is_tied(i)) continue;
+            const int begin = search(x[i], false), end = search(x[i], true);
+            v[i] = (Real)((sums[end] - sums[begin]) / (end - begin));
+        }
+        team_sync();
+    }
+
+    // I − Π: less the projection on 1 and on x.
+    __device__ __forceinline__ void subtract_affine_part(double square) const {
+        const double mean_of_v = total([&](int i) { return (double)v[i]; }) / n;
+        const double slope =
+            total([&](int i) { return ((double)v[i] - mean_of_v) * centred(i); }) / square;
+        for (int i = thread; i < n; i += THREADS) {
+            v[i] = (Real)((double)v[i] - mean_of_v - slope * centred(i));
+        }
+        team_sync();
+    }
+
+    __device__ __forceinline__ double order_statistic(double p) const {
+        const double position = p * (n - 1);
+        const int below = (int)floor(position), above = below + 1 < n ? below + 1 : n - 1;
+        return centred(below) + (position - below) * (centred(above) - centred(below));
+    }
+
+    __device__ __forceinline__ double spread() const {
+        const double width = (order_statistic(0.84) - order_statistic(0.16)) / 2.0;
+        const double deviation = total([&](int i) { return fabs(centred(i)); }) / n;
+        return width > 0.25 * deviation ? width : 0.25 * deviation;
+    }
+};
+
+__device__ __forceinline__ int least_of(int a, int b) { return a < b ? a : b; }
+__device__ __forceinline__ int greatest_of(int a, int b) { return a > b ? a : b; }
+
+// How far the mean around the i-th of n reaches to either side.
+__device__ __forceinline__ int reach_of(int i, int n, int window) {
+    return least_of(window, least_of(i, n - 1 - i));
+}
+
+// J·v, in place; false where a row has no three distinct values.
+template <class Quantile>
+__device__ bool apply_estimate(Sorted row, int window, double floor_of_spread, Quantile quantile_at) {
+    const int n = row.n, thread = row.thread;
+    const int changes = (int)row.total([&](int i) { return i > 0 && row.x[i] != row.x[i - 1] ? 1.0 : 0.0; });
+    if (changes < 2) return false;
+    const double first = fabs((double)row.x[0]), last = fabs((double)row.x[n - 1]);
+    int exponent;
+    frexp(first > last ? first : last, &exponent);
+    row.scale = ldexp(1.0, -(exponent > -1000 ? exponent : -1000));  // finite for subnormals, too
+    row.mean = row.total([&](int i) { return (double)row.x[i] * row.scale; }) / n;
+    const double square = row.total([&](int i) { return row.centred(i) * row.centred(i); });
+    const bool has_ties = changes + 1 < n;
+    const int w = least_of(window > 0 ? window : greatest_of(1, (int)rint(sqrt((double)n))), n - 1);
+    const double least = floor_of_spread * row.spread() / n;
+
+    if (has_ties) row.average_ties();
+    row.subtract_affine_part(square);
+    row.sum_up([&](int i) { return (double)row.v[i]; });
+    for (int i = thread; i < n; i += THREADS) {
+        const int lower = greatest_of(i - w, 0), upper = least_of(i + w, n - 1);
+        const int reach = reach_of(i, n, w);
+        const double width = row.centred(upper) - row.centred(lower);
+        const double run = width > least * (upper - lower) ? width : least * (upper - lower);
+        const double rise = quantile_at(upper) - quantile_at(lower);
+        const double mean = (row.sums[i + reach + 1] - row.sums[i - reach]) / (2 * reach + 1);
+        row.v[i] = (Real)(((double)row.v[i] - mean) * (run > 0.0 ? rise / run : 0.0));
+    }
+    row.sum_up([&](int i) { return (double)row.v[i] / (2 * reach_of(i, n, w) + 1); });
+    for (int j = thread; j < n; j += THREADS) {
+        const int from = greatest_of(j - w, (j + 1) / 2);
+        const int behind = least_of(j + w, (n - 1 + j) / 2) + 1;
+        row.v[j] = (Real)((double)row.v[j] - (row.sums[behind] - row.sums[from]));
+    }
+    team_sync();
+    row.subtract_affine_part(square);
+    if (has_ties) row.average_ties();
+    for (int i = thread; i < n; i += THREADS) row.v[i] = (Real)((double)row.v[i] * row.scale);
+    team_sync();
+    return true;
+}
+
+// dL/dx from dL/dy, rows (n_rows, n). The order of a row begins with its −inf, which are left out,
+// then has what counts. Mid-quantiles are one row for all, or `quantile_stride` apart; a row that
+// misses entries evaluates the formula at its own mid-positions, if there is one (kind ≥ 0). The
+// arrays of a row lie in shared memory, or where there is no room, in the block's part of `global`.
+extern "C" __global__ void __launch_bounds__(THREADS) transport(
+    const Value* x, const Out* grad, const int* order, const bool* excluded,
+    const double* mid_quantiles, Out* result, unsigned char* global, i64 n_rows, i64 n_entries,
+    i64 quantile_stride, i64 window, i64 global_bytes, i64 kind, double parameter, double least) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    const int n = (int)n_entries, thread = threadIdx.x;
+    const Formula formula = {(int)kind, parameter, 0.5, 0.5};
+    Sorted row;
+    row.thread = thread;
+    row.partials = dynamic_shared;
+    unsigned char* memory = dynamic_shared + 8 * (WARPS + 1);
+    if (global) memory = global + blockIdx.x * global_bytes;
+    row.sums = (double*)memory;
+    row.x = (Real*)(row.sums + n + 1);
+    row.v = row.x + n;
+    for (i64 r = blockIdx.x; r < n_rows; r += gridDim.x) {
+        const i64 at = r * n;
+        int inside = 0, below = 0;
+        for (int i = thread; i < n; i += THREADS) {
+            const double value = number_of<VALUE_MANTISSA>(x[at + i]);
+            const bool counts = excluded == nullptr || !excluded[at + i];
+            const bool is_finite = fabs(value) <= 1.7976931348623157e308;
+            inside += counts && is_finite;
+            // Of rows that the map has ordered; other orders put behind what is excluded.
+            below += counts && kind >= 0 && value < -1.7976931348623157e308;
+            if (!(counts && is_finite)) result[at + i] = 0;
+        }
+        row.n = of_all(inside, Add(), row.partials, thread);
+        const i64 begin = at + of_all(below, Add(), row.partials, thread);
+        for (int p = thread; p < row.n; p += THREADS) {
+            const i64 i = at + order[begin + p];
+            row.x[p] = (Real)number_of<VALUE_MANTISSA>(x[i]);
+            row.v[p] = (Real)number_of<OUT_MANTISSA>(grad[i]);
+        }
+        team_sync();
+        const bool evaluates = row.n < n && kind >= 0;
+        const double* quantiles = mid_quantiles + r * quantile_stride;
+        const bool is_connected = row.n > 0 && apply_estimate(row, (int)window, least, [&](int i) {
+            return evaluates ? quantile(2.0 * i, row.n, formula) : quantiles[i];
+        });
+        for (int p = thread; p < row.n; p += THREADS) {
+            result[at + order[begin + p]] = is_connected ? rounded(row.v[p]) : (Out)0;
+        }
+        team_sync();
+    }
+}

@@ -1,0 +1,87 @@
+"""The transport estimate of the gradient for rows in sorted order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from groupmap.backends._ops import Formula
+from groupmap.backends.cuda import launching
+from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.programs import Numbers, Program
+from groupmap.backends.cuda.ranking import kind_and_parameter
+
+LEAST_THREADS, MOST_THREADS = 128, 1024
+ENTRIES_PER_THREAD = 8
+BLOCKS_PER_MULTIPROCESSOR = 2  # of rows too long for shared memory
+
+
+class Addresses(NamedTuple):
+    """Where the arrays of one launch lie; 0 for those that are not there."""
+
+    x: int
+    grad: int
+    order: int
+    excluded: int
+    mid_quantiles: int
+    result: int
+    scratch: int
+
+
+class Plan(NamedTuple):
+    """How many blocks of how many threads, and where they keep the arrays of a row."""
+
+    blocks: int
+    threads: int
+    shared_bytes: int
+    scratch_bytes: int  # a block's; 0 where shared memory has room
+
+    @property
+    def all_scratch_bytes(self) -> int:
+        """What has to be lent to the launch."""
+        return self.blocks * self.scratch_bytes
+
+
+def plan_for(n_rows: int, n: int, values: Numbers, device: int) -> Plan:
+    """How rows of n entries are dealt with on a device."""
+    threads = LEAST_THREADS
+    while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
+        threads *= 2
+    room, multiprocessors = launching.limits_of(device)
+    partials = 8 * (threads // 32 + 1)
+    # In the order of source/transport.cu: sums, x and v.
+    arrays = 8 * (n + 1) + 2 * n * (8 if values.bits == 64 else 4)
+    if partials + arrays <= room:
+        return Plan(n_rows, threads, partials + arrays, 0)
+    blocks = min(n_rows, BLOCKS_PER_MULTIPROCESSOR * multiprocessors)
+    return Plan(blocks, threads, partials, -(-arrays // 16) * 16)
+
+
+def transport(
+    addresses: Addresses,
+    plan: Plan,
+    n_rows: int,
+    n: int,
+    values: Numbers,
+    results: Numbers,
+    quantile_stride: int,
+    window: int | None,
+    floor: float,
+    formula: Formula | None,
+    place: Place,
+) -> None:
+    """J·dL/dy of each row; mid-quantiles are doubles, a row for all (stride 0) or one each."""
+    program = Program(
+        "transport",
+        ("transport.cu",),
+        (*values.as_values(), *results.as_results(), ("THREADS", plan.threads)),
+    )
+    kind, parameter = kind_and_parameter(formula)
+    launching.launch(
+        program,
+        Shape(plan.blocks, plan.threads, plan.shared_bytes),
+        place,
+        (
+            *addresses, n_rows, n, quantile_stride, window or 0, plan.scratch_bytes, kind,
+            parameter, float(floor),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""CUDA C++ kernels on the CPU: the very source of a kernel, without a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+AVAILABLE = shutil.which("g++") is not None
+
+HERE = Path(__file__).parent
+HEADER = HERE / "cuda_on_cpu.hpp"
+COMPILER = ("g++", "-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-w")
+LINKER = ("-Wl,--no-undefined",)
+
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+STATIC_SHARED = re.compile(r"(?<!extern )\b__shared__\b[^;]*;")
+
+Extent = int | Sequence[int]
+
+
+class EmulatedModule:
+    """Compiled kernels, ready to launch."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+
+    def launch(
+        self,
+        name: str,
+        grid: Extent,
+        block: Extent,
+        shared_bytes: int,
+        args: Sequence[ctypes._SimpleCData],
+        seed: int = 0,
+        switch_at_atomics: bool = False,
+    ) -> None:
+        """Run the kernel; seed orders its threads: 0 ascending, 1 descending, others at random."""
+        needed, given = list(self._argument_bytes(name)), [ctypes.sizeof(arg) for arg in args]
+        if needed != given:
+            raise TypeError(f"{name} takes arguments of {needed} bytes, not of {given}")
+        addresses = (ctypes.c_void_p * len(args))(*map(ctypes.addressof, args))
+        message = ctypes.create_string_buffer(1024)
+        failed = self._library[f"emulate_{name}"](
+            _three(grid),
+            _three(block),
+            ctypes.c_uint(shared_bytes),
+            addresses,
+            ctypes.c_uint(seed),
+            ctypes.c_int(switch_at_atomics),
+            message,
+            ctypes.c_uint(len(message)),
+        )
+        if failed:
+            raise RuntimeError(f"{name}: {message.value.decode()}")
+
+    def _argument_bytes(self, name: str) -> Iterator[int]:
+        bytes_of_argument = self._library[f"bytes_of_argument_{name}"]
+        position = 0
+        while size := bytes_of_argument(ctypes.c_uint(position)):
+            yield size
+            position += 1
+
+
+def compile(
+    source: str, kernels: Sequence[str], defines: Mapping[str, str] | None = None
+) -> EmulatedModule:
+    """Compile the kernels of CUDA C++ source, or load what an earlier call made of them."""
+    if static := STATIC_SHARED.search(COMMENT.sub("", source)):
+        # g++ would take it for a variable of each thread.
+        raise ValueError(f"shared memory must be dynamic, that is extern: {static[0]}")
+    text = "\n".join(
+        ['#line 1 "kernels.cu"', source, *(f"EMULATED_KERNEL({name})" for name in kernels), ""]
+    )
+    options = [f"-D{name}={value}" for name, value in (defines or {}).items()]
+    cache = Path(tempfile.gettempdir()) / f"groupmap-cuda-emulation-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    library = cache / f"{_key(text, options)}.so"
+    if not library.exists():
+        _build(text, options, library)
+    return EmulatedModule(library)
+
+
+def _build(text: str, options: Sequence[str], library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        unfinished = Path(scratch) / library.name
+        command = [*COMPILER, *options, "-x", "c++", "-include", HEADER, "-", *LINKER]
+        command += ["-o", unfinished]
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            env={**os.environ, "LC_ALL": "C"},
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"g++ refuses the kernels:\n{done.stderr}")
+        # Of several processes which compile the same, each replaces the library as a whole.
+        unfinished.replace(library)
+
+
+def _key(text: str, options: Sequence[str]) -> str:
+    version = subprocess.run([COMPILER[0], "-v"], capture_output=True, text=True, check=True).stderr
+    headers = [header.read_text(encoding="utf-8") for header in sorted(HERE.glob("*.hpp"))]
+    everything = repr([version, COMPILER, LINKER, options, headers, text])
+    return hashlib.sha256(everything.encode()).hexdigest()[:32]
+
+
+def _three(extent: Extent) -> ctypes.Array[ctypes.c_uint]:
+    sizes = [extent] if isinstance(extent, int) else list(extent)
+    return (ctypes.c_uint * 3)(*sizes, *[1] * (3 - len(sizes)))

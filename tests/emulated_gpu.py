@@ -1,0 +1,69 @@
+"""Kernels for GPUs on tensors in main memory, run by an emulation: the same source and host code."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+from functools import cache
+
+import pytest
+
+from groupmap import tables
+from groupmap.backends.cuda import launching
+from tests import cuda_emulation
+
+# Of an H200: shared memory that a block may have, and multiprocessors.
+LIMITS = (227 * 1024, 132)
+
+
+@contextlib.contextmanager
+def emulated_gpu(seed=0, *, switch_at_atomics=False, limits=LIMITS):
+    """As if tensors on the CPU were on a GPU; the seed says in which order threads run."""
+    if not cuda_emulation.AVAILABLE:
+        pytest.skip("there is no g++ to compile kernels with")
+    import torch
+
+    from groupmap.backends import torch_cuda
+
+    def launch(program, shape, place, arguments):
+        del place
+        as_ctypes = [
+            ctypes.c_double(each) if isinstance(each, float) else ctypes.c_longlong(each)
+            for each in arguments
+        ]
+        _module(program).launch(
+            program.kernel, shape.blocks, shape.threads, shape.shared_bytes, as_ctypes,
+            seed=seed, switch_at_atomics=switch_at_atomics,
+        )  # fmt: skip
+
+    def reaches(device):
+        return torch.device(device).type == "cpu"
+
+    memory = dataclasses.replace(
+        torch_cuda.MEMORY,
+        reaches=reaches,
+        place=lambda device: launching.Place(0, 0),
+        current=lambda device: contextlib.nullcontext(),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launching, "launch", launch)
+        patch.setattr(launching, "limits_of", lambda device: limits)
+        patch.setattr(torch_cuda, "reaches", reaches)
+        patch.setattr(torch_cuda, "MEMORY", memory)
+        _forget_tables()
+        try:
+            yield
+        finally:
+            _forget_tables()
+
+
+def _forget_tables():
+    """Tables are remembered by device, and on this one others make them, too."""
+    for each in (tables._remembered_table, tables._remembered_long_table):
+        each.cache_clear()
+
+
+@cache
+def _module(program):
+    return cuda_emulation.compile(program.text(), [program.kernel])
