@@ -50,6 +50,40 @@ class Grouping:
         n = math.prod([shape[axis] for axis in self.pooled])  # a list, for torch.compile
         return xp.reshape(x, (*(shape[axis] for axis in free), n))
 
+    def spans(
+        self, parameter: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[int, int, int, int] | None:
+        """Which entry of a parameter that broadcasts to x serves the entry i of its row r.
+
+        The ``(r // each_rows % own_rows) * own_entries + i // each_entries``-th, all rows of x laid
+        end to end; the result is (each_rows, own_rows, each_entries, own_entries). None where the
+        parameter does not lie so.
+        """
+        lengths = self._split_shape(shape)
+        of_x = (1,) * (len(shape) - len(parameter)) + tuple(parameter)
+        if self.split_axis is not None and of_x[self.split_axis] == 1:
+            c = self.split_axis
+            own = (*of_x[:c], 1, 1, *of_x[c + 1 :])
+        else:
+            own = self._split_shape(of_x)
+        varies = [axis for axis, length in enumerate(own) if length > 1]
+        free = self._free(len(lengths))
+        in_free, in_pooled = (
+            [axis for axis in axes if axis in varies] for axes in (free, self.pooled)
+        )
+        follows = [*in_free, *in_pooled] == varies
+        if not (follows and _adjoin(in_free, free) and _adjoin(in_pooled, self.pooled)):
+            return None
+        before, after = _around(in_pooled, self.pooled)
+        if math.prod([lengths[axis] for axis in before]) != 1:
+            return None
+        _, after_free = _around(in_free, free)
+        each_rows, own_rows, each_entries, own_entries = (
+            math.prod([lengths[axis] for axis in axes])
+            for axes in (after_free if in_free else (), in_free, after, in_pooled)
+        )
+        return each_rows, own_rows, each_entries, own_entries
+
     def from_rows(self, rows: Array, shape: tuple[int, ...], xp: Namespace) -> Array:
         """Back from rows to an array of the given shape."""
         split = self._split_shape(shape)
@@ -57,6 +91,18 @@ class Grouping:
         x = xp.reshape(rows, tuple(split[axis] for axis in order))
         inverse = tuple(order.index(axis) for axis in range(len(order)))
         return xp.reshape(_permuted(x, inverse, xp), shape)
+
+
+def _adjoin(some: Sequence[int], axes: Sequence[int]) -> bool:
+    """Whether some of the axes follow one another among all of them."""
+    return not some or list(some) == list(axes[axes.index(some[0]) :][: len(some)])
+
+
+def _around(some: Sequence[int], axes: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """The axes before some adjoining ones, and those after them; all are after none."""
+    if not some:
+        return (), axes
+    return axes[: axes.index(some[0])], axes[axes.index(some[-1]) + 1 :]
 
 
 def _permuted(x: Array, order: tuple[int, ...], xp: Namespace) -> Array:

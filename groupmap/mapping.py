@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Formula, Ops
+from groupmap.backends import Formula, Ops, Scale
 from groupmap.dtypes import at_least_single
 from groupmap.gradients import GradientRule, Saved
 from groupmap.incomplete import RowsApart
@@ -67,7 +67,7 @@ def map_rows(
     values = ops.detach(rows)
     is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
     with_order = is_connected and rule.gradient.uses_order
-    native = _mapped_natively(values, where, target, rule, dtype, with_order, xp, ops)
+    native = _mapped_natively(values, where, target, rule, dtype, with_order, None, xp, ops)
     if native is not None:
         y, order = native
         if not is_connected:
@@ -101,6 +101,25 @@ def map_rows(
     return with_estimate(y, rows, saved, rule.gradient, xp, ops)
 
 
+def map_rows_scaled(
+    rows: Array,
+    where: Array | None,
+    target: Target,
+    rule: MapRule,
+    dtype: DType,
+    scale: Scale,
+    *,
+    xp: Namespace,
+    ops: Ops,
+) -> Array | None:
+    """The map of each row in `dtype`, and then the scale, in one step that has no gradient.
+
+    None where there is no such step.
+    """
+    native = _mapped_natively(rows, where, target, rule, dtype, False, scale, xp, ops)
+    return None if native is None else native[0]
+
+
 def _mapped_natively(
     values: Array,
     where: Array | None,
@@ -108,6 +127,7 @@ def _mapped_natively(
     rule: MapRule,
     dtype: DType,
     with_order: bool,
+    scale: Scale | None,
     xp: Namespace,
     ops: Ops,
 ) -> tuple[Array, Array | None] | None:
@@ -117,8 +137,9 @@ def _mapped_natively(
     n, parameters = values.shape[-1], rule.plotting_parameters
     table = partial(table_of_quantiles, target, n, parameters, dtype, values, xp=xp, ops=ops)
     return ops.map_rows(
-        values, where, table, COUNTING_TIES.get(rule.ties), target.formula, parameters, with_order
-    )
+        values, where, table, COUNTING_TIES.get(rule.ties), target.formula, parameters,
+        with_order, scale,
+    )  # fmt: skip
 
 
 def _mapped(

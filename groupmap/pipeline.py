@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
-from groupmap.backends import Ops
+from groupmap.backends import Ops, Scale
 from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, broadcast_mask
-from groupmap.mapping import MapRule, map_rows
+from groupmap.mapping import MapRule, map_rows, map_rows_scaled
 from groupmap.targets import Target
 from groupmap.user_targets import target_of_samples
 
@@ -50,6 +50,12 @@ def map_groups(
     is_scaled = weight is not None or bias is not None
     # Half precisions are scaled in single precision and rounded once, at the end.
     map_dtype = at_least_single(dtype, xp) if is_scaled else dtype
+    if is_scaled and ops.has_native_map(x) and isinstance(target, Target) and 0 not in x.shape:
+        y = _mapped_and_scaled(
+            x, where, grouping, target, rule, weight, bias, map_dtype, dtype, xp, ops
+        )
+        if y is not None:
+            return ops.keep_layout(_filled(y, where, masked_value, xp), x)
     on_block = partial(_map_block, grouping=grouping, target=target, rule=rule, dtype=map_dtype)
     y = ops.over_blocks(
         on_block,
@@ -61,14 +67,47 @@ def map_groups(
         xp=xp,
         ops=ops,
     )
-    is_filled = where is not None and not math.isnan(masked_value)
-    if is_filled:
-        y = xp.where(where, y, masked_value)  # else the parameters' gradients see a NaN
+    y = _filled(y, where, masked_value, xp)  # else the parameters' gradients see a NaN
     if is_scaled:
-        y = scaled(y, weight, bias, xp, ops)
-        if is_filled:
-            y = xp.where(where, y, masked_value)
+        y = _filled(scaled(y, weight, bias, xp, ops), where, masked_value, xp)
     return ops.keep_layout(xp.astype(y, dtype, copy=False), x)
+
+
+def _filled(y: Array, where: Array | None, masked_value: float, xp: Namespace) -> Array:
+    """Y, and `masked_value` where the mask is false."""
+    return y if where is None or math.isnan(masked_value) else xp.where(where, y, masked_value)
+
+
+def _mapped_and_scaled(
+    x: Array,
+    where: Array | None,
+    grouping: Grouping,
+    target: Target,
+    rule: MapRule,
+    weight: Array | None,
+    bias: Array | None,
+    map_dtype: DType,
+    dtype: DType,
+    xp: Namespace,
+    ops: Ops,
+) -> Array | None:
+    """All of it in one step; None where there is none, or where something learns."""
+    given = [each for each in (weight, bias) if each is not None]
+    spans = {grouping.spans(each.shape, x.shape) for each in given}
+    if len(spans) != 1 or any(ops.wants_gradient(each) for each in (x, *given)):
+        return None
+    (own,) = spans
+    if own is None:
+        return None
+    factor, summand = (
+        None if each is None else xp.reshape(xp.astype(each, map_dtype, copy=False), (-1,))
+        for each in (weight, bias)
+    )
+    rows = grouping.to_rows(x, xp)
+    where = None if where is None else grouping.to_rows(where, xp)
+    scale = Scale(factor, summand, own, dtype)
+    y = map_rows_scaled(rows, where, target, rule, map_dtype, scale, xp=xp, ops=ops)
+    return None if y is None else grouping.from_rows(y, x.shape, xp)
 
 
 def scaled(y: Array, weight: Array | None, bias: Array | None, xp: Namespace, ops: Ops) -> Array:

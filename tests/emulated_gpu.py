@@ -1,10 +1,11 @@
-"""Kernels for GPUs on tensors in main memory, run by an emulation: the same source and host code."""
+"""Kernels for GPUs on tensors in main memory, by an emulation of the same source and host code."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import dataclasses
+import re
 from functools import cache
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from groupmap import tables
 from groupmap.backends.cuda import launching
 from tests import cuda_emulation
+
+KERNEL = re.compile(r"__global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(")
 
 # Of an H200: shared memory that a block may have, and multiprocessors.
 LIMITS = (227 * 1024, 132)
@@ -64,6 +67,11 @@ def _forget_tables():
         each.cache_clear()
 
 
-@cache
 def _module(program):
-    return cuda_emulation.compile(program.text(), [program.kernel])
+    return _compiled(program._replace(kernel=""))
+
+
+@cache
+def _compiled(program):
+    text = program.text()
+    return cuda_emulation.compile(text, KERNEL.findall(text))

@@ -96,7 +96,8 @@ def test_the_core_knows_no_library(path):
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
         "backends.torch_cuda": {"torch"},
-        "backends.cuda.launching": {"cuda"}, "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
+        "backends.cuda.launching": {"cuda"},
+        "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
         "nn._libraries": {"torch"}, "backends.kernels.words": {"numba"},
         "backends.kernels.keys": {"numba"}, "backends.kernels.normal": {"numba"},
         "backends.kernels.values": {"numba"},

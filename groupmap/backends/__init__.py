@@ -9,9 +9,9 @@ from importlib import import_module
 import array_api_compat as compat
 
 from groupmap._typing import Array, Namespace
-from groupmap.backends._ops import Formula, Ops, TieRule
+from groupmap.backends._ops import Formula, Ops, Scale, TieRule
 
-__all__ = ["Formula", "Ops", "TieRule", "namespace_and_ops", "ops_for"]
+__all__ = ["Formula", "Ops", "Scale", "TieRule", "namespace_and_ops", "ops_for"]
 
 # (whose namespace it is, the module that has its primitives); a library in no row is generic.
 _REGISTRY: tuple[tuple[Callable[[Namespace], bool], str], ...] = (

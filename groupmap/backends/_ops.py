@@ -31,6 +31,20 @@ class Formula(NamedTuple):
     parameter: float
 
 
+class Scale(NamedTuple):
+    """What each entry (r, i) of rows ``(r, n)`` is multiplied with, and what is added.
+
+    It is the ``(r // each_rows % own_rows) * own_entries + i // each_entries``-th entry of the
+    weight and of the bias, either of which may be None; `spans` are these four. The products and
+    sums are rounded in the dtype of the map, and then to `dtype`.
+    """
+
+    weight: Array | None
+    bias: Array | None
+    spans: tuple[int, int, int, int]
+    dtype: DType
+
+
 @dataclass(frozen=True)
 class Ops:
     """The primitives of one array library.
@@ -54,10 +68,14 @@ class Ops:
     among equals); and the order of each row, if it is wanted and comes to light."""
 
     map_rows: Callable[..., tuple[Array, Array | None] | None]
-    """``(rows, where, table, tie_rule, formula, parameters, with_order)``: ``table()[h]`` as above
-    of rows that may hold NaN, or False in the mask `where` (or None), both NaN in the result; their
-    rows evaluate the `Formula` at the plotting parameters of their own n. And the order, if it is
-    wanted, −1 in place of what does not count. None where there is no native form."""
+    """``(rows, where, table, tie_rule, formula, parameters, with_order, scale)``: ``table()[h]`` as
+    above of rows that may hold NaN, or False in the mask `where` (or None), both NaN in the result;
+    their rows evaluate the `Formula` at the plotting parameters of their own n. Scaled, if there is
+    a `Scale`. And the order, if it is wanted, −1 in place of what does not count. None where there
+    is no native form."""
+
+    has_native_map: Callable[..., bool]
+    """``(x)``: whether `map_rows` may have a native form for the rows of x."""
 
     table_of_formula: Callable[..., Array | None]
     """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that

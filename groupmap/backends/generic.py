@@ -52,6 +52,12 @@ def map_rows(*_: object) -> None:
     """None: the core tells rows that miss entries from those that do not."""
 
 
+def has_native_map(x: Array) -> bool:
+    """There is none."""
+    del x
+    return False
+
+
 def table_of_formula(*_: object) -> None:
     """None: the target computes."""
 
@@ -226,6 +232,7 @@ OPS = Ops(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    has_native_map=has_native_map,
     table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,

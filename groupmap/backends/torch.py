@@ -12,13 +12,12 @@ from torch.autograd import forward_ad
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
-from groupmap.backends._ops import Formula, TieRule
+from groupmap.backends._ops import Formula, Scale, TieRule
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
 _WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _CHANNELS_LAST_NDIM = (4, 5)
 ENTRIES_PER_BLOCK = 2**16
-_NONE = (0.0, 0.0)  # plotting parameters, where no formula asks for any
 
 
 def sortable(rows: Array, xp: Namespace) -> Array:
@@ -58,9 +57,9 @@ def rank_and_gather(
     if _is_plain(rows) and _is_plain(table) and _on_gpu(rows, tie_rule, with_order):
         if table.requires_grad and torch.is_grad_enabled():
             h = torch.arange(len(table), device=table.device)
-            places, order = torch_cuda.map_rows(rows, None, h, tie_rule, None, _NONE, with_order)
+            places, order = torch_cuda.map_rows(rows, None, h, tie_rule, with_order=with_order)
             return table[places], order
-        return torch_cuda.map_rows(rows, None, table, tie_rule, None, _NONE, with_order)
+        return torch_cuda.map_rows(rows, None, table, tie_rule, with_order=with_order)
     if can_read(rows) and can_read(table) and torch_kernels.serve_eagerly(rows, table):
         return torch_kernels.rank_and_gather(rows, table, tie_rule, with_order)
     ascending, order = torch.sort(rows, dim=-1, stable=tie_rule is None)
@@ -79,12 +78,20 @@ def map_rows(
     formula: Formula | None,
     parameters: tuple[float, float],
     with_order: bool,
+    scale: Scale | None,
 ) -> tuple[Array, Array | None] | None:
     """The whole map by one kernel, on GPUs; it need not know what is missing."""
     is_plain = _is_plain(rows) and (where is None or _is_plain(where))
     if not is_plain or not _on_gpu(rows, tie_rule, with_order):
         return None
-    return torch_cuda.map_rows(rows, where, table(), tie_rule, formula, parameters, with_order)
+    return torch_cuda.map_rows(
+        rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
+    )
+
+
+def has_native_map(x: Array) -> bool:
+    """Whether kernels reach x."""
+    return _is_plain(x) and torch_cuda.reaches(x.device)
 
 
 def _on_gpu(rows: Array, tie_rule: TieRule | None, with_order: bool) -> bool:
@@ -362,6 +369,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    has_native_map=has_native_map,
     table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,

@@ -8,7 +8,7 @@ import torch
 
 from groupmap._typing import Array, DType
 from groupmap.backends import cuda
-from groupmap.backends._ops import Formula, TieRule
+from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.cuda import on_arrays
 from groupmap.backends.cuda.launching import Place
 
@@ -27,8 +27,16 @@ def _index(device: torch.device) -> int:
 
 
 def _empty(shape: tuple[int, ...], dtype: DType | str, device: torch.device) -> Array:
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return torch.empty(shape, dtype=dtype, device=device)
+    return torch.empty(shape, dtype=_dtype(dtype), device=device)
+
+
+def _zeros(shape: tuple[int, ...], dtype: DType | str, device: torch.device) -> Array:
+    return torch.zeros(shape, dtype=_dtype(dtype), device=device)
+
+
+def _dtype(dtype: DType | str) -> torch.dtype:
+    found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return found
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
@@ -40,6 +48,7 @@ MEMORY = on_arrays.Memory(
     contiguous=lambda x: x.detach().contiguous(),
     address=lambda x: x.data_ptr(),
     empty=_empty,
+    zeros=_zeros,
     place=_place,
     current=_current,
 )
@@ -55,14 +64,17 @@ def map_rows(
     where: Array | None,
     table: Array,
     tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
+    formula: Formula | None = None,
+    parameters: tuple[float, float] = (0.0, 0.0),
+    *,
     with_order: bool,
+    scale: Scale | None = None,
 ) -> tuple[Array, Array | None]:
     """As `on_arrays.map_rows`."""
     return on_arrays.map_rows(
-        MEMORY, rows, where, table, tie_rule, formula, parameters, with_order=with_order
-    )
+        MEMORY, rows, where, table, tie_rule, formula, parameters,
+        with_order=with_order, scale=scale,
+    )  # fmt: skip
 
 
 def count_less(rows: Array) -> tuple[Array, Array]:

@@ -49,23 +49,26 @@ def limits_of(device: int) -> tuple[int, int]:
 
 
 def compiled(program: Program, architecture: str) -> Any:
-    """The program's object code for "sm_80" and the like; from disk, if it was compiled before.
+    """The object code of the program's files for "sm_80" and the like.
 
-    Neither a GPU nor a driver is needed.
+    It is kept on disk and compiled once. Neither a GPU nor a driver is needed.
     """
     from cuda.core import Program as Source
     from cuda.core import ProgramOptions
     from cuda.core.utils import FileStreamProgramCache
 
     # Contracted sums would round Q differently in the table and beside it.
-    options = ProgramOptions(arch=architecture, fma=False, name=f"groupmap_{program.kernel}")
+    options = ProgramOptions(arch=architecture, fma=False, name=f"groupmap_{program.files[-1]}")
     with FileStreamProgramCache() as cache:
         return Source(program.text(), "c++", options).compile("cubin", cache=cache)
 
 
-@cache
 def _kernel(program: Program, architecture: str) -> Any:
-    return compiled(program, architecture).get_kernel(program.kernel)
+    # Kernels of the same files are compiled together.
+    return _compiled(program._replace(kernel=""), architecture).get_kernel(program.kernel)
+
+
+_compiled = cache(compiled)
 
 
 @cache

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from groupmap._typing import Array, DType
-from groupmap.backends._ops import Formula, TieRule
+from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.cuda import ranking, tables, transporting
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.cuda.programs import Numbers, numbers_of
+from groupmap.backends.cuda.ranking import Request, Spans
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Memory:
     empty: Callable[..., Array]
     """``(shape, dtype name or dtype, device)``."""
 
+    zeros: Callable[..., Array]
+    """Likewise."""
+
     place: Callable[[Any], Place]
     """``(device)``: its number, and the stream that the caller uses there."""
 
@@ -39,13 +43,12 @@ class Memory:
 
 
 def serve(memory: Memory, rows: Array, *, ordered: bool) -> bool:
-    """Whether a kernel ranks such rows."""
+    """Whether there are kernels that rank such rows."""
     values = numbers_of(rows.dtype)
-    return (
-        values is not None
-        and memory.reaches(rows.device)
-        and ranking.fits(rows.shape[-1], values, memory.place(rows.device).device, ordered=ordered)
-    )
+    if values is None or not memory.reaches(rows.device):
+        return False
+    device = memory.place(rows.device).device
+    return ranking.serves(rows.shape[-1], values, device, ordered=ordered)
 
 
 def map_rows(
@@ -54,32 +57,42 @@ def map_rows(
     where: Array | None,
     table: Array,
     tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
+    formula: Formula | None = None,
+    parameters: tuple[float, float] = (0.0, 0.0),
     *,
     with_order: bool,
+    scale: Scale | None = None,
 ) -> tuple[Array, Array | None]:
-    """``table[h]`` of each entry of rows ``(..., n)``, in the table's dtype; and the order.
+    """``table[h]`` of each entry of rows ``(..., n)``, scaled; and the order.
 
-    NaN where an entry is NaN or masked; its row evaluates the formula at its own positions. The
-    order ends with −1 for each of those.
+    In the table's dtype, or the one that the scale names. NaN where an entry is NaN or masked; its
+    row evaluates the formula at its own positions. The order ends with −1 for each of those.
     """
-    y = memory.empty(rows.shape, table.dtype, rows.device)
+    known = _known(table.dtype)
+    y = memory.empty(rows.shape, table.dtype if scale is None else scale.dtype, rows.device)
     order = memory.empty(rows.shape, "int32", rows.device) if with_order else None
-    _launch(
-        memory, rows, where, table, y, order, None, None, tie_rule, formula, parameters,
-        _known(table.dtype),
+    request = Request(
+        math.prod(rows.shape[:-1]), rows.shape[-1], _known(rows.dtype), known, _known(y.dtype),
+        tie_rule, formula, parameters, None if scale is None else Spans(*scale.spans),
     )  # fmt: skip
+    _launch(
+        memory,
+        request,
+        (rows, where, table, *((None, None) if scale is None else (scale.weight, scale.bias))),
+        (y, order, None, None),
+    )
     return y, order
 
 
 def count_less(memory: Memory, rows: Array) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     less, less_equal = (memory.empty(rows.shape, "int64", rows.device) for _ in range(2))
-    _launch(
-        memory, rows, None, None, None, None, less, less_equal, TieRule(1, 1), None, (0.0, 0.0),
-        _known("float32"),
+    no_table = _known("float32")
+    request = Request(
+        math.prod(rows.shape[:-1]), rows.shape[-1], _known(rows.dtype), no_table, no_table,
+        TieRule(1, 1), None, (0.0, 0.0),
     )  # fmt: skip
+    _launch(memory, request, (rows, None, None, None, None), (None, None, less, less_equal))
     return less, less_equal
 
 
@@ -140,25 +153,24 @@ def transport(
 
 def _launch(
     memory: Memory,
-    rows: Array,
-    where: Array | None,
-    table: Array | None,
-    y: Array | None,
-    order: Array | None,
-    less: Array | None,
-    less_equal: Array | None,
-    tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
-    results: Numbers,
+    request: Request,
+    read: Sequence[Array | None],
+    written: Sequence[Array | None],
 ) -> None:
-    n_rows = math.prod(rows.shape[:-1])
-    read = [None if each is None else memory.contiguous(each) for each in (rows, where, table)]
-    addresses = (memory.address_or_none(each) for each in (*read, y, order, less, less_equal))
+    """Rank rows, in the order of `ranking.Addresses`."""
+    rows, order = read[0], written[1]
+    assert rows is not None
+    place = memory.place(rows.device)
+    ordered = request.tie_rule is None or order is not None
+    n_zeros, n_others = ranking.scratch_bytes(request, place.device, ordered=ordered)
+    zeros = memory.zeros((n_zeros,), "uint8", rows.device) if n_zeros else None
+    scratch = memory.empty((n_others,), "uint8", rows.device) if n_others else None
+    kept = [None if each is None else memory.contiguous(each) for each in read]
+    addresses = map(memory.address_or_none, (*kept, *written))
     with memory.current(rows.device):
         ranking.map_rows(
-            ranking.Addresses(*addresses), n_rows, rows.shape[-1], _known(rows.dtype), results,
-            tie_rule, formula, parameters, memory.place(rows.device),
+            ranking.Addresses(*addresses), request, place,
+            zeros=memory.address_or_none(zeros), scratch=memory.address_or_none(scratch),
         )  # fmt: skip
 
 

@@ -56,6 +56,10 @@ class Numbers(NamedTuple):
         """The names under which a program writes such numbers."""
         return (("OUT_BITS", self.bits), ("OUT_MANTISSA", self.mantissa))
 
+    def as_table(self) -> Names:
+        """The names under which a program looks such numbers up."""
+        return (("TABLE_BITS", self.bits), ("TABLE_MANTISSA", self.mantissa))
+
 
 _FLOATS = {
     "float16": Numbers(16, "f", 10, 0x7C00),

@@ -1,4 +1,4 @@
-"""Rank rows and write the values of a table at their ranks: which kernel, and with what room."""
+"""Rank rows and write the values of a table at their ranks: which kernels, and with what room."""
 
 from __future__ import annotations
 
@@ -7,32 +7,85 @@ from typing import NamedTuple
 from groupmap.backends._ops import FORMULAS, Formula, TieRule
 from groupmap.backends.cuda import launching
 from groupmap.backends.cuda.launching import Place, Shape
-from groupmap.backends.cuda.programs import Numbers, Program
+from groupmap.backends.cuda.programs import Names, Numbers, Program
 
-FILES = ("segments.cuh", "map.cu")
-LONGEST = 2**16 - 1  # what counters of 16 bits count
+MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 CROWDED = 16  # keys of one bucket that are looked at one by one
+WARP = 32
+
+# Rows in shared memory.
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
 LEAST_LOG_BINS, GREATEST_LOG_BINS = 5, 11
 ENTRIES_PER_THREAD = 16
-MOST_THREADS = 1024
+LEAST_THREADS_OF_BLOCK, MOST_THREADS = 128, 1024
 TEAMS_OF_WARPS = 4  # in a block
-WARP = 32
+
+# Rows of 16-bit numbers, each of which has a counter.
+LEAST_COUNTED = 4096  # shorter ones are sooner ranked than 2^16 counters are summed up
+COUNTER_BYTES = 4 * (2**15 + 1)
+
+# Rows in global memory.
+LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
+BLOCKS_THAT_SORT = 16  # a row
+ROOM_TO_SORT = 8192  # keys of a bucket that are sorted in shared memory
+BYTES_OF_STATE = 32
+LONGEST = 2**31 - 1 - LONG_TILE
 
 NO_FORMULA = -1
 IN_ORDER_OF_APPEARANCE = (0, 0, 2)  # what h weighs: #(<), #(≤) − 1, and the place among all
 
 
 class Addresses(NamedTuple):
-    """Where the arrays of one launch lie; 0 for those that are not there."""
+    """Where the arrays of one call lie; 0 for those that are not there."""
 
     rows: int
     where: int
     table: int
+    weight: int
+    bias: int
     values: int
     order: int
     less: int
     less_equal: int
+
+
+class Spans(NamedTuple):
+    """Which weight and bias serve the entry (r, i) of rows; see `Scale` in source/rows.cuh."""
+
+    each_rows: int = 1
+    own_rows: int = 1
+    each_entries: int = 1
+    own_entries: int = 1
+
+
+class Request(NamedTuple):
+    """What is asked of the rows, besides where they lie."""
+
+    n_rows: int
+    n: int
+    values: Numbers
+    table: Numbers
+    results: Numbers
+    tie_rule: TieRule | None
+    formula: Formula | None
+    parameters: tuple[float, float]
+    spans: Spans | None = None  # where there is a weight or a bias
+
+    def names(self) -> Names:
+        """What programs leave to the host."""
+        return (
+            *self.values.as_values(),
+            *self.table.as_table(),
+            *self.results.as_results(),
+            ("CROWDED", CROWDED),
+            ("SCALED", int(self.spans is not None)),
+        )
+
+    def arguments(self) -> tuple[int | float, ...]:
+        """How ranks become values, in the order of all the kernels."""
+        weights = IN_ORDER_OF_APPEARANCE if self.tie_rule is None else (*self.tie_rule, 0)
+        formula = kind_and_parameter(self.formula)
+        return (*(self.spans or Spans()), *weights, *formula, *map(float, self.parameters))
 
 
 class Plan(NamedTuple):
@@ -50,83 +103,135 @@ class Plan(NamedTuple):
 
 
 def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
-    """How rows of n entries are best ranked; what they need may be more than a device has."""
+    """How rows of n entries are ranked in shared memory; it may be more than a device has."""
     threads = WARP
     while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
         threads *= 2
-    if WARP < threads < 4 * WARP:
-        threads = 4 * WARP  # a block of fewer would leave most of a multiprocessor idle
+    if WARP < threads < LEAST_THREADS_OF_BLOCK:
+        threads = LEAST_THREADS_OF_BLOCK
     log_bins = min(max((n - 1).bit_length() - 1, LEAST_LOG_BINS), GREATEST_LOG_BINS)
-    warps = threads // WARP
     # In the order of `Layout` in source/map.cu.
     parts = (
-        8 * (warps + 1),
-        n * max(values.bits // 8, 4),
+        _bytes_of_partials(threads),
+        n * _bytes_of_key(values),
         4 * (2**log_bins + 1),
         4 * (n // 2 + 1),
         2 * (n // CROWDED + 1),
         2 * n if ordered else 0,
     )
-    in_words_of_16 = -(-sum(parts) // 16) * 16
-    return Plan(threads, TEAMS_OF_WARPS if threads == WARP else 1, log_bins, in_words_of_16)
+    return Plan(threads, TEAMS_OF_WARPS if threads == WARP else 1, log_bins, _aligned(sum(parts)))
 
 
 def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
     """Whether a row of n entries fits into the shared memory of a block there."""
     room, _ = launching.limits_of(device)
-    return n <= LONGEST and plan_for(n, values, ordered=ordered).shared_bytes <= room
+    return n <= MOST_COUNTED and plan_for(n, values, ordered=ordered).shared_bytes <= room
+
+
+def serves(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
+    """Whether there are kernels for such rows; the order is had in shared memory only."""
+    return n <= LONGEST and (not ordered or fits(n, values, device, ordered=True))
+
+
+def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
+    """What has to be lent to `map_rows`: so many bytes that are zero, and so many others."""
+    n_rows, n, values = request.n_rows, request.n, request.values
+    if _counts_keys(n, values, device, ordered=ordered) or fits(n, values, device, ordered=ordered):
+        return 0, 0
+    zeros = BYTES_OF_STATE + 4 * (2**LONG_LOG_BINS + 1) + 4 * (n + 1)
+    return n_rows * zeros, n_rows * (n * _bytes_of_key(values) + 4 * (n // CROWDED + 1))
 
 
 def map_rows(
-    addresses: Addresses,
-    n_rows: int,
-    n: int,
-    values: Numbers,
-    results: Numbers,
-    tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
-    place: Place,
+    at: Addresses, request: Request, place: Place, *, zeros: int = 0, scratch: int = 0
 ) -> None:
-    """``table[h]`` of each entry, or NaN where it is NaN or masked; and what else has an address.
+    """``table[h]·weight + bias`` of each entry, and what else has an address.
 
-    Rows that miss entries evaluate the formula at `parameters` of their own n. The order of a row
-    names the entries that count, ascending, and −1 for each of the others.
+    NaN where an entry is NaN or masked; its row evaluates the formula at its own n. The order of a
+    row names the entries that count, ascending, and then −1 for each of the others.
     """
-    weights = IN_ORDER_OF_APPEARANCE if tie_rule is None else (*tie_rule, 0)
-    ordered = tie_rule is None or addresses.order != 0
-    plan = plan_for(n, values, ordered=ordered)
-    program = Program(
-        "map_rows",
-        FILES,
-        (
-            *values.as_values(),
-            *results.as_results(),
-            ("THREADS", plan.threads),
-            ("TEAMS", plan.teams),
-            ("CROWDED", CROWDED),
-            ("LONGEST_OF_WARP", LONGEST_OF_WARP),
-            ("ORDERED", int(ordered)),
-        ),
-    )
-    shape = Shape(-(-n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes)
-    kind, parameter = kind_and_parameter(formula)
+    ordered = request.tie_rule is None or at.order != 0
+    n, values = request.n, request.values
+    if _counts_keys(n, values, place.device, ordered=ordered):
+        _count_keys(at, request, place)
+    elif fits(n, values, place.device, ordered=ordered):
+        _in_shared_memory(at, request, place, ordered=ordered)
+    else:
+        _in_global_memory(at, request, place, zeros, scratch)
+
+
+def _counts_keys(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
+    room, _ = launching.limits_of(device)
+    enough = COUNTER_BYTES + _bytes_of_partials(MOST_THREADS) <= room
+    return values.bits == 16 and not ordered and LEAST_COUNTED <= n <= MOST_COUNTED and enough
+
+
+def _count_keys(at: Addresses, request: Request, place: Place) -> None:
+    names = (("THREADS", MOST_THREADS), ("ORDERED", 0), *request.names())
     launching.launch(
-        program,
-        shape,
+        Program("map_rows_of_16_bits", ("rows.cuh", "count.cu"), names),
+        Shape(request.n_rows, MOST_THREADS, _bytes_of_partials(MOST_THREADS) + COUNTER_BYTES),
+        place,
+        (*at, request.n_rows, request.n, *request.arguments()),
+    )
+
+
+def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered: bool) -> None:
+    plan = plan_for(request.n, request.values, ordered=ordered)
+    names = (
+        ("THREADS", plan.threads),
+        ("TEAMS", plan.teams),
+        ("LONGEST_OF_WARP", LONGEST_OF_WARP),
+        ("ORDERED", int(ordered)),
+        *request.names(),
+    )
+    launching.launch(
+        Program("map_rows", ("segments.cuh", "buckets.cuh", "rows.cuh", "map.cu"), names),
+        Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
         place,
         (
-            *addresses,
-            n_rows,
-            n,
-            *weights,
-            plan.log_bins,
+            *at, request.n_rows, request.n, *request.arguments(), plan.log_bins,
             plan.bytes_per_team,
-            kind,
-            parameter,
-            *parameters,
         ),
+    )  # fmt: skip
+
+
+def _in_global_memory(
+    at: Addresses, request: Request, place: Place, zeros: int, scratch: int
+) -> None:
+    n_rows, n, n_bins = request.n_rows, request.n, 2**LONG_LOG_BINS
+    names = (
+        ("THREADS", LONG_THREADS),
+        ("TILE", LONG_TILE),
+        ("LOG_BINS", LONG_LOG_BINS),
+        ("ORDERED", 0),
+        *request.names(),
     )
+    files = ("segments.cuh", "buckets.cuh", "rows.cuh", "long.cu")
+    bins = zeros + n_rows * BYTES_OF_STATE
+    cursors = bins + n_rows * 4 * (n_bins + 1)
+    bytes_of_key = _bytes_of_key(request.values)
+    crowded = scratch + n_rows * n * bytes_of_key
+    rows = (at.rows, at.where, zeros, bins, cursors, scratch, crowded, n)
+
+    def launch(kernel: str, blocks: int, shared_bytes: int, *arguments: int | float) -> None:
+        shape = Shape(blocks, LONG_THREADS, shared_bytes)
+        launching.launch(Program(kernel, files, names), shape, place, (*rows, *arguments))
+
+    tiles = n_rows * -(-n // LONG_TILE)
+    partials = _bytes_of_partials(LONG_THREADS)
+    launch("find_extremes", tiles, partials)
+    launch("fill_bins", tiles, 4 * n_bins)
+    launch("sum_up_bins", n_rows, partials)
+    launch("fill_buckets", tiles, 0)
+    launch("sum_up_buckets", -(-n_rows * n_bins * WARP // LONG_THREADS), 0, n_rows)
+    launch("fill_slots", tiles, 0)
+    room = min(ROOM_TO_SORT, launching.SHARED_MEMORY_UNASKED // bytes_of_key)
+    launch(
+        "sort_crowded", n_rows * BLOCKS_THAT_SORT, room * bytes_of_key, BLOCKS_THAT_SORT, room
+    )  # fmt: skip
+    written = (at.table, at.weight, at.bias, at.values, at.less, at.less_equal)
+    launch("write_values", tiles, 0, *written, *request.arguments())
 
 
 def kind_and_parameter(formula: Formula | None) -> tuple[int, float]:
@@ -134,3 +239,15 @@ def kind_and_parameter(formula: Formula | None) -> tuple[int, float]:
     if formula is None:
         return NO_FORMULA, 0.0
     return FORMULAS.index(formula.name), float(formula.parameter)
+
+
+def _bytes_of_partials(threads: int) -> int:
+    return 8 * (threads // WARP + 1)
+
+
+def _bytes_of_key(values: Numbers) -> int:
+    return max(values.bits // 8, 4)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 16) * 16

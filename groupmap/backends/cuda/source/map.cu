@@ -1,4 +1,4 @@
-// The map of rows that fit into shared memory, in one launch: rank by counting, gather, store.
+// The map of rows that fit into shared memory, in one launch: rank by counting, gather, scale.
 //
 // 1. The keys of a row, less the least of them, fall into 2^log_bins bins by their highest bits;
 //    the counts of the bins, summed up, are a coarse cdf.
@@ -9,8 +9,8 @@
 //
 // Ranks are counts, so they do not depend on the order in which atomic operations come about.
 //
-// The host defines THREADS of a team, TEAMS in a block, CROWDED, LONGEST_OF_WARP, and ORDERED,
-// whether the order of the row is wanted.
+// The host defines THREADS of a team, TEAMS in a block, CROWDED, LONGEST_OF_WARP, ORDERED,
+// whether the order of the row is wanted, and SCALED, whether there is a weight or a bias.
 
 struct Layout {
     Slots slots;
@@ -37,62 +37,6 @@ struct Layout {
 #endif
     }
 };
-
-// The entries of a row, of which every THREADS-th is a thread's own. They are read again by each
-// pass, from the caches: registers could hold few rows, and shared memory is needed for the slots.
-struct Entries {
-    const Value* row;
-    const bool* where;
-    int n;
-    int thread;
-
-    // visit(index, key, whether it counts), for all lanes of a warp together.
-    template <class Visit>
-    __device__ __forceinline__ void each(Visit visit) const {
-        for (int first = 0; first < n; first += THREADS) {
-            const int i = first + thread;
-            const Value bits = i < n ? row[i] : (Value)0;
-            const bool counts = i < n && !is_nan(bits) && (where == nullptr || where[i]);
-            visit(i, key_of(bits), counts);
-        }
-    }
-};
-
-// Which bin a key falls into, and which of the bin's buckets.
-struct Buckets {
-    const u32* bins;
-    Key least;
-    int low_bits;
-
-    __device__ __forceinline__ u32 bin(Key key) const { return (u32)((key - least) >> low_bits); }
-
-    __device__ __forceinline__ u32 of(Key key) const {
-        const u32 own_bin = bin(key), first = bins[own_bin];
-        if (low_bits == 0) return first;
-        const int key_bits = 8 * (int)sizeof(Key);
-        const Key fraction = (Key)((key - least) << (key_bits - low_bits));
-        return first + __umulhi((u32)(fraction >> (key_bits - 32)), bins[own_bin + 1] - first);
-    }
-};
-
-// Counts of the bins to where each begins; the greatest count comes back.
-__device__ __forceinline__ u32 sum_up_bins(
-    u32* bins, int n_bins, u32 total, void* partials, int thread) {
-    const Part part = part_of(n_bins, thread);
-    u32 own = 0, greatest = 0;
-    for (int i = part.begin; i < part.end; ++i) {
-        own += bins[i];
-        greatest = greatest < bins[i] ? bins[i] : greatest;
-    }
-    u32 before = sum_before(own, partials, thread);
-    for (int i = part.begin; i < part.end; ++i) {
-        const u32 count = bins[i];
-        bins[i] = before;
-        before += count;
-    }
-    if (thread == 0) bins[n_bins] = total;
-    return of_all(greatest, Greatest(), partials, thread);
-}
 
 // Counts of the buckets to where each begins; those that hold too many are noted.
 __device__ __forceinline__ void sum_up_buckets(const Layout& at, int n, int thread) {
@@ -142,53 +86,14 @@ __device__ void sort_crowded(const Layout& at, int thread) {
 #endif
 }
 
-struct Rank {
-    int less;
-    int equal;
-    int position;  // among all, equals in order of appearance; where ORDERED
-};
-
-__device__ __forceinline__ Rank rank_in(const Layout& at, u32 bucket, Key key, int index) {
-    const int begin = begin_of(at.cursors, bucket), end = (int)counter(at.cursors, bucket);
-    const Slots slots = at.slots;
-    Rank rank = {begin, 0, 0};
-    if (end - begin <= CROWDED) {
-        int before = 0;
-        for (int i = begin; i < end; ++i) {
-            rank.less += slots.keys[i] < key;
-            rank.equal += slots.keys[i] == key;
-#if ORDERED
-            before += slots.keys[i] == key && slots.indices[i] < index;
-#endif
-        }
-        rank.position = rank.less + before;
-        return rank;
-    }
-    int first = begin, behind = end;
-    if (slots.keys[begin] != slots.keys[end - 1]) {
-        first = slots.search(begin, end, key, false);
-        behind = slots.search(first, end, key, true);
-    }
-    rank.less = first;
-    rank.equal = behind - first;
-#if ORDERED
-    while (first < behind) {
-        const int middle = (first + behind) >> 1;
-        if ((int)slots.indices[middle] < index) first = middle + 1;
-        else behind = middle;
-    }
-    rank.position = first;
-#endif
-    return rank;
-}
-
-// table[h] of each entry of rows (n_rows, n), or NaN where it is missing; h = by_less·less +
-// by_less_equal·(less + equal − 1) + by_position·position. A row that misses entries evaluates the
-// formula itself, if there is one. Any of the outputs may be null; the order ends with −1.
+// table[h]·weight + bias of each entry of rows (n_rows, n), or NaN where it is missing; see Weights
+// and Scale. Any of the outputs may be null; the order ends with −1.
 extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
-    const Value* rows, const bool* where, const Out* table, Out* y, int* order, i64* less,
-    i64* less_equal, i64 n_rows, i64 n_entries, i64 by_less, i64 by_less_equal, i64 by_position,
-    i64 log_bins, i64 bytes_per_team, i64 kind, double parameter, double alphap, double betap) {
+    const Value* rows, const bool* where, const Table* table, const Table* weight,
+    const Table* bias, Out* y, int* order, i64* less, i64* less_equal, i64 n_rows, i64 n_entries,
+    i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
+    i64 by_less_equal, i64 by_position, i64 kind, double parameter, double alphap, double betap,
+    i64 log_bins, i64 bytes_per_team) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     const int n = (int)n_entries, team = threadIdx.x / THREADS, thread = threadIdx.x % THREADS;
     const int n_bins = 1 << log_bins;
@@ -220,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
     });
     team_sync();
     // Where many share a bin, many may share a bucket.
-    const bool may_meet = 8 * sum_up_bins(at.bins, n_bins, present, at.partials, thread) > present;
+    const bool may_meet = 8 * starts_of_bins(at.bins, n_bins, present, at.partials, thread) > present;
     team_sync();
     const int lane = thread % 32;
     if (may_meet) {
@@ -255,22 +160,26 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
     }
 
     const Formula formula = {(int)kind, parameter, alphap, betap};
-    const i64 row_begin = r * n;
+    const bool evaluates = (int)present < n && formula.kind >= 0;
+    const Weights weights = {by_less, by_less_equal, by_position};
+    const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
+    const i64 row_begin = r * n, own_scale = scale.first_of(r);
     entries.each([&](int i, Key key, bool counts) {
         if (i >= n) return;
         if (!counts) {
-            if (y) y[row_begin + i] = rounded(__longlong_as_double(0x7FF8000000000000ll));
+            if (y) y[row_begin + i] = out_value(NOT_A_NUMBER);
             return;
         }
-        const Rank rank = rank_in(at, buckets.of(key), key, i);
+        const u32 bucket = buckets.of(key);
+        const int begin = begin_of(at.cursors, bucket), end = (int)counter(at.cursors, bucket);
+        const Rank rank = rank_in(at.slots, begin, end, key, i);
         if (order) order[row_begin + rank.position] = i;
         if (less) less[row_begin + i] = rank.less;
         if (less_equal) less_equal[row_begin + i] = rank.less + rank.equal;
         if (y) {
-            const i64 h = by_less * rank.less + by_less_equal * (rank.less + rank.equal - 1) +
-                          by_position * rank.position;
-            const bool evaluates = (int)present < n && formula.kind >= 0;
-            y[row_begin + i] = evaluates ? rounded(quantile((double)h, present, formula)) : table[h];
+            const i64 h = weights.doubled_midrank(rank.less, rank.equal, rank.position);
+            const Table value = value_at(h, table, formula, evaluates, present);
+            y[row_begin + i] = scaled(value, scale, own_scale, i);
         }
     });
     if (order) {

@@ -4,7 +4,8 @@
 //   VALUE_BITS 16, 32 or 64; FLIP, TOP, NEGATIVE_ZERO (see groupmap.backends._bits);
 //   INFINITY_BITS, the bits of infinity, or 0 for integers; VALUE_MANTISSA, 10 or 7, which tells
 //   the two kinds of 16 bits apart;
-// and for those that are written OUT_BITS and OUT_MANTISSA.
+// and OUT_BITS and OUT_MANTISSA for those that are written, TABLE_ likewise for those of tables, if
+// they are others.
 
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -22,13 +23,25 @@ typedef u64 Value;
 typedef u64 Key;
 #endif
 
-#if OUT_BITS == 16
-typedef u16 Out;
-#elif OUT_BITS == 32
-typedef u32 Out;
-#else
-typedef u64 Out;
+#ifndef TABLE_BITS
+#define TABLE_BITS OUT_BITS
+#define TABLE_MANTISSA OUT_MANTISSA
 #endif
+
+template <int BITS>
+struct Pattern {
+    typedef u32 Bits;
+};
+template <>
+struct Pattern<16> {
+    typedef u16 Bits;
+};
+template <>
+struct Pattern<64> {
+    typedef u64 Bits;
+};
+typedef Pattern<TABLE_BITS>::Bits Table;
+typedef Pattern<OUT_BITS>::Bits Out;
 
 // Whether a bit pattern is that of a NaN.
 __device__ __forceinline__ bool is_nan(Value bits) {
@@ -61,12 +74,11 @@ __device__ __forceinline__ double number_of(Bits bits) {
 }
 
 // A double, rounded once: to the nearest, ties to even.
-__device__ __forceinline__ Out rounded(double number) {
-#if OUT_BITS == 64
-    return (Out)__double_as_longlong(number);
-#elif OUT_BITS == 32
-    return __float_as_uint((float)number);
-#else
+template <int BITS, int MANTISSA>
+__device__ __forceinline__ typename Pattern<BITS>::Bits rounded(double number) {
+    typedef typename Pattern<BITS>::Bits Bits;
+    if (BITS == 64) return (Bits)__double_as_longlong(number);
+    if (BITS == 32) return (Bits)__float_as_uint((float)number);
     // Through a float that is rounded to odd, which forgets nothing that the last rounding asks.
     const float nearest = (float)number;
     u32 bits = __float_as_uint(nearest);
@@ -76,20 +88,27 @@ __device__ __forceinline__ Out rounded(double number) {
     }
     const u32 sign = bits >> 31 << 15;
     u32 magnitude = bits & 0x7FFFFFFFu;
-    if (magnitude > 0x7F800000u) return (Out)0x7FFFu;
-    int dropped = 23 - OUT_MANTISSA;
-#if OUT_MANTISSA == 10
-    if (magnitude >= 0x47800000u) return (Out)(sign | 0x7C00u);  // 2^16 and more
-    const int exponent = (int)(magnitude >> 23);
-    if (exponent < 113) {  // below the least normal number: a fixed point at 2^-24
-        if (exponent < 102) return (Out)sign;
-        magnitude = (magnitude & 0x7FFFFFu) | 0x800000u;
-        dropped = 126 - exponent;
-    } else {
-        magnitude -= 112u << 23;
+    if (magnitude > 0x7F800000u) return (Bits)0x7FFFu;
+    int dropped = 23 - MANTISSA;
+    if (MANTISSA == 10) {
+        if (magnitude >= 0x47800000u) return (Bits)(sign | 0x7C00u);  // 2^16 and more
+        const int exponent = (int)(magnitude >> 23);
+        if (exponent < 102) return (Bits)sign;
+        if (exponent < 113) {  // below the least normal number: a fixed point at 2^-24
+            magnitude = (magnitude & 0x7FFFFFu) | 0x800000u;
+            dropped = 126 - exponent;
+        } else {
+            magnitude -= 112u << 23;
+        }
     }
-#endif
     const u32 half = (1u << (dropped - 1)) - 1 + ((magnitude >> dropped) & 1);
-    return (Out)(sign | ((magnitude + half) >> dropped));
-#endif
+    return (Bits)(sign | ((magnitude + half) >> dropped));
+}
+
+__device__ __forceinline__ Table table_value(double number) {
+    return rounded<TABLE_BITS, TABLE_MANTISSA>(number);
+}
+
+__device__ __forceinline__ Out out_value(double number) {
+    return rounded<OUT_BITS, OUT_MANTISSA>(number);
 }

@@ -187,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) transport(
             return evaluates ? quantile(2.0 * i, row.n, formula) : quantiles[i];
         });
         for (int p = thread; p < row.n; p += THREADS) {
-            result[at + order[begin + p]] = is_connected ? rounded(row.v[p]) : (Out)0;
+            result[at + order[begin + p]] = is_connected ? out_value(row.v[p]) : (Out)0;
         }
         team_sync();
     }

@@ -1,0 +1,238 @@
+// The map of rows that do not fit into shared memory: the steps of map.cu, one after the other for
+// all rows, with bins, cursors and slots in global memory. Blocks take the rows in order, so what
+// is being worked on at a time lies in the L2 cache.
+//
+// The host defines THREADS of a block, TILE entries that it takes, LOG_BINS, CROWDED; ORDERED is 0.
+
+// What is known of a row; zero at first.
+struct State {
+    u64 greatest;
+    u64 greatest_complement;
+    u32 present;
+    u32 n_crowded;
+    u32 may_meet;  // whether lanes may want to add to one cursor
+    u32 unused;
+
+    __device__ __forceinline__ Buckets buckets(const u32* bins) const {
+        const Key least = (Key)~greatest_complement;
+        const int spread = present ? bit_length((Key)((Key)greatest - least)) : 0;
+        return {bins, least, spread > LOG_BINS ? spread - LOG_BINS : 0};
+    }
+};
+
+// Rows in global memory, and the part of one that a block takes.
+struct LongRows {
+    const Value* rows;
+    const bool* where;
+    State* states;
+    u32* bins;     // n_bins + 1 a row
+    u32* cursors;  // n + 1 a row
+    Key* keys;     // n a row
+    u32* crowded;  // n / CROWDED + 1 a row
+    i64 n;
+
+    __device__ __forceinline__ u32* bins_of(i64 r) const { return bins + r * ((1 << LOG_BINS) + 1); }
+    __device__ __forceinline__ u32* cursors_of(i64 r) const { return cursors + r * (n + 1); }
+    __device__ __forceinline__ u32* crowded_of(i64 r) const {
+        return crowded + r * (n / CROWDED + 1);
+    }
+    __device__ __forceinline__ Slots slots_of(i64 r) const { return {keys + r * n}; }
+};
+
+struct Tile {
+    i64 r;
+    i64 first;
+    Entries entries;
+
+    __device__ Tile(const LongRows& all) {
+        const i64 n_tiles = (all.n + TILE - 1) / TILE;
+        r = blockIdx.x / n_tiles;
+        first = blockIdx.x % n_tiles * TILE;
+        const i64 begin = r * all.n + first;
+        const int size = (int)(all.n - first < TILE ? all.n - first : TILE);
+        entries = {all.rows + begin, all.where ? all.where + begin : nullptr, size, (int)threadIdx.x};
+    }
+};
+
+// Add one; lanes that meet add together. Lanes for which nothing counts get some number.
+__device__ __forceinline__ u32 add_one(u32* counters, u32 at, bool counts, bool may_meet, int lane) {
+    if (!may_meet) return counts ? atomicAdd(counters + at, 1u) : 0;
+    const u32 peers = __match_any_sync(ALL_LANES, counts ? at : ~0u);
+    const int leader = __ffs((int)peers) - 1;
+    u32 before = 0;
+    if (lane == leader && counts) before = atomicAdd(counters + at, (u32)__popc(peers));
+    before = __shfl_sync(ALL_LANES, before, leader);
+    return before + (u32)__popc(peers & ((1u << lane) - 1));
+}
+
+#define LONG_ROWS                                                                                \
+    const Value *rows, const bool *where, State *states, u32 *bins, u32 *cursors, Key *keys,     \
+        u32 *crowded, i64 n
+#define ALL {rows, where, states, bins, cursors, keys, crowded, n}
+
+extern "C" __global__ void __launch_bounds__(THREADS) find_extremes(LONG_ROWS) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    const LongRows all = ALL;
+    const Tile tile(all);
+    Key least = ~(Key)0, greatest = 0;
+    u32 present = 0;
+    tile.entries.each([&](int, Key key, bool counts) {
+        if (!counts) return;
+        least = key < least ? key : least;
+        greatest = key > greatest ? key : greatest;
+        ++present;
+    });
+    const int thread = threadIdx.x;
+    least = of_all(least, Least(), dynamic_shared, thread);
+    greatest = of_all(greatest, Greatest(), dynamic_shared, thread);
+    present = of_all(present, Add(), dynamic_shared, thread);
+    if (thread == 0 && present) {
+        State& state = states[tile.r];
+        atomicMax(&state.greatest, (u64)greatest);
+        atomicMax(&state.greatest_complement, ~(u64)least);
+        atomicAdd(&state.present, present);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) fill_bins(LONG_ROWS) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    const LongRows all = ALL;
+    const Tile tile(all);
+    u32* of_tile = (u32*)dynamic_shared;
+    u32* of_row = all.bins_of(tile.r);
+    const Buckets buckets = states[tile.r].buckets(of_row);
+    for (int i = threadIdx.x; i < (1 << LOG_BINS); i += THREADS) of_tile[i] = 0;
+    __syncthreads();
+    tile.entries.each([&](int, Key key, bool counts) {
+        if (counts) atomicAdd(&of_tile[buckets.bin(key)], 1u);
+    });
+    __syncthreads();
+    for (int i = threadIdx.x; i < (1 << LOG_BINS); i += THREADS) {
+        if (of_tile[i]) atomicAdd(&of_row[i], of_tile[i]);
+    }
+}
+
+// A block a row.
+extern "C" __global__ void __launch_bounds__(THREADS) sum_up_bins(LONG_ROWS) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    const LongRows all = ALL;
+    State& state = states[blockIdx.x];
+    const u32 most =
+        starts_of_bins(all.bins_of(blockIdx.x), 1 << LOG_BINS, state.present, dynamic_shared, threadIdx.x);
+    if (threadIdx.x == 0) state.may_meet = 8 * (u64)most > state.present;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) fill_buckets(LONG_ROWS) {
+    const LongRows all = ALL;
+    const Tile tile(all);
+    const State& state = states[tile.r];
+    const Buckets buckets = state.buckets(all.bins_of(tile.r));
+    u32* of_row = all.cursors_of(tile.r);
+    const bool may_meet = state.may_meet;
+    tile.entries.each([&](int, Key key, bool counts) {
+        add_one(of_row, counts ? buckets.of(key) : 0, counts, may_meet, threadIdx.x % 32);
+    });
+}
+
+// A warp a bin: the buckets of a bin begin where the bin does.
+extern "C" __global__ void __launch_bounds__(THREADS) sum_up_buckets(LONG_ROWS, i64 n_rows) {
+    const LongRows all = ALL;
+    const i64 warp = (blockIdx.x * (i64)THREADS + threadIdx.x) / 32;
+    const int lane = threadIdx.x % 32;
+    const i64 r = warp >> LOG_BINS;
+    if (r >= n_rows) return;
+    const u32* of_row = all.bins_of(r) + (warp & ((1 << LOG_BINS) - 1));
+    const u32 end = of_row[1];
+    u32* counts = all.cursors_of(r);
+    u32 before = of_row[0];
+    for (u32 first = of_row[0]; first < end; first += 32) {
+        const u32 i = first + lane, count = i < end ? counts[i] : 0;
+        u32 through = count;
+        for (int gap = 1; gap < 32; gap *= 2) {
+            const u32 other = __shfl_up_sync(ALL_LANES, through, gap);
+            if (lane >= gap) through += other;
+        }
+        if (i < end) counts[i] = before + through - count;
+        if (count > CROWDED) all.crowded_of(r)[atomicAdd(&states[r].n_crowded, 1u)] = i;
+        before += __shfl_sync(ALL_LANES, through, 31);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) fill_slots(LONG_ROWS) {
+    const LongRows all = ALL;
+    const Tile tile(all);
+    const State& state = states[tile.r];
+    const Buckets buckets = state.buckets(all.bins_of(tile.r));
+    u32* of_row = all.cursors_of(tile.r);
+    const Slots slots = all.slots_of(tile.r);
+    const bool may_meet = state.may_meet;
+    tile.entries.each([&](int, Key key, bool counts) {
+        const u32 bucket = counts ? buckets.of(key) : 0;
+        const u32 slot = add_one(of_row, bucket, counts, may_meet, threadIdx.x % 32);
+        if (counts) slots.keys[slot] = key;
+    });
+}
+
+// Some blocks a row; each sorts crowded buckets in shared memory, where they fit.
+extern "C" __global__ void __launch_bounds__(THREADS) sort_crowded(
+    LONG_ROWS, i64 blocks_per_row, i64 room) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    const LongRows all = ALL;
+    const i64 r = blockIdx.x / blocks_per_row;
+    const u32 n_crowded = states[r].n_crowded;
+    const u32* cursors_of_row = all.cursors_of(r);
+    const Slots in_shared = {(Key*)dynamic_shared};
+    for (u32 k = (u32)(blockIdx.x % blocks_per_row); k < n_crowded; k += (u32)blocks_per_row) {
+        const u32 bucket = all.crowded_of(r)[k];
+        const u32 begin = bucket ? cursors_of_row[bucket - 1] : 0;
+        const int size = (int)(cursors_of_row[bucket] - begin), thread = threadIdx.x;
+        const Slots own = {all.slots_of(r).keys + begin};
+        bool differs = false;
+        for (int i = thread; i < size; i += THREADS) differs |= own.keys[i] != own.keys[0];
+        if (!__syncthreads_or(differs)) continue;
+        if (size > room) {
+            sort_segment(own, 0, size, thread, THREADS, TeamBarrier());
+            continue;
+        }
+        for (int i = thread; i < size; i += THREADS) in_shared.keys[i] = own.keys[i];
+        __syncthreads();
+        sort_segment(in_shared, 0, size, thread, THREADS, TeamBarrier());
+        for (int i = thread; i < size; i += THREADS) own.keys[i] = in_shared.keys[i];
+        __syncthreads();
+    }
+}
+
+// See map_rows.
+extern "C" __global__ void __launch_bounds__(THREADS) write_values(
+    LONG_ROWS, const Table* table, const Table* weight, const Table* bias, Out* y, i64* less,
+    i64* less_equal, i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
+    i64 by_less_equal, i64 by_position, i64 kind, double parameter, double alphap, double betap) {
+    const LongRows all = ALL;
+    const Tile tile(all);
+    const State& state = states[tile.r];
+    const Buckets buckets = state.buckets(all.bins_of(tile.r));
+    const u32* of_row = all.cursors_of(tile.r);
+    const Slots slots = all.slots_of(tile.r);
+    const Formula formula = {(int)kind, parameter, alphap, betap};
+    const bool evaluates = state.present < n && formula.kind >= 0;
+    const Weights weights = {by_less, by_less_equal, by_position};
+    const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
+    const i64 own_scale = scale.first_of(tile.r), at = tile.r * n + tile.first;
+    tile.entries.each([&](int i, Key key, bool counts) {
+        if (i >= tile.entries.n) return;
+        if (!counts) {
+            if (y) y[at + i] = out_value(NOT_A_NUMBER);
+            return;
+        }
+        const u32 bucket = buckets.of(key);
+        const int begin = bucket ? (int)of_row[bucket - 1] : 0, end = (int)of_row[bucket];
+        const Rank rank = rank_in(slots, begin, end, key, 0);
+        if (less) less[at + i] = rank.less;
+        if (less_equal) less_equal[at + i] = rank.less + rank.equal;
+        if (y) {
+            const i64 h = weights.doubled_midrank(rank.less, rank.equal, 0);
+            const Table value = value_at(h, table, formula, evaluates, state.present);
+            y[at + i] = scaled(value, scale, own_scale, (int)(tile.first + i));
+        }
+    });
+}

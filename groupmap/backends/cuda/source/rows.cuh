@@ -1,0 +1,72 @@
+// Rows as they are read, and what becomes of a rank when it is written.
+
+// The entries of a row, of which every THREADS-th is a thread's own. They are read again by each
+// pass, from the caches: registers could hold few rows, and shared memory is needed for the slots.
+struct Entries {
+    const Value* row;
+    const bool* where;
+    int n;
+    int thread;
+
+    // visit(index, key, whether it counts), for all lanes of a warp together.
+    template <class Visit>
+    __device__ __forceinline__ void each(Visit visit) const {
+        for (int first = 0; first < n; first += THREADS) {
+            const int i = first + thread;
+            const Value bits = i < n ? row[i] : (Value)0;
+            const bool counts = i < n && !is_nan(bits) && (where == nullptr || where[i]);
+            visit(i, key_of(bits), counts);
+        }
+    }
+};
+
+// Weight and bias of the entries (r, i) of rows: the ((r / each_rows) mod own_rows) · own_entries +
+// i / each_entries -th of them. Null where there are none.
+struct Scale {
+    const Table* weight;
+    const Table* bias;
+    i64 each_rows;
+    i64 own_rows;
+    i64 each_entries;
+    i64 own_entries;
+
+    __device__ __forceinline__ i64 first_of(i64 r) const {
+        return r / each_rows % own_rows * own_entries;
+    }
+};
+
+// A value of the table times the weight plus the bias, rounded after each of them.
+__device__ __forceinline__ Out scaled(Table value, const Scale& scale, i64 first, int i) {
+#if SCALED
+#if TABLE_BITS == 64
+    double number = number_of<TABLE_MANTISSA>(value);
+#else
+    float number = (float)number_of<TABLE_MANTISSA>(value);
+#endif
+    const i64 own = first + (u32)i / (u32)scale.each_entries;
+    if (scale.weight) number = number * number_of<TABLE_MANTISSA>(scale.weight[own]);
+    if (scale.bias) number = number + number_of<TABLE_MANTISSA>(scale.bias[own]);
+    return out_value((double)number);
+#else
+    return (Out)value;
+#endif
+}
+
+// What to do with counts: h = by_less·less + by_less_equal·(less + equal − 1) + by_position·position
+// is the place in the table, or what the formula is asked for in a row that misses entries.
+struct Weights {
+    i64 by_less;
+    i64 by_less_equal;
+    i64 by_position;
+
+    __device__ __forceinline__ i64 doubled_midrank(i64 less, i64 equal, i64 position) const {
+        return by_less * less + by_less_equal * (less + equal - 1) + by_position * position;
+    }
+};
+
+__device__ __forceinline__ Table value_at(
+    i64 h, const Table* table, Formula formula, bool evaluates, i64 n_valid) {
+    return evaluates ? table_value(quantile((double)h, (double)n_valid, formula)) : table[h];
+}
+
+#define NOT_A_NUMBER __longlong_as_double(0x7FF8000000000000ll)
