@@ -1,7 +1,8 @@
-"""CuPy: its own special functions and generators; nothing passes through the host."""
+"""CuPy: kernels for the map, its own special functions and generators; all on the device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 from cupyx.scipy import special
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
-from groupmap.backends import generic
+from groupmap.backends import cuda, generic
+from groupmap.backends._ops import Formula, Scale, TieRule
+from groupmap.backends.cuda import on_arrays
+from groupmap.backends.cuda.launching import Place
 
 
 def ndtri(p: Array, xp: Namespace) -> Array:
@@ -58,8 +62,95 @@ def to_host(x: Array) -> np.ndarray[Any, Any]:
     return x.get()  # type: ignore[no-any-return]  # CuPy has no type hints
 
 
+def _array(made_by: Callable[..., Array]) -> Callable[..., Array]:
+    """A function that makes arrays of a shape and a dtype, on a device."""
+
+    def on_device(shape: tuple[int, ...], dtype: DType | str, device: cupy.cuda.Device) -> Array:
+        with device:
+            return made_by(shape, dtype=dtype)
+
+    return on_device
+
+
+MEMORY = on_arrays.Memory(
+    reaches=lambda _: cuda.INSTALLED,
+    contiguous=cupy.ascontiguousarray,
+    address=lambda x: x.data.ptr,
+    empty=_array(cupy.empty),
+    zeros=_array(cupy.zeros),
+    place=lambda device: Place(device.id, cupy.cuda.get_current_stream(device.id).ptr),
+    current=lambda device: cupy.cuda.Device(device.id),
+)
+
+
+def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
+    """How many entries of its row are less than each entry, and how many at most equal to it."""
+    if on_arrays.serve(MEMORY, rows, ordered=False):
+        return on_arrays.count_less(MEMORY, rows)
+    return generic.count_less(rows, xp)
+
+
+def rank_and_gather(
+    rows: Array, table: Array, tie_rule: TieRule | None, with_order: bool, xp: Namespace
+) -> tuple[Array, Array | None]:
+    """The value of the table at each entry's doubled mid-rank."""
+    if on_arrays.serve(MEMORY, rows, ordered=tie_rule is None):
+        # Nothing differentiates here, so nothing asks for the order.
+        return on_arrays.map_rows(MEMORY, rows, None, table, tie_rule, with_order=False)
+    return generic.rank_and_gather(rows, table, tie_rule, with_order, xp)
+
+
+def map_rows(
+    rows: Array,
+    where: Array | None,
+    table: Callable[[], Array],
+    tie_rule: TieRule | None,
+    formula: Formula | None,
+    parameters: tuple[float, float],
+    with_order: bool,
+    scale: Scale | None,
+) -> tuple[Array, Array | None] | None:
+    """The whole map by kernels that need not know what is missing."""
+    del with_order
+    if not on_arrays.serve(MEMORY, rows, ordered=tie_rule is None):
+        return None
+    return on_arrays.map_rows(
+        MEMORY, rows, where, table(), tie_rule, formula, parameters, with_order=False, scale=scale
+    )
+
+
+def has_native_map(x: Array) -> bool:
+    """Whether kernels are there."""
+    return MEMORY.reaches(x.device)
+
+
+def table_of_formula(
+    formula: Formula,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    device: cupy.cuda.Device,
+) -> Array | None:
+    """The table by the code that `map_rows` evaluates the formula with."""
+    if not MEMORY.reaches(device):
+        return None
+    return on_arrays.table_of_formula(MEMORY, formula, n, parameters, dtype, device)
+
+
+def reads_at_once(x: Array) -> bool:
+    """Never: the device has to finish first."""
+    del x
+    return False
+
+
 OPS = replace(
     generic.OPS,
+    count_less=count_less,
+    rank_and_gather=rank_and_gather,
+    map_rows=map_rows,
+    has_native_map=has_native_map,
+    table_of_formula=table_of_formula,
+    reads_at_once=reads_at_once,
     ndtri=ndtri,
     ndtr=ndtr,
     standard_normal=standard_normal,

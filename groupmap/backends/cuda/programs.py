@@ -76,7 +76,7 @@ _INTEGERS = {
 
 def numbers_of(dtype: object) -> Numbers | None:
     """The numbers of a dtype of PyTorch or CuPy; None of one that no kernel reads."""
-    name = str(dtype).rpartition(".")[2]
+    name = dtype.__name__ if isinstance(dtype, type) else str(dtype).rpartition(".")[2]
     return _FLOATS.get(name) or _INTEGERS.get(name)
 
 
