@@ -13,8 +13,8 @@ def textbook_torch(rows: torch.Tensor) -> torch.Tensor:
     """In torch."""
     n = rows.shape[-1]
     ranks = torch.empty_like(rows)
-    positions = torch.linspace(0, 1, n, dtype=rows.dtype).expand_as(rows)
-    ranks.scatter_(-1, rows.argsort(dim=-1), positions)
+    positions = torch.linspace(0, 1, n, dtype=rows.dtype, device=rows.device)
+    ranks.scatter_(-1, rows.argsort(dim=-1), positions.expand_as(rows))
     return math.sqrt(2) * torch.erfinv(2 * ranks.clamp(1e-5, 1 - 1e-5) - 1)
 
 

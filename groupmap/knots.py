@@ -49,7 +49,7 @@ class Knots:
         if self.keeps_all:
             last = xp.maximum(self.counts - 1, xp.zeros_like(self.counts))
         at = interpolator(knots, heights, extrapolate=extrapolate, last=last, xp=xp, ops=ops)
-        none_absent = ops.can_read(absent) and not bool(xp.any(absent))
+        none_absent = ops.reads_at_once(absent) and not bool(xp.any(absent))
 
         def read(rows: Array) -> Array:
             found = at(as_widest_real(rows, xp, ops))

@@ -72,9 +72,14 @@ def _array(made_by: Callable[..., Array]) -> Callable[..., Array]:
     return on_device
 
 
+def _contiguous(x: Array) -> Array:
+    with x.device:
+        return cupy.ascontiguousarray(x)
+
+
 MEMORY = on_arrays.Memory(
     reaches=lambda _: cuda.INSTALLED,
-    contiguous=cupy.ascontiguousarray,
+    contiguous=_contiguous,
     address=lambda x: x.data.ptr,
     empty=_array(cupy.empty),
     zeros=_array(cupy.zeros),
@@ -137,6 +142,18 @@ def table_of_formula(
     return on_arrays.table_of_formula(MEMORY, formula, n, parameters, dtype, device)
 
 
+def interpolator(
+    knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """A kernel for doubles."""
+    return on_arrays.interpolator(MEMORY, knots, values, on_runs)
+
+
+def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
+    """A kernel for indices in double precision."""
+    return on_arrays.order_statistics(MEMORY, sorted_rows, index)
+
+
 def reads_at_once(x: Array) -> bool:
     """Never: the device has to finish first."""
     del x
@@ -150,6 +167,8 @@ OPS = replace(
     map_rows=map_rows,
     has_native_map=has_native_map,
     table_of_formula=table_of_formula,
+    interpolator=interpolator,
+    order_statistics=order_statistics,
     reads_at_once=reads_at_once,
     ndtri=ndtri,
     ndtr=ndtr,

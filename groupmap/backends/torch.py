@@ -81,8 +81,16 @@ def map_rows(
     scale: Scale | None,
 ) -> tuple[Array, Array | None] | None:
     """The whole map by one kernel, on GPUs; it need not know what is missing."""
-    is_plain = _is_plain(rows) and (where is None or _is_plain(where))
-    if not is_plain or not _on_gpu(rows, tie_rule, with_order):
+    if not (_is_plain(rows) and (where is None or _is_plain(where))):
+        ordered = with_order or tie_rule is None
+        if formula is None or scale is not None:
+            return None
+        if not torch_cuda.serve_traced(rows, ordered=ordered):
+            return None
+        return torch_cuda.map_rows_traced(
+            rows, where, table(), tie_rule, formula, parameters, with_order=with_order
+        )
+    if not _on_gpu(rows, tie_rule, with_order):
         return None
     return torch_cuda.map_rows(
         rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
@@ -106,7 +114,7 @@ def table_of_formula(
     device: torch.device,
 ) -> Array | None:
     """The table by the code that `map_rows` evaluates the formula with."""
-    if torch.compiler.is_compiling() or not torch_cuda.reaches(device):
+    if not _is_eager() or not torch_cuda.reaches(device):
         return None
     return torch_cuda.table_of_formula(formula, n, parameters, dtype, device)
 
@@ -152,6 +160,30 @@ def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) ->
     """`searchsorted` on the last axis, each row of values in its own sorted row."""
     del xp
     return torch.searchsorted(sorted_rows.contiguous(), values.contiguous(), side=side)
+
+
+def interpolator(
+    knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """A kernel for doubles on GPUs, of which nothing asks a gradient."""
+    if not _are_plain_constants(knots, values):
+        return None
+    native = torch_cuda.interpolator(knots, values, on_runs)
+    if native is None:
+        return None
+
+    def at(x: Array) -> Array | None:
+        # Asked again: whether gradients are recorded may have changed.
+        return native(x) if _are_plain_constants(x, knots, values) else None
+
+    return at
+
+
+def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
+    """A kernel for indices in double precision on GPUs, where nothing asks a gradient."""
+    if not _are_plain_constants(sorted_rows, index):
+        return None
+    return torch_cuda.order_statistics(sorted_rows, index)
 
 
 def sort_rows(rows: Array, xp: Namespace) -> Array:
@@ -255,13 +287,21 @@ def _is_captured(x: Array) -> bool:
 
 def _is_plain(x: Array) -> bool:
     """Whether x is a tensor with memory of its own, which kernels may be given."""
+    return _is_eager() and type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
+
+
+def _is_eager() -> bool:
+    """Whether what is made has memory at once: nothing is traced, and nothing transformed."""
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-        and type(x) in (torch.Tensor, torch.nn.Parameter)
-        and x.device.type != "meta"
         and torch._C._functorch.peek_interpreter_stack() is None
     )
+
+
+def _are_plain_constants(*tensors: Array) -> bool:
+    """Whether kernels that know no gradient may be given them."""
+    return all(_is_plain(each) and not wants_gradient(each) for each in tensors)
 
 
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
@@ -375,6 +415,8 @@ OPS = replace(
     prefix_sums=prefix_sums,
     unsort=unsort,
     search_rows=search_rows,
+    interpolator=interpolator,
+    order_statistics=order_statistics,
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,
     in_blocks=in_blocks,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -11,6 +13,13 @@ from groupmap.backends import cuda
 from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.cuda import on_arrays
 from groupmap.backends.cuda.launching import Place
+from groupmap.backends.torch_kernels import operator
+
+_DTYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
+)  # fmt: skip
+LONGEST_ORDERED_ANYWHERE = 2**12  # of doubles, too, on the smallest of the devices supported
 
 
 def reaches(device: torch.device) -> bool:
@@ -77,6 +86,86 @@ def map_rows(
     )  # fmt: skip
 
 
+def serve_traced(rows: Array, *, ordered: bool) -> bool:
+    """Whether kernels rank such rows on every device, so that no device need be asked."""
+    if not reaches(rows.device) or rows.dtype not in _DTYPES:
+        return False
+    return not ordered or rows.shape[-1] <= LONGEST_ORDERED_ANYWHERE
+
+
+def _map_rows_traced(
+    rows: Array,
+    where: Array | None,
+    table: Array,
+    formula: str,
+    parameter: float,
+    alphap: float,
+    betap: float,
+    tie: Sequence[int],
+    with_order: bool,
+) -> tuple[Array, Array]:
+    tie_rule = TieRule(*tie) if tie else None
+    y, order = map_rows(
+        rows, where, table, tie_rule, Formula(formula, parameter), (alphap, betap),
+        with_order=with_order,
+    )  # fmt: skip
+    return y, rows.new_empty(0, dtype=torch.int32) if order is None else order
+
+
+map_rows_operator = operator(
+    "map_rows",
+    "(Tensor rows, Tensor? where, Tensor table, str formula, float parameter, float alphap, "
+    "float betap, int[] tie, bool with_order) -> (Tensor, Tensor)",
+    devices=None,
+)(_map_rows_traced)
+
+
+@map_rows_operator.register_fake  # type: ignore[untyped-decorator]
+def _(rows: Array, where: Array | None, table: Array, *rest: Any) -> tuple[Array, Array]:
+    del where
+    with_order = rest[-1]
+    return (
+        rows.new_empty(rows.shape, dtype=table.dtype),
+        rows.new_empty(rows.shape if with_order else 0, dtype=torch.int32),
+    )
+
+
+@map_rows_operator.register_vmap  # type: ignore[untyped-decorator]
+def _(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    rows: Array,
+    where: Array | None,
+    table: Array,
+    *rest: Any,
+) -> tuple[tuple[Array, Array], tuple[int, int | None]]:
+    rows, where = (
+        None if each is None
+        else each.expand(info.batch_size, *each.shape) if dim is None
+        else each.movedim(dim, 0)
+        for each, dim in zip((rows, where), in_dims, strict=False)
+    )  # fmt: skip
+    return map_rows_operator(rows, where, table, *rest), (0, 0 if rest[-1] else None)
+
+
+def map_rows_traced(
+    rows: Array,
+    where: Array | None,
+    table: Array,
+    tie_rule: TieRule | None,
+    formula: Formula,
+    parameters: tuple[float, float],
+    *,
+    with_order: bool,
+) -> tuple[Array, Array | None]:
+    """The same in code that is traced or transformed, which meets it as an operator."""
+    y, order = map_rows_operator(
+        rows, where, table, formula.name, float(formula.parameter), *parameters,
+        [] if tie_rule is None else list(tie_rule), with_order,
+    )  # fmt: skip
+    return y, order if with_order else None
+
+
 def count_less(rows: Array) -> tuple[Array, Array]:
     """As `on_arrays.count_less`."""
     return on_arrays.count_less(MEMORY, rows)
@@ -106,3 +195,15 @@ def transport(
     return on_arrays.transport(
         MEMORY, x, grad, order, excluded, mid_quantiles.double(), window, floor, formula
     )
+
+
+def interpolator(
+    knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """As `on_arrays.interpolator`."""
+    return on_arrays.interpolator(MEMORY, knots, values, on_runs)
+
+
+def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
+    """As `on_arrays.order_statistics`."""
+    return on_arrays.order_statistics(MEMORY, sorted_rows, index)

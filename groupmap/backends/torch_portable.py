@@ -15,7 +15,7 @@ import array_api_compat.torch as xp_torch
 import torch
 
 from groupmap._typing import Array, Namespace
-from groupmap.backends import _normal
+from groupmap.backends import _normal, generic
 from groupmap.backends import torch as native
 from groupmap.backends._ops import TieRule
 
@@ -89,6 +89,10 @@ XP = SimpleNamespace(**{**vars(TRACED_XP), "tan": tan})
 OPS = replace(
     native.OPS,
     count_less=count_less,
+    map_rows=generic.map_rows,
+    has_native_map=generic.has_native_map,
+    interpolator=generic.interpolator,
+    order_statistics=generic.order_statistics,
     rank_and_gather=rank_and_gather,
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,

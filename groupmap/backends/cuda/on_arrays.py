@@ -10,7 +10,7 @@ from typing import Any
 
 from groupmap._typing import Array, DType
 from groupmap.backends._ops import Formula, Scale, TieRule
-from groupmap.backends.cuda import ranking, tables, transporting
+from groupmap.backends.cuda import interpolating, ranking, tables, transporting
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.cuda.programs import Numbers, numbers_of
 from groupmap.backends.cuda.ranking import Request, Spans
@@ -149,6 +149,73 @@ def transport(
             n if mid_quantiles.ndim > 1 else 0, window, floor, formula, place,
         )  # fmt: skip
     return result
+
+
+def interpolator(
+    memory: Memory, knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """The line through knots and values, of doubles; None of others, or where no kernel reaches.
+
+    Its results are doubles, too; None where x is not of floats beside the knots.
+    """
+    k = knots.shape[-1]
+    reached = memory.reaches(knots.device) and values.device == knots.device
+    doubles = numbers_of(knots.dtype) == numbers_of(values.dtype) == numbers_of("float64")
+    if not (reached and doubles and values.shape == knots.shape):
+        return None
+    if not 0 < k <= interpolating.MOST_KNOTS:
+        return None
+
+    def at(x: Array) -> Array | None:
+        if not _are_floats(x) or x.device != knots.device:
+            return None
+        if knots.ndim > 1 and x.shape[:-1] != knots.shape[:-1]:
+            return None
+        y = memory.empty(x.shape, knots.dtype, x.device)
+        size = math.prod(x.shape)
+        if size == 0:
+            return y
+        n_rows = math.prod(knots.shape[:-1])  # one, where all of x has the same knots
+        with memory.current(x.device):
+            read = [memory.contiguous(each) for each in (x, knots, values)]
+            addresses = interpolating.Addresses(*map(memory.address, (*read, y)))
+            interpolating.interpolate(
+                addresses, n_rows, size // n_rows, k, _known(x.dtype), on_runs,
+                memory.place(x.device),
+            )  # fmt: skip
+        return y
+
+    return at
+
+
+def order_statistics(memory: Memory, sorted_rows: Array, index: Array) -> Array | None:
+    """Doubles, at the indices, doubles ``(..., n)``, of rows of floats, ``(m,)`` or ``(..., m)``.
+
+    None of others, or where no kernel reaches.
+    """
+    if not (memory.reaches(index.device) and sorted_rows.device == index.device):
+        return None
+    if not _are_floats(sorted_rows) or numbers_of(index.dtype) != numbers_of("float64"):
+        return None
+    if sorted_rows.ndim > 1 and sorted_rows.shape[:-1] != index.shape[:-1]:
+        return None
+    y = memory.empty(index.shape, index.dtype, index.device)
+    size, m = math.prod(index.shape), sorted_rows.shape[-1]
+    if size == 0 or m == 0:
+        return y if size == 0 else None
+    n = size if sorted_rows.ndim == 1 else index.shape[-1]
+    rows, at = (memory.contiguous(each) for each in (sorted_rows, index))
+    with memory.current(index.device):
+        interpolating.order_statistics(
+            memory.address(rows), memory.address(at), memory.address(y), size, n, m,
+            _known(rows.dtype), memory.place(index.device),
+        )  # fmt: skip
+    return y
+
+
+def _are_floats(array: Array) -> bool:
+    values = numbers_of(array.dtype)
+    return values is not None and values.kind == "f"
 
 
 def _launch(
