@@ -90,7 +90,7 @@ MEMORY = on_arrays.Memory(
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
-    if on_arrays.serve(MEMORY, rows, ordered=False):
+    if on_arrays.serve(MEMORY, rows):
         return on_arrays.count_less(MEMORY, rows)
     return generic.count_less(rows, xp)
 
@@ -99,7 +99,7 @@ def rank_and_gather(
     rows: Array, table: Array, tie_rule: TieRule | None, with_order: bool, xp: Namespace
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank."""
-    if on_arrays.serve(MEMORY, rows, ordered=tie_rule is None):
+    if on_arrays.serve(MEMORY, rows):
         # Nothing differentiates here, so nothing asks for the order.
         return on_arrays.map_rows(MEMORY, rows, None, table, tie_rule, with_order=False)
     return generic.rank_and_gather(rows, table, tie_rule, with_order, xp)
@@ -117,7 +117,7 @@ def map_rows(
 ) -> tuple[Array, Array | None] | None:
     """The whole map by kernels that need not know what is missing."""
     del with_order
-    if not on_arrays.serve(MEMORY, rows, ordered=tie_rule is None):
+    if not on_arrays.serve(MEMORY, rows):
         return None
     return on_arrays.map_rows(
         MEMORY, rows, where, table(), tie_rule, formula, parameters, with_order=False, scale=scale

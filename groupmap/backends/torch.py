@@ -54,7 +54,7 @@ def rank_and_gather(
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
     del xp
-    if _is_plain(rows) and _is_plain(table) and _on_gpu(rows, tie_rule, with_order):
+    if _is_plain(rows) and _is_plain(table) and torch_cuda.serve(rows):
         if table.requires_grad and torch.is_grad_enabled():
             h = torch.arange(len(table), device=table.device)
             places, order = torch_cuda.map_rows(rows, None, h, tie_rule, with_order=with_order)
@@ -82,15 +82,12 @@ def map_rows(
 ) -> tuple[Array, Array | None] | None:
     """The whole map by one kernel, on GPUs; it need not know what is missing."""
     if not (_is_plain(rows) and (where is None or _is_plain(where))):
-        ordered = with_order or tie_rule is None
-        if formula is None or scale is not None:
-            return None
-        if not torch_cuda.serve_traced(rows, ordered=ordered):
+        if formula is None or scale is not None or not torch_cuda.serve(rows):
             return None
         return torch_cuda.map_rows_traced(
             rows, where, table(), tie_rule, formula, parameters, with_order=with_order
         )
-    if not _on_gpu(rows, tie_rule, with_order):
+    if not torch_cuda.serve(rows):
         return None
     return torch_cuda.map_rows(
         rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
@@ -100,10 +97,6 @@ def map_rows(
 def has_native_map(x: Array) -> bool:
     """Whether kernels reach x."""
     return _is_plain(x) and torch_cuda.reaches(x.device)
-
-
-def _on_gpu(rows: Array, tie_rule: TieRule | None, with_order: bool) -> bool:
-    return torch_cuda.serve(rows, ordered=with_order or tie_rule is None)
 
 
 def table_of_formula(

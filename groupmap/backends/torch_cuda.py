@@ -15,12 +15,6 @@ from groupmap.backends.cuda import on_arrays
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.torch_kernels import operator
 
-_DTYPES = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64,
-    torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
-)  # fmt: skip
-LONGEST_ORDERED_ANYWHERE = 2**12  # of doubles, too, on the smallest of the devices supported
-
 
 def reaches(device: torch.device) -> bool:
     """Whether the kernels reach what lies there."""
@@ -63,9 +57,9 @@ MEMORY = on_arrays.Memory(
 )
 
 
-def serve(rows: Array, *, ordered: bool = False) -> bool:
+def serve(rows: Array) -> bool:
     """Whether there are kernels for such rows."""
-    return on_arrays.serve(MEMORY, rows, ordered=ordered)
+    return on_arrays.serve(MEMORY, rows)
 
 
 def map_rows(
@@ -84,13 +78,6 @@ def map_rows(
         MEMORY, rows, where, table, tie_rule, formula, parameters,
         with_order=with_order, scale=scale,
     )  # fmt: skip
-
-
-def serve_traced(rows: Array, *, ordered: bool) -> bool:
-    """Whether kernels rank such rows on every device, so that no device need be asked."""
-    if not reaches(rows.device) or rows.dtype not in _DTYPES:
-        return False
-    return not ordered or rows.shape[-1] <= LONGEST_ORDERED_ANYWHERE
 
 
 def _map_rows_traced(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -34,9 +35,23 @@ def launch(program: Program, shape: Shape, place: Place, arguments: Sequence[int
     """
     import cuda.core as cc
 
+    _bind(place.device)
     kernel = _kernel_for(program, place.device, shape.shared_bytes)
     config = cc.LaunchConfig(grid=shape.blocks, block=shape.threads, shmem_size=shape.shared_bytes)
     cc.launch(_stream(place.stream), config, kernel, *arguments)
+
+
+_bound = threading.local()
+
+
+def _bind(device: int) -> None:
+    """Give the thread the device's context, which a new one has not yet; once."""
+    devices: set[int] = _bound.__dict__.setdefault("devices", set())
+    if device not in devices:
+        from cuda.core import Device
+
+        Device(device).set_current()
+        devices.add(device)
 
 
 @cache
@@ -59,8 +74,13 @@ def compiled(program: Program, architecture: str) -> Any:
 
     # Contracted sums would round Q differently in the table and beside it.
     options = ProgramOptions(arch=architecture, fma=False, name=f"groupmap_{program.files[-1]}")
-    with FileStreamProgramCache() as cache:
-        return Source(program.text(), "c++", options).compile("cubin", cache=cache)
+    source = Source(program.text(), "c++", options)
+    try:
+        kept = FileStreamProgramCache()
+    except OSError:  # there is no place for it
+        return source.compile("cubin")
+    with kept:
+        return source.compile("cubin", cache=kept)
 
 
 def _kernel(program: Program, architecture: str) -> Any:

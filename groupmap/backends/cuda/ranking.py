@@ -27,7 +27,7 @@ COUNTER_BYTES = 4 * (2**15 + 1)
 # Rows in global memory.
 LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
 BLOCKS_THAT_SORT = 16  # a row
-ROOM_TO_SORT = 8192  # keys of a bucket that are sorted in shared memory
+BYTES_OF_INDEX = 4
 BYTES_OF_STATE = 32
 LONGEST = 2**31 - 1 - LONG_TILE
 
@@ -128,18 +128,14 @@ def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
     return n <= MOST_COUNTED and plan_for(n, values, ordered=ordered).shared_bytes <= room
 
 
-def serves(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
-    """Whether there are kernels for such rows; the order is had in shared memory only."""
-    return n <= LONGEST and (not ordered or fits(n, values, device, ordered=True))
-
-
 def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
     """What has to be lent to `map_rows`: so many bytes that are zero, and so many others."""
     n_rows, n, values = request.n_rows, request.n, request.values
     if _counts_keys(n, values, device, ordered=ordered) or fits(n, values, device, ordered=ordered):
         return 0, 0
     zeros = BYTES_OF_STATE + 4 * (2**LONG_LOG_BINS + 1) + 4 * (n + 1)
-    return n_rows * zeros, n_rows * (n * _bytes_of_key(values) + 4 * (n // CROWDED + 1))
+    slot = _bytes_of_key(values) + (BYTES_OF_INDEX if ordered else 0)
+    return n_rows * zeros, n_rows * (n * slot + 4 * (n // CROWDED + 1))
 
 
 def map_rows(
@@ -157,7 +153,7 @@ def map_rows(
     elif fits(n, values, place.device, ordered=ordered):
         _in_shared_memory(at, request, place, ordered=ordered)
     else:
-        _in_global_memory(at, request, place, zeros, scratch)
+        _in_global_memory(at, request, place, zeros, scratch, ordered=ordered)
 
 
 def _counts_keys(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
@@ -183,6 +179,7 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
         ("TEAMS", plan.teams),
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
         ("ORDERED", int(ordered)),
+        ("INDEX_BITS", 16),
         *request.names(),
     )
     launching.launch(
@@ -197,22 +194,25 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
 
 
 def _in_global_memory(
-    at: Addresses, request: Request, place: Place, zeros: int, scratch: int
+    at: Addresses, request: Request, place: Place, zeros: int, scratch: int, *, ordered: bool
 ) -> None:
     n_rows, n, n_bins = request.n_rows, request.n, 2**LONG_LOG_BINS
     names = (
         ("THREADS", LONG_THREADS),
         ("TILE", LONG_TILE),
         ("LOG_BINS", LONG_LOG_BINS),
-        ("ORDERED", 0),
+        ("ORDERED", int(ordered)),
+        ("INDEX_BITS", 8 * BYTES_OF_INDEX),
         *request.names(),
     )
     files = ("segments.cuh", "buckets.cuh", "rows.cuh", "long.cu")
     bins = zeros + n_rows * BYTES_OF_STATE
     cursors = bins + n_rows * 4 * (n_bins + 1)
     bytes_of_key = _bytes_of_key(request.values)
-    crowded = scratch + n_rows * n * bytes_of_key
-    rows = (at.rows, at.where, zeros, bins, cursors, scratch, crowded, n)
+    bytes_of_index = BYTES_OF_INDEX if ordered else 0
+    indices = scratch + n_rows * n * bytes_of_key
+    crowded = indices + n_rows * n * bytes_of_index
+    rows = (at.rows, at.where, zeros, bins, cursors, scratch, indices, crowded, n)
 
     def launch(kernel: str, blocks: int, shared_bytes: int, *arguments: int | float) -> None:
         shape = Shape(blocks, LONG_THREADS, shared_bytes)
@@ -226,11 +226,12 @@ def _in_global_memory(
     launch("fill_buckets", tiles, 0)
     launch("sum_up_buckets", -(-n_rows * n_bins * WARP // LONG_THREADS), 0, n_rows)
     launch("fill_slots", tiles, 0)
-    room = min(ROOM_TO_SORT, launching.SHARED_MEMORY_UNASKED // bytes_of_key)
+    slot = bytes_of_key + bytes_of_index
+    room = (launching.SHARED_MEMORY_UNASKED - partials) // slot
     launch(
-        "sort_crowded", n_rows * BLOCKS_THAT_SORT, room * bytes_of_key, BLOCKS_THAT_SORT, room
-    )  # fmt: skip
-    written = (at.table, at.weight, at.bias, at.values, at.less, at.less_equal)
+        "sort_crowded", n_rows * BLOCKS_THAT_SORT, partials + room * slot, BLOCKS_THAT_SORT, room
+    )
+    written = (at.table, at.weight, at.bias, at.values, at.order, at.less, at.less_equal)
     launch("write_values", tiles, 0, *written, *request.arguments())
 
 

@@ -2,7 +2,8 @@
 // all rows, with bins, cursors and slots in global memory. Blocks take the rows in order, so what
 // is being worked on at a time lies in the L2 cache.
 //
-// The host defines THREADS of a block, TILE entries that it takes, LOG_BINS, CROWDED; ORDERED is 0.
+// The host defines THREADS of a block, TILE entries that it takes, LOG_BINS, CROWDED, ORDERED and
+// SCALED.
 
 // What is known of a row; zero at first.
 struct State {
@@ -28,6 +29,7 @@ struct LongRows {
     u32* bins;     // n_bins + 1 a row
     u32* cursors;  // n + 1 a row
     Key* keys;     // n a row
+    u32* indices;  // n a row, where ORDERED
     u32* crowded;  // n / CROWDED + 1 a row
     i64 n;
 
@@ -36,7 +38,14 @@ struct LongRows {
     __device__ __forceinline__ u32* crowded_of(i64 r) const {
         return crowded + r * (n / CROWDED + 1);
     }
-    __device__ __forceinline__ Slots slots_of(i64 r) const { return {keys + r * n}; }
+    __device__ __forceinline__ Slots slots_of(i64 r, i64 begin) const {
+        Slots slots;
+        slots.keys = keys + r * n + begin;
+#if ORDERED
+        slots.indices = indices + r * n + begin;
+#endif
+        return slots;
+    }
 };
 
 struct Tile {
@@ -67,8 +76,8 @@ __device__ __forceinline__ u32 add_one(u32* counters, u32 at, bool counts, bool 
 
 #define LONG_ROWS                                                                                \
     const Value *rows, const bool *where, State *states, u32 *bins, u32 *cursors, Key *keys,     \
-        u32 *crowded, i64 n
-#define ALL {rows, where, states, bins, cursors, keys, crowded, n}
+        u32 *indices, u32 *crowded, i64 n
+#define ALL {rows, where, states, bins, cursors, keys, indices, crowded, n}
 
 extern "C" __global__ void __launch_bounds__(THREADS) find_extremes(LONG_ROWS) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
@@ -164,73 +173,121 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_slots(LONG_ROWS) {
     const State& state = states[tile.r];
     const Buckets buckets = state.buckets(all.bins_of(tile.r));
     u32* of_row = all.cursors_of(tile.r);
-    const Slots slots = all.slots_of(tile.r);
+    const Slots slots = all.slots_of(tile.r, 0);
     const bool may_meet = state.may_meet;
-    tile.entries.each([&](int, Key key, bool counts) {
+    tile.entries.each([&](int i, Key key, bool counts) {
         const u32 bucket = counts ? buckets.of(key) : 0;
         const u32 slot = add_one(of_row, bucket, counts, may_meet, threadIdx.x % 32);
-        if (counts) slots.keys[slot] = key;
+        if (!counts) return;
+        slots.keys[slot] = key;
+#if ORDERED
+        slots.indices[slot] = (u32)(tile.first + i);
+#endif
     });
 }
 
-// Some blocks a row; each sorts crowded buckets in shared memory, where they fit.
+#if ORDERED
+// All entries of one key, in order of appearance; asked by a whole block.
+__device__ void list_in_order(const LongRows& all, i64 r, Key key, u32* indices, void* partials) {
+    const i64 begin = r * all.n;
+    const int thread = threadIdx.x;
+    u32 found = 0;
+    for (i64 first = 0; first < all.n; first += THREADS) {
+        const i64 i = first + thread;
+        const Value bits = i < all.n ? all.rows[begin + i] : (Value)0;
+        const bool is_one = i < all.n && !is_nan(bits) &&
+                            (all.where == nullptr || all.where[begin + i]) && key_of(bits) == key;
+        const u32 before = sum_before((u32)is_one, partials, thread);
+        if (is_one) indices[found + before] = (u32)i;
+        found += (u32)__syncthreads_count(is_one);
+    }
+}
+#endif
+
+// Some blocks a row; each sorts crowded buckets, in shared memory where they fit: `room` keys.
 extern "C" __global__ void __launch_bounds__(THREADS) sort_crowded(
     LONG_ROWS, i64 blocks_per_row, i64 room) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     const LongRows all = ALL;
     const i64 r = blockIdx.x / blocks_per_row;
+    const int thread = threadIdx.x;
     const u32 n_crowded = states[r].n_crowded;
     const u32* cursors_of_row = all.cursors_of(r);
-    const Slots in_shared = {(Key*)dynamic_shared};
+    void* partials = dynamic_shared;
+    Slots in_shared;
+    in_shared.keys = (Key*)(dynamic_shared + 8 * (WARPS + 1));
+#if ORDERED
+    in_shared.indices = (Index*)(in_shared.keys + room);
+#endif
     for (u32 k = (u32)(blockIdx.x % blocks_per_row); k < n_crowded; k += (u32)blocks_per_row) {
         const u32 bucket = all.crowded_of(r)[k];
         const u32 begin = bucket ? cursors_of_row[bucket - 1] : 0;
-        const int size = (int)(cursors_of_row[bucket] - begin), thread = threadIdx.x;
-        const Slots own = {all.slots_of(r).keys + begin};
+        const int size = (int)(cursors_of_row[bucket] - begin);
+        const Slots own = all.slots_of(r, begin);
         bool differs = false;
         for (int i = thread; i < size; i += THREADS) differs |= own.keys[i] != own.keys[0];
-        if (!__syncthreads_or(differs)) continue;
+        const bool is_constant = !__syncthreads_or(differs);
+        if (is_constant && !ORDERED) continue;
         if (size > room) {
+#if ORDERED
+            if (is_constant) {
+                list_in_order(all, r, own.keys[0], own.indices, partials);
+                continue;
+            }
+#endif
             sort_segment(own, 0, size, thread, THREADS, TeamBarrier());
             continue;
         }
-        for (int i = thread; i < size; i += THREADS) in_shared.keys[i] = own.keys[i];
+        for (int i = thread; i < size; i += THREADS) {
+            in_shared.keys[i] = own.keys[i];
+#if ORDERED
+            in_shared.indices[i] = own.indices[i];
+#endif
+        }
         __syncthreads();
         sort_segment(in_shared, 0, size, thread, THREADS, TeamBarrier());
-        for (int i = thread; i < size; i += THREADS) own.keys[i] = in_shared.keys[i];
+        for (int i = thread; i < size; i += THREADS) {
+            own.keys[i] = in_shared.keys[i];
+#if ORDERED
+            own.indices[i] = in_shared.indices[i];
+#endif
+        }
         __syncthreads();
     }
 }
 
 // See map_rows.
 extern "C" __global__ void __launch_bounds__(THREADS) write_values(
-    LONG_ROWS, const Table* table, const Table* weight, const Table* bias, Out* y, i64* less,
-    i64* less_equal, i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
+    LONG_ROWS, const Table* table, const Table* weight, const Table* bias, Out* y, int* order,
+    i64* less, i64* less_equal, i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
     i64 by_less_equal, i64 by_position, i64 kind, double parameter, double alphap, double betap) {
     const LongRows all = ALL;
     const Tile tile(all);
     const State& state = states[tile.r];
     const Buckets buckets = state.buckets(all.bins_of(tile.r));
     const u32* of_row = all.cursors_of(tile.r);
-    const Slots slots = all.slots_of(tile.r);
+    const Slots slots = all.slots_of(tile.r, 0);
+    const i64 row_begin = tile.r * n;
     const Formula formula = {(int)kind, parameter, alphap, betap};
     const bool evaluates = state.present < n && formula.kind >= 0;
     const Weights weights = {by_less, by_less_equal, by_position};
     const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
-    const i64 own_scale = scale.first_of(tile.r), at = tile.r * n + tile.first;
+    const i64 own_scale = scale.first_of(tile.r), at = row_begin + tile.first;
     tile.entries.each([&](int i, Key key, bool counts) {
         if (i >= tile.entries.n) return;
+        if (order && tile.first + i >= state.present) order[at + i] = -1;
         if (!counts) {
             if (y) y[at + i] = out_value(NOT_A_NUMBER);
             return;
         }
         const u32 bucket = buckets.of(key);
         const int begin = bucket ? (int)of_row[bucket - 1] : 0, end = (int)of_row[bucket];
-        const Rank rank = rank_in(slots, begin, end, key, 0);
+        const Rank rank = rank_in(slots, begin, end, key, (int)(tile.first + i));
+        if (order) order[row_begin + rank.position] = (int)(tile.first + i);
         if (less) less[at + i] = rank.less;
         if (less_equal) less_equal[at + i] = rank.less + rank.equal;
         if (y) {
-            const i64 h = weights.doubled_midrank(rank.less, rank.equal, 0);
+            const i64 h = weights.doubled_midrank(rank.less, rank.equal, rank.position);
             const Table value = value_at(h, table, formula, evaluates, state.present);
             y[at + i] = scaled(value, scale, own_scale, (int)(tile.first + i));
         }

@@ -33,7 +33,7 @@ struct Layout {
         crowded = (u16*)memory;
         memory += (n / CROWDED + 1) * sizeof(u16);
 #if ORDERED
-        slots.indices = (u16*)memory;
+        slots.indices = (Index*)memory;
 #endif
     }
 };
@@ -150,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
         if (!counts) return;
         at.slots.keys[slot] = key;
 #if ORDERED
-        at.slots.indices[slot] = (u16)i;
+        at.slots.indices[slot] = (Index)i;
 #endif
     });
     team_sync();

@@ -1,10 +1,14 @@
 // Segments of the slots that are put in order by comparing: what two levels of buckets left close
 // together. Rows of ordinary data have none, or only such as hold one value many times.
+//
+// The host defines ORDERED, whether equal keys go in order of appearance, and INDEX_BITS for that.
+
+typedef Pattern<INDEX_BITS>::Bits Index;
 
 struct Slots {
     Key* keys;
 #if ORDERED
-    u16* indices;
+    Index* indices;
 #endif
 
     __device__ __forceinline__ bool is_after(int a, int b) const {
@@ -21,7 +25,7 @@ struct Slots {
         keys[a] = keys[b];
         keys[b] = key;
 #if ORDERED
-        const u16 index = indices[a];
+        const Index index = indices[a];
         indices[a] = indices[b];
         indices[b] = index;
 #endif
