@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import index
 
 from groupmap._typing import Array, Namespace
@@ -50,6 +51,7 @@ class Grouping:
         n = math.prod([shape[axis] for axis in self.pooled])  # a list, for torch.compile
         return xp.reshape(x, (*(shape[axis] for axis in free), n))
 
+    @lru_cache(maxsize=1024)  # noqa: B019  # layers ask the same again and again
     def spans(
         self, parameter: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[int, int, int, int] | None:

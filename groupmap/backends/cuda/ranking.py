@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from groupmap.backends._ops import FORMULAS, Formula, TieRule
 from groupmap.backends.cuda import launching
 from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Names, Numbers, Program
+
+FILES = ("segments.cuh", "buckets.cuh", "rows.cuh")
 
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 CROWDED = 16  # keys of one bucket that are looked at one by one
@@ -71,15 +74,10 @@ class Request(NamedTuple):
     parameters: tuple[float, float]
     spans: Spans | None = None  # where there is a weight or a bias
 
-    def names(self) -> Names:
-        """What programs leave to the host."""
-        return (
-            *self.values.as_values(),
-            *self.table.as_table(),
-            *self.results.as_results(),
-            ("CROWDED", CROWDED),
-            ("SCALED", int(self.spans is not None)),
-        )
+    def program(self, kernel: str, files: tuple[str, ...], names: Names) -> Program:
+        """The kernel of those files for such numbers; `names` are its own."""
+        is_scaled = self.spans is not None
+        return _program(kernel, files, names, self.values, self.table, self.results, is_scaled)
 
     def arguments(self) -> tuple[int | float, ...]:
         """How ranks become values, in the order of all the kernels."""
@@ -102,6 +100,7 @@ class Plan(NamedTuple):
         return self.teams * self.bytes_per_team
 
 
+@cache
 def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     """How rows of n entries are ranked in shared memory; it may be more than a device has."""
     threads = WARP
@@ -163,9 +162,9 @@ def _counts_keys(n: int, values: Numbers, device: int, *, ordered: bool) -> bool
 
 
 def _count_keys(at: Addresses, request: Request, place: Place) -> None:
-    names = (("THREADS", MOST_THREADS), ("ORDERED", 0), *request.names())
+    names = (("THREADS", MOST_THREADS), ("ORDERED", 0))
     launching.launch(
-        Program("map_rows_of_16_bits", ("rows.cuh", "count.cu"), names),
+        request.program("map_rows_of_16_bits", ("rows.cuh", "count.cu"), names),
         Shape(request.n_rows, MOST_THREADS, _bytes_of_partials(MOST_THREADS) + COUNTER_BYTES),
         place,
         (*at, request.n_rows, request.n, *request.arguments()),
@@ -180,10 +179,9 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
         ("ORDERED", int(ordered)),
         ("INDEX_BITS", 16),
-        *request.names(),
     )
     launching.launch(
-        Program("map_rows", ("segments.cuh", "buckets.cuh", "rows.cuh", "map.cu"), names),
+        request.program("map_rows", (*FILES, "map.cu"), names),
         Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
         place,
         (
@@ -203,9 +201,7 @@ def _in_global_memory(
         ("LOG_BINS", LONG_LOG_BINS),
         ("ORDERED", int(ordered)),
         ("INDEX_BITS", 8 * BYTES_OF_INDEX),
-        *request.names(),
     )
-    files = ("segments.cuh", "buckets.cuh", "rows.cuh", "long.cu")
     bins = zeros + n_rows * BYTES_OF_STATE
     cursors = bins + n_rows * 4 * (n_bins + 1)
     bytes_of_key = _bytes_of_key(request.values)
@@ -216,7 +212,8 @@ def _in_global_memory(
 
     def launch(kernel: str, blocks: int, shared_bytes: int, *arguments: int | float) -> None:
         shape = Shape(blocks, LONG_THREADS, shared_bytes)
-        launching.launch(Program(kernel, files, names), shape, place, (*rows, *arguments))
+        program = request.program(kernel, (*FILES, "long.cu"), names)
+        launching.launch(program, shape, place, (*rows, *arguments))
 
     tiles = n_rows * -(-n // LONG_TILE)
     partials = _bytes_of_partials(LONG_THREADS)
@@ -233,6 +230,21 @@ def _in_global_memory(
     )
     written = (at.table, at.weight, at.bias, at.values, at.order, at.less, at.less_equal)
     launch("write_values", tiles, 0, *written, *request.arguments())
+
+
+@cache
+def _program(
+    kernel: str,
+    files: tuple[str, ...],
+    names: Names,
+    values: Numbers,
+    table: Numbers,
+    results: Numbers,
+    is_scaled: bool,
+) -> Program:
+    numbers = (*values.as_values(), *table.as_table(), *results.as_results())
+    shared = (("CROWDED", CROWDED), ("SCALED", int(is_scaled)))
+    return Program(kernel, files, (*numbers, *shared, *names))
 
 
 def kind_and_parameter(formula: Formula | None) -> tuple[int, float]:
