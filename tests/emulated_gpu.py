@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 
 from groupmap import tables
+from groupmap.backends import cuda
 from groupmap.backends.cuda import launching
 from tests import cuda_emulation
 
@@ -21,13 +22,10 @@ LIMITS = (227 * 1024, 132)
 
 
 @contextlib.contextmanager
-def emulated_gpu(seed=0, *, switch_at_atomics=False, limits=LIMITS):
-    """As if tensors on the CPU were on a GPU; the seed says in which order threads run."""
+def emulated_launches(seed=0, *, switch_at_atomics=False, limits=LIMITS):
+    """Kernels are run by the emulation; the seed says in which order threads run."""
     if not cuda_emulation.AVAILABLE:
         pytest.skip("there is no g++ to compile kernels with")
-    import torch
-
-    from groupmap.backends import torch_cuda
 
     def launch(program, shape, place, arguments):
         del place
@@ -40,6 +38,20 @@ def emulated_gpu(seed=0, *, switch_at_atomics=False, limits=LIMITS):
             seed=seed, switch_at_atomics=switch_at_atomics,
         )  # fmt: skip
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda, "INSTALLED", True)
+        patch.setattr(launching, "launch", launch)
+        patch.setattr(launching, "limits_of", lambda device: limits)
+        yield
+
+
+@contextlib.contextmanager
+def emulated_gpu(seed=0, **options):
+    """As if tensors on the CPU were on a GPU, too."""
+    import torch
+
+    from groupmap.backends import torch_cuda
+
     def reaches(device):
         return torch.device(device).type == "cpu"
 
@@ -49,9 +61,7 @@ def emulated_gpu(seed=0, *, switch_at_atomics=False, limits=LIMITS):
         place=lambda device: launching.Place(0, 0),
         current=lambda device: contextlib.nullcontext(),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launching, "launch", launch)
-        patch.setattr(launching, "limits_of", lambda device: limits)
+    with emulated_launches(seed, **options), pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_cuda, "reaches", reaches)
         patch.setattr(torch_cuda, "MEMORY", memory)
         _forget_tables()

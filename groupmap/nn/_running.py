@@ -39,6 +39,8 @@ def target_values(targets: list[Target], p: Tensor) -> Tensor:
 def finite_target_values(targets: list[Target], p: Tensor) -> Tensor:
     """The same, where an infinite value would spoil all that is averaged with it."""
     values = target_values(targets, p)
+    if all(each.formula is not None for each in targets):
+        return values  # whose clamp keeps them finite, so that no device need be asked
     if OPS.can_read(values) and not torch.all(values.isfinite()):
         raise ValueError(
             f"target_quantiles={targets!r} has quantiles that are not finite, between which "
@@ -70,7 +72,7 @@ def quantiles_of_batch(
     rows = rows.detach()
     missing = None
     is_floating = rows.is_floating_point()
-    if where is not None or (is_floating and not (OPS.can_read(rows) and _all_finite(rows))):
+    if where is not None or (is_floating and not (OPS.reads_at_once(rows) and _all_finite(rows))):
         missing = ~rows.isfinite() if is_floating else torch.zeros_like(rows, dtype=torch.bool)
         missing = missing if where is None else missing | ~where
         rows = torch.where(missing, 0, rows)
@@ -140,7 +142,7 @@ class RunningMap:
         p = probabilities(knots.shape[1], knots)
         heights = target_values(targets, p.unsqueeze(0)).to(dtype)
         at_knots = heights
-        if not (OPS.can_read(knots) and torch.all(knots[:, 1:] > knots[:, :-1])):
+        if not (OPS.reads_at_once(knots) and torch.all(knots[:, 1:] > knots[:, :-1])):
             at_knots = target_values(targets, middles_of_runs(knots, p.unsqueeze(0))).to(dtype)
         return cls(knots, heights, at_knots, tails == "linear")
 
