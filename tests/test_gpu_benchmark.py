@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
+import shutil
 import sys
 import time
 from types import SimpleNamespace
@@ -13,21 +14,39 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import gpu
-from benchmarks.gpu_cases import (
-    PEERS,
-    Case,
-    Contender,
-    Goal,
-    Setting,
-    all_cases,
-    goals_of_rows,
-    textbook,
+import benchmarks.gpu.__main__ as gpu
+import groupmap as gm
+from benchmarks.gpu import (
+    checks,
+    compiled_checks,
+    layer_checks,
+    rank_checks,
+    timing,
 )
-from benchmarks.textbook import textbook_torch
+from benchmarks.gpu import (
+    environment as gpu_environment,
+)
+from benchmarks.gpu import (
+    results as gpu_results,
+)
+from benchmarks.gpu.cases import Case, all_cases
+from benchmarks.gpu.contenders import PEERS, Contender, Setting
+from benchmarks.gpu.failures import BrokenPromiseError
+from benchmarks.gpu.goals import Goal, goals_of_rows
+from tests.backends import no_kernels
 
 SMALL = Setting(device="cpu", shrink=2**11)
 CASES = all_cases()
+
+
+@pytest.fixture(autouse=True)
+def on_one_core_without_numba():
+    """What these tests show needs neither threads nor kernels, which wait for others' and load."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with no_kernels():
+        yield
+    torch.set_num_threads(threads)
 
 
 def by_the_host(work):
@@ -49,13 +68,15 @@ def printed(results):
     return capture.get()
 
 
-def test_help():
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+def test_help(monkeypatch, capsys):
+    """As ``python -m benchmarks.gpu --help``."""
+    monkeypatch.delitem(sys.modules, "benchmarks.gpu.__main__")
+    monkeypatch.setattr(sys, "argv", ["gpu", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("benchmarks.gpu", run_name="__main__")
+    said = capsys.readouterr().out
     for option in ("--only", "--quick", "--json", "--check"):
-        assert option in run.stdout
+        assert option in said
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"], ["--quick", "--only", "rows"]], ids=str)
@@ -100,7 +121,7 @@ def test_small_runs(parts):
     """A measurement with the host's clock: all contenders work, and give what they should."""
     case = named(*parts)
     contenders = case.contenders(SMALL)
-    medians, failures = gpu.interleaved_medians(contenders, by_the_host, seconds=0.0, least=2)
+    medians, failures = timing.interleaved_medians(contenders, by_the_host, seconds=0.0, least=2)
     assert failures == {}
     assert list(medians) == list(contenders)
     assert all(seconds > 0.0 for seconds in medians.values())
@@ -109,11 +130,6 @@ def test_small_runs(parts):
         if isinstance(y, torch.Tensor):
             assert (y.shape, y.dtype) == (x.shape, x.dtype)
             assert not y.requires_grad
-
-
-def test_the_textbook_is_that_of_the_other_benchmarks():
-    x = torch.randn(4, 100)
-    torch.testing.assert_close(textbook(x), textbook_torch(x), rtol=0.0, atol=0.0)
 
 
 def test_the_worst_input():
@@ -133,7 +149,7 @@ def test_buffers_outgrow_the_cache():
 
 def test_inputs_rotate():
     seen = []
-    turn = gpu.Turn(Contender(seen.append, ["a", "b", "c"]))
+    turn = timing.Turn(Contender(seen.append, ["a", "b", "c"]))
     turn()
     assert seen == ["a", "b", "c", "a", "b"]
 
@@ -143,7 +159,7 @@ def test_a_failing_peer_leaves_the_others():
         raise RuntimeError("no kernel\nand more")
 
     contenders = {"ours": Contender(abs, [1]), "CuPy": Contender(fail, [1])}
-    medians, failures = gpu.interleaved_medians(contenders, by_the_host, seconds=0.0, least=1)
+    medians, failures = timing.interleaved_medians(contenders, by_the_host, seconds=0.0, least=1)
     assert list(medians) == ["ours"]
     assert failures == {"CuPy": "RuntimeError: no kernel"}
 
@@ -152,7 +168,7 @@ def test_a_case_that_cannot_be_made_is_a_failure_of_ours():
     def fail(_):
         raise MemoryError("too large")
 
-    result = gpu.measure(Case("large", 1, fail), SMALL, seconds=0.0, least=1)
+    result = gpu_results.measure(Case("large", 1, fail), SMALL, seconds=0.0, least=1)
     assert result.failures == {"the case": "MemoryError: too large"}
     assert result.has_failed
     assert "the case failed" in printed([result])
@@ -163,8 +179,8 @@ def test_a_run(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu, "first_calls", lambda: {"from the disk cache": {"forward": 0.1}})
     monkeypatch.setattr(gpu, "gpu_environment", lambda: {"gpu": "made up"})
     monkeypatch.setattr(gpu, "summary", str)
-    monkeypatch.setattr(gpu, "by_events", by_the_host)
-    monkeypatch.setattr(gpu, "extra_memory", lambda contender: 0.0)
+    monkeypatch.setattr(gpu_results, "by_events", by_the_host)
+    monkeypatch.setattr(gpu_results, "extra_memory", lambda contender: 0.0)
     monkeypatch.setattr(gpu, "Setting", lambda cache_bytes: SMALL)
     monkeypatch.setattr(gpu, "SECONDS", 0.01)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -206,15 +222,17 @@ def made_up():
     case = Case("rows of 1024, float32", 2**26, lambda _: {}, goals, has_memory=True)
     tied = Case("ties", 2**26, lambda _: {}, (Goal("half zeros", 1.5, at_most=True),))
     return [
-        gpu.Result(
+        gpu_results.Result(
             case,
             {"ours": 1e-3, "textbook": 7e-3, "copy": 1e-4},
             {"CuPy": "no kernel"},
             0.03,
             "ours",
         ),
-        gpu.Result(tied, {"Gaussian": 1e-3, "half zeros": 1.2e-3}, base="Gaussian"),
-        gpu.Result(tied, {"half zeros": 1.2e-3}, {"Gaussian": "illegal access"}, base="Gaussian"),
+        gpu_results.Result(tied, {"Gaussian": 1e-3, "half zeros": 1.2e-3}, base="Gaussian"),
+        gpu_results.Result(
+            tied, {"half zeros": 1.2e-3}, {"Gaussian": "illegal access"}, base="Gaussian"
+        ),
     ]
 
 
@@ -259,54 +277,112 @@ def test_summary():
         "date": "2026-01-01", "gpu": "a GPU", "driver": "1.2", "packages": {"torch": "2.13.0"},
         "cuda.core": "1.0", "kernels": False,
     }  # fmt: skip
-    assert gpu.summary(about) == (
+    assert gpu_environment.summary(about) == (
         "2026-01-01; a GPU, driver 1.2; torch 2.13.0, cupy –, cuda.core 1.0, NVRTC –, cuml –, "
         "without the kernels: cuda.core is not installed"
     )
 
 
-@pytest.mark.parametrize("dtype", gpu.RANK_DTYPES)
+@pytest.mark.parametrize("dtype", rank_checks.RANK_DTYPES)
 def test_rank_inputs(dtype):
     """What ranks are checked on is of that dtype, has ties, and no NaN."""
-    rows = gpu.rank_inputs(dtype, 100)
+    rows = rank_checks.rank_inputs(dtype, 100)
     assert rows.dtype == getattr(torch, dtype)
     assert not bool(rows.double().isnan().any())
     assert len(rows[-1].double().unique()) == 1
 
 
 def test_checks_pass_where_they_can_run(monkeypatch):
-    monkeypatch.setattr(gpu, "RANK_LENGTHS", (1, 2, 33, 1000))
-    monkeypatch.setattr(gpu, "CHECKED_LENGTHS", (256, 1024))
-    for dtype in gpu.RANK_DTYPES:
-        assert gpu.check_ranks("torch", dtype, device="cpu") == "4 lengths to 1000"
-    for gradient in gpu.CHECKED_GRADIENTS:
-        assert "five runs" in gpu.check_repetition(gradient, torch.float32, device="cpu")
+    monkeypatch.setattr(rank_checks, "RANK_LENGTHS", (1, 2, 33, 1000))
+    monkeypatch.setattr(layer_checks, "CHECKED_LENGTHS", (256, 1024))
+    monkeypatch.setattr(layer_checks, "MOST_CHECKED", 2**12)
+    for dtype in rank_checks.RANK_DTYPES:
+        assert rank_checks.check_ranks("torch", dtype, device="cpu") == "4 lengths to 1000"
+    for gradient in layer_checks.CHECKED_GRADIENTS:
+        assert "five runs" in layer_checks.check_repetition(gradient, torch.float32, device="cpu")
 
 
 def test_checks_fail_where_they_should(monkeypatch):
     counts = iter([[np.zeros(3), np.ones(3)], [np.zeros(3), np.arange(3)]])
-    monkeypatch.setattr(gpu, "_counted", lambda rows: next(counts))
-    with pytest.raises(gpu.BrokenPromiseError, match="n = 1: 2 counts of ≤ differ"):
-        gpu.check_ranks("torch", "float32", device="cpu")
+    monkeypatch.setattr(rank_checks, "_counted", lambda rows: next(counts))
+    with pytest.raises(BrokenPromiseError, match="n = 1: 2 counts of ≤ differ"):
+        rank_checks.check_ranks("torch", "float32", device="cpu")
+
+
+def test_passes():
+    """Both are checked of rows of every length, and give the same result."""
+    layer, x = gm.LayerMap(256), torch.randn(3, 256)
+    passes = layer_checks.passes_of(layer, torch.ones_like(x))
+    assert list(passes) == ["forward", "both ways"]
+    (y,) = passes["forward"](x)
+    y_both, *gradients = passes["both ways"](x)
+    assert not y.requires_grad
+    torch.testing.assert_close(y, y_both, rtol=1e-6, atol=1e-6)
+    assert [each.shape for each in gradients] == [x.shape, (256,), (256,)]
+
+
+@pytest.mark.parametrize("dtype", compiled_checks.COMPILED_DTYPES, ids=str)
+def test_compiled_code_is_held_against_eager_code(dtype, monkeypatch):
+    """Nothing is compiled here: the layer itself keeps the promise, one of other positions not."""
+    monkeypatch.setattr(torch, "compile", lambda layer, fullgraph: layer)
+    assert "at most 0 ulp" in compiled_checks.check_compiled(dtype, "cpu")
+    other = gm.GroupMap(4, 64, positions="weibull", dtype=dtype)
+    monkeypatch.setattr(torch, "compile", lambda layer, fullgraph: other)
+    with pytest.raises(BrokenPromiseError, match="ulp from eager's"):
+        compiled_checks.check_compiled(dtype, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "ulps"),
+    [
+        ([1.0, 0.5], [1.0, 0.5], 0.0),
+        ([1.5 + 2.0**-22, 0.5], [1.5, 0.5], 2.0),
+        ([1.5, 0.5 + 2.0**-23], [1.5, 0.5], 1.0),
+        ([torch.nan, torch.inf], [torch.nan, torch.inf], 0.0),
+        ([torch.nan, 1.0], [0.0, 1.0], torch.inf),
+        ([torch.inf, 1.0], [1.0, 1.0], torch.inf),
+        ([torch.inf, 1.0], [-torch.inf, 1.0], torch.inf),
+        ([0.0, 2.0**-149], [0.0, 0.0], 1.0),
+    ],
+    ids=str,
+)
+def test_ulps(found, expected, ulps):
+    apart = compiled_checks.ulps_apart(torch.tensor(found), torch.tensor(expected))
+    assert apart == ulps
 
 
 def test_lines_of_checks(monkeypatch, capsys):
     def broken():
-        raise gpu.BrokenPromiseError("rows of 7")
+        raise BrokenPromiseError("rows of 7")
 
-    checks = [("one", lambda: "fine"), ("two", broken), ("other", broken)]
-    monkeypatch.setattr(gpu, "all_checks", lambda: iter(checks))
-    monkeypatch.setattr(gpu, "_tidy", lambda: None)
+    listed = [("one", lambda: "fine"), ("two", broken), ("other", broken)]
+    monkeypatch.setattr(checks, "all_checks", lambda: iter(listed))
+    monkeypatch.setattr(checks, "by_hand", lambda: iter([("a tool", "do"), ("it", "not")]))
+    monkeypatch.setattr(checks, "tidy", lambda: None)
     monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
-    assert gpu.run_checks("o") == 1
-    assert (
-        capsys.readouterr().out == "PASS  one: fine\nFAIL  two: rows of 7\nFAIL  other: rows of 7\n"
+    assert checks.run_checks("o") == 1
+    assert capsys.readouterr().out == (
+        "PASS  one: fine\nFAIL  two: rows of 7\nFAIL  other: rows of 7\n"
+        "TO RUN BY HAND  a tool: do\n"
     )
-    assert gpu.run_checks("one") == 0
+    assert checks.run_checks("one") == 0
+
+
+def test_the_sanitizer_is_named_where_it_is(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert list(checks.by_hand()) == []
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    commands = dict(checks.by_hand())
+    assert list(commands) == ["compute-sanitizer, memcheck", "compute-sanitizer, racecheck"]
+    for command in commands.values():
+        assert "python -m benchmarks.gpu --check --only 'the same bits" in command
+    assert any(checks.SANITIZED in name for name, _ in checks.all_checks())
 
 
 def test_every_check_has_a_name_of_its_own():
-    names = [name for name, _ in gpu.all_checks()]
+    names = [name for name, _ in checks.all_checks()]
     assert len(set(names)) == len(names)
-    for promise in ("ranks", "extra memory", "same bits", "no host synchronisation", "CUDA graphs"):
+    for promise in (
+        "ranks", "extra memory", "compiled", "same bits", "no host synchronisation", "CUDA graphs",
+    ):  # fmt: skip
         assert any(promise in each for each in names)

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.gpu_cases import all_cases
-from benchmarks.gpu_checks import run_checks
-from benchmarks.gpu_contenders import Setting
-from benchmarks.gpu_environment import first_calls, gpu_environment, summary
-from benchmarks.gpu_failures import tidy
-from benchmarks.gpu_results import Result, measure
+from benchmarks.gpu.cases import all_cases
+from benchmarks.gpu.checks import run_checks
+from benchmarks.gpu.contenders import Setting
+from benchmarks.gpu.environment import first_calls, gpu_environment, summary
+from benchmarks.gpu.failures import tidy
+from benchmarks.gpu.results import Result, measure
 
 NO_GPU = "benchmarks.gpu needs an NVIDIA GPU that torch can use, and there is none here."
 SECONDS = 1.0  # on the device, for a case

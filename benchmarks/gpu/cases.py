@@ -9,8 +9,8 @@ from functools import partial
 
 import torch
 
-from benchmarks.gpu_contenders import TIES, Contender, Setting, backward, forward, tied
-from benchmarks.gpu_goals import ADVERSARIAL_GOAL, HOST_GOAL, TIES_GOAL, Goal, goals_of_rows
+from benchmarks.gpu.contenders import TIES, Contender, Setting, backward, forward, tied
+from benchmarks.gpu.goals import ADVERSARIAL_GOAL, HOST_GOAL, TIES_GOAL, Goal, goals_of_rows
 
 TOTAL = 2**26  # elements, of which rows are made
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -83,7 +83,7 @@ def ties() -> Iterator[Case]:
             yield Case(
                 f"ties, rows of {n}, {_name(dtype)}",
                 TOTAL,
-                partial(tied, n=n, dtype=dtype, kinds=kinds),
+                partial(tied, shape=(TOTAL // n, n), dtype=dtype, kinds=kinds),
                 tuple(goals),
             )
 
@@ -96,7 +96,7 @@ def backwards() -> Iterator[Case]:
                 yield Case(
                     f"backward, {mode}, rows of {n}, {_name(dtype)}",
                     TOTAL,
-                    partial(backward, n=n, dtype=dtype, mode=mode),
+                    partial(backward, shape=(TOTAL // n, n), dtype=dtype, mode=mode),
                 )
 
 

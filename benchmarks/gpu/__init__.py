@@ -1,0 +1,1 @@
+"""What the layers cost on a GPU, and what they promise there: ``python -m benchmarks.gpu``."""
