@@ -22,7 +22,7 @@ STOREYS = (
      "backends.cuda.programs"},
     {"backends.cuda.launching"},
     {"backends.cuda.ranking"},
-    {"backends.cuda.tables", "backends.cuda.transporting", "backends.cuda.interpolating"},
+    {"backends.cuda.tables", "backends.cuda.estimating", "backends.cuda.interpolating"},
     {"backends.cuda.on_arrays"},
     {"backends", "backends.numpy",
      "backends.torch", "backends.torch_kernels", "backends.torch_cuda", "backends.torch_estimates",

@@ -165,6 +165,11 @@ def table_of_formula(
     return on_arrays.table_of_formula(MEMORY, formula, n, parameters, dtype, device)
 
 
+def affine(x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
+    """As `on_arrays.affine`."""
+    return on_arrays.affine(MEMORY, x, y.to(grad.dtype), grad, excluded)
+
+
 def transport(
     x: Array,
     grad: Array,

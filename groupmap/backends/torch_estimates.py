@@ -96,6 +96,13 @@ cuda_transport_operator = operator(
 )(_transport_of_formula)
 
 
+cuda_affine_operator = operator(
+    "affine_on_gpu",
+    "(Tensor x, Tensor y, Tensor grad, Tensor? excluded) -> Tensor",
+    devices=None,
+)(torch_cuda.affine)
+
+
 def _register_rules(of: Any, grad_at: int) -> None:
     """The rules of an operator whose result is like its argument at that place."""
 
@@ -131,6 +138,7 @@ def _with_axes_of(shape: torch.Size, argument: Any) -> Any:
 
 _register_rules(transport_operator, 1)
 _register_rules(cuda_transport_operator, 1)
+_register_rules(cuda_affine_operator, 2)
 _register_rules(affine_operator, 2)
 
 
@@ -218,6 +226,15 @@ def _cuda_transport_estimate(
     return _symmetric(product, grad, x, saved.mid_quantiles, saved.order, saved.excluded)
 
 
+def _cuda_affine_product(grad: Array, x: Array, y: Array, excluded: Array | None) -> Array:
+    found: Array = cuda_affine_operator(x, y, grad, excluded)
+    return found
+
+
+def _cuda_affine_estimate(x: Array, y: Array, grad: Array, saved: Any, **_: object) -> Array:
+    return _symmetric(_cuda_affine_product, grad, x, y, saved.excluded)
+
+
 def _affine_estimate(x: Array, y: Array, grad: Array, saved: Any, **_: object) -> Array:
     return _symmetric(_affine_product, grad, x, y, saved.excluded)
 
@@ -226,4 +243,7 @@ ESTIMATES: dict[str, Callable[..., Array]] = {
     "transport": _transport_estimate,
     "affine": _affine_estimate,
 }
-CUDA_ESTIMATES: dict[str, Callable[..., Array]] = {"transport": _cuda_transport_estimate}
+CUDA_ESTIMATES: dict[str, Callable[..., Array]] = {
+    "transport": _cuda_transport_estimate,
+    "affine": _cuda_affine_estimate,
+}

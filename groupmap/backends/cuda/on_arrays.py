@@ -10,7 +10,7 @@ from typing import Any
 
 from groupmap._typing import Array, DType
 from groupmap.backends._ops import Formula, Scale, TieRule
-from groupmap.backends.cuda import interpolating, ranking, tables, transporting
+from groupmap.backends.cuda import estimating, interpolating, ranking, tables
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.cuda.programs import Numbers, numbers_of
 from groupmap.backends.cuda.ranking import Request, Spans
@@ -130,7 +130,7 @@ def transport(
     n_rows = math.prod(x.shape[:-1])
     values, results = _known(x.dtype), _known(grad.dtype)
     place = memory.place(x.device)
-    plan = transporting.plan_for(n_rows, n, values, place.device)
+    plan = estimating.plan_for(n_rows, n, values, place.device)
     result = memory.empty(grad.shape, grad.dtype, grad.device)
     scratch = None
     if plan.scratch_bytes:
@@ -141,9 +141,22 @@ def transport(
     ]
     addresses = (memory.address_or_none(each) for each in (*read, result, scratch))
     with memory.current(x.device):
-        transporting.transport(
-            transporting.Addresses(*addresses), plan, n_rows, n, values, results,
+        estimating.transport(
+            estimating.Addresses(*addresses), plan, n_rows, n, values, results,
             n if mid_quantiles.ndim > 1 else 0, window, floor, formula, place,
+        )  # fmt: skip
+    return result
+
+
+def affine(memory: Memory, x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
+    """s·(I − Π)·dL/dy of rows ``(..., n)``, of dL/dy's dtype, which is y's."""
+    result = memory.empty(grad.shape, grad.dtype, grad.device)
+    kept = [None if each is None else memory.contiguous(each) for each in (x, y, grad, excluded)]
+    addresses = map(memory.address_or_none, (*kept, result))
+    with memory.current(x.device):
+        estimating.affine(
+            estimating.AffineAddresses(*addresses), math.prod(x.shape[:-1]), x.shape[-1],
+            _known(x.dtype), _known(grad.dtype), memory.place(x.device),
         )  # fmt: skip
     return result
 

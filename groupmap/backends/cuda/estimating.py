@@ -1,4 +1,4 @@
-"""The transport estimate of the gradient for rows in sorted order."""
+"""The estimates of the gradient: transport, for rows in sorted order, and affine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from groupmap.backends.cuda.ranking import kind_and_parameter
 
 LEAST_THREADS, MOST_THREADS = 128, 1024
 ENTRIES_PER_THREAD = 8
+WARP, TEAMS_OF_WARPS, LONGEST_OF_A_WARP = 32, 4, 512
 BLOCKS_PER_MULTIPROCESSOR = 2  # of rows too long for shared memory
 
 
@@ -47,7 +48,7 @@ def plan_for(n_rows: int, n: int, values: Numbers, device: int) -> Plan:
     while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
         threads *= 2
     room, multiprocessors = launching.limits_of(device)
-    partials = 8 * (threads // 32 + 1)
+    partials = 8 * (threads // WARP + 1)
     # In the order of source/transport.cu: sums, x and v.
     arrays = 8 * (n + 1) + 2 * n * (8 if values.bits == 64 else 4)
     if partials + arrays <= room:
@@ -85,3 +86,36 @@ def transport(
             parameter, float(floor),
         ),
     )  # fmt: skip
+
+
+class AffineAddresses(NamedTuple):
+    """Likewise of the affine estimate."""
+
+    x: int
+    y: int
+    grad: int
+    excluded: int
+    result: int
+
+
+def affine(
+    addresses: AffineAddresses,
+    n_rows: int,
+    n: int,
+    values: Numbers,
+    results: Numbers,
+    place: Place,
+) -> None:
+    """s·(I − Π)·dL/dy of each row."""
+    threads, teams = WARP, TEAMS_OF_WARPS
+    if n > LONGEST_OF_A_WARP:
+        threads, teams = LEAST_THREADS, 1
+        while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
+            threads *= 2
+    names = (*values.as_values(), *results.as_results(), ("THREADS", threads), ("TEAMS", teams))
+    launching.launch(
+        Program("affine", ("affine.cu",), names),
+        Shape(-(-n_rows // teams), threads * teams, 8 * teams * (threads // WARP + 1)),
+        place,
+        (*addresses, n_rows, n),
+    )
