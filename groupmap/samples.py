@@ -29,7 +29,7 @@ def _is_finite(rows: Array, xp: Namespace, ops: Ops) -> bool:
 
 
 def sorted_valid(
-    rows: Array, missing: Array | None, xp: Namespace, ops: Ops
+    rows: Array, missing: Array | None, xp: Namespace, ops: Ops, *, may_be_infinite: bool = True
 ) -> tuple[Array, Array]:
     """Each row in ascending order, in the widest real dtype, and how many of it are valid.
 
@@ -44,7 +44,8 @@ def sorted_valid(
         return ascending, counts
     values = as_widest_real(rows, xp, ops)
     missing = xp.isnan(values) if missing is None else missing | xp.isnan(values)
-    _check_no_infinity(xp.where(missing, 0.0, values), xp, ops)
+    if may_be_infinite:
+        _check_no_infinity(xp.where(missing, 0.0, values), xp, ops)
     n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
     ascending = ops.sort_rows(xp.where(missing, xp.inf, values), xp)
     rank = xp.arange(values.shape[-1], device=ops.device(values))

@@ -96,7 +96,10 @@ def _table_to_remember(
     on: object,
     xp: Namespace,
 ) -> Array:
-    return _new_table(target, n, parameters, dtype, on, xp, ops_for(xp))
+    ops = ops_for(xp)
+    table = _new_table(target, n, parameters, dtype, on, xp, ops)
+    ops.settle(table)
+    return table
 
 
 _remembered_table = lru_cache(maxsize=REMEMBERED_TABLES)(_table_to_remember)

@@ -40,6 +40,7 @@ def emulated_launches(seed=0, *, switch_at_atomics=False, limits=LIMITS):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "INSTALLED", True)
+        patch.setattr(launching, "serves", lambda device: True)
         patch.setattr(launching, "launch", launch)
         patch.setattr(launching, "limits_of", lambda device: limits)
         yield

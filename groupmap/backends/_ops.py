@@ -74,6 +74,9 @@ class Ops:
     a `Scale`. And the order, if it is wanted, −1 in place of what does not count. None where there
     is no native form."""
 
+    settle: Callable[..., None]
+    """``(array)``: waits until all that a device does later, in whatever order, finds it made."""
+
     has_native_map: Callable[..., bool]
     """``(x)``: whether `map_rows` may have a native form for the rows of x."""
 

@@ -13,7 +13,7 @@ from cupyx.scipy import special
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import cuda, generic
 from groupmap.backends._ops import Formula, Scale, TieRule
-from groupmap.backends.cuda import on_arrays
+from groupmap.backends.cuda import launching, on_arrays
 from groupmap.backends.cuda.launching import Place
 
 
@@ -78,7 +78,7 @@ def _contiguous(x: Array) -> Array:
 
 
 MEMORY = on_arrays.Memory(
-    reaches=lambda _: cuda.INSTALLED,
+    reaches=lambda device: cuda.INSTALLED and launching.serves(device.id),
     contiguous=_contiguous,
     address=lambda x: x.data.ptr,
     empty=_array(cupy.empty),
@@ -124,6 +124,11 @@ def map_rows(
     )
 
 
+def settle(array: Array) -> None:
+    """Other streams do not wait for the one that made it."""
+    cupy.cuda.get_current_stream(array.device.id).synchronize()
+
+
 def has_native_map(x: Array) -> bool:
     """Whether kernels are there."""
     return MEMORY.reaches(x.device)
@@ -165,6 +170,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    settle=settle,
     has_native_map=has_native_map,
     table_of_formula=table_of_formula,
     interpolator=interpolator,

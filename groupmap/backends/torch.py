@@ -94,6 +94,12 @@ def map_rows(
     )
 
 
+def settle(array: Array) -> None:
+    """On GPUs other streams do not wait for the one that made it."""
+    if array.is_cuda:
+        torch.cuda.current_stream(array.device).synchronize()
+
+
 def has_native_map(x: Array) -> bool:
     """Whether kernels reach x."""
     return _is_plain(x) and torch_cuda.reaches(x.device)
@@ -402,6 +408,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    settle=settle,
     has_native_map=has_native_map,
     table_of_formula=table_of_formula,
     runs=runs,

@@ -11,14 +11,19 @@ import torch
 from groupmap._typing import Array, DType
 from groupmap.backends import cuda
 from groupmap.backends._ops import Formula, Scale, TieRule
-from groupmap.backends.cuda import on_arrays
+from groupmap.backends.cuda import launching, on_arrays
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.torch_kernels import operator
 
 
 def reaches(device: torch.device) -> bool:
     """Whether the kernels reach what lies there."""
-    return cuda.INSTALLED and device.type == "cuda"
+    return device.type == "cuda" and cuda.INSTALLED and _serves(device)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _serves(device: torch.device) -> bool:
+    return torch.version.hip is None and launching.serves(_index(device))
 
 
 def _place(device: torch.device) -> Place:

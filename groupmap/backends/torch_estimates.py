@@ -70,7 +70,7 @@ affine_operator = operator(
 )(_affine)
 
 
-def _transport_of_formula(
+def _transport_on_gpu(
     x: Array,
     grad: Array,
     order: Array | None,
@@ -81,7 +81,7 @@ def _transport_of_formula(
     formula: str,
     parameter: float,
 ) -> Array:
-    """The same on GPUs; of a formula's map, in the order of the map, which has −∞ in front."""
+    """The same by a CUDA kernel. With a formula the order is that of its map, −∞ first."""
     return torch_cuda.transport(
         x, grad, order, excluded, mid_quantiles, window, floor,
         Formula(formula, parameter) if formula else None,
@@ -89,11 +89,11 @@ def _transport_of_formula(
 
 
 cuda_transport_operator = operator(
-    "transport_of_formula",
+    "transport_on_gpu",
     "(Tensor x, Tensor grad, Tensor? order, Tensor? excluded, Tensor mid_quantiles, int? window, "
     "float floor, str formula, float parameter) -> Tensor",
     devices=None,
-)(_transport_of_formula)
+)(_transport_on_gpu)
 
 
 cuda_affine_operator = operator(

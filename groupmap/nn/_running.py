@@ -40,7 +40,7 @@ def finite_target_values(targets: list[Target], p: Tensor) -> Tensor:
     """The same, where an infinite value would spoil all that is averaged with it."""
     values = target_values(targets, p)
     if all(each.formula is not None for each in targets):
-        return values  # whose clamp keeps them finite, so that no device need be asked
+        return values  # the named ones have finite values, so that no device need be asked
     if OPS.can_read(values) and not torch.all(values.isfinite()):
         raise ValueError(
             f"target_quantiles={targets!r} has quantiles that are not finite, between which "
@@ -81,7 +81,7 @@ def quantiles_of_batch(
         ascending = ops.sort_rows(rows if is_floating else as_widest_real(rows, xp, ops), xp)
         counts = torch.full_like(rows[..., :1], rows.shape[-1], dtype=torch.int64)
     else:
-        ascending, counts = sorted_valid(rows, missing, xp, ops)
+        ascending, counts = sorted_valid(rows, missing, xp, ops, may_be_infinite=False)
     p = Probabilities(probabilities(num_quantiles, rows), xp)
     quantiles: Tensor = quantiles_of_rows(ascending, counts, p, parameters, xp, ops)
     return quantiles, counts

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from groupmap.backends.cuda.programs import Program
 
 # What a block may have without asking for more, on every device.
 SHARED_MEMORY_UNASKED = 48 * 1024
+LEAST_CAPABILITY = (8, 0)
 
 
 class Place(NamedTuple):
@@ -36,7 +39,7 @@ def launch(program: Program, shape: Shape, place: Place, arguments: Sequence[int
     import cuda.core as cc
 
     _bind(place.device)
-    kernel = _kernel_for(program, place.device, shape.shared_bytes)
+    kernel = _kernel_for(program, place.device)
     config = cc.LaunchConfig(grid=shape.blocks, block=shape.threads, shmem_size=shape.shared_bytes)
     cc.launch(_stream(place.stream), config, kernel, *arguments)
 
@@ -52,6 +55,34 @@ def _bind(device: int) -> None:
 
         Device(device).set_current()
         devices.add(device)
+
+
+@cache
+def serves(device: int) -> bool:
+    """Whether kernels can be compiled for that device and launched there; else says why not."""
+    problem = _problem_with(device)
+    if problem is not None:
+        warnings.warn(
+            f"groupmap's CUDA kernels cannot be used on device {device}, so the array library "
+            f"sorts and searches instead, which is slower: {problem}",
+            stacklevel=2,
+        )
+    return problem is None
+
+
+def _problem_with(device: int) -> str | None:
+    try:
+        from cuda.bindings import nvrtc
+        from cuda.core import Device
+
+        getattr(import_module("cuda.core.utils"), "FileStreamProgramCache")  # noqa: B009
+        nvrtc.nvrtcVersion()
+        capability = tuple(Device(device).compute_capability)
+    except (ImportError, AttributeError, RuntimeError) as error:
+        return f"{error}; install groupmap[cuda], or groupmap[cuda12] for CUDA 12."
+    if capability < LEAST_CAPABILITY:
+        return f"its compute capability is {capability}, and they need {LEAST_CAPABILITY}."
+    return None
 
 
 @cache
@@ -92,20 +123,23 @@ _compiled = cache(compiled)
 
 
 @cache
-def _kernel_for(program: Program, device: int, shared_bytes: int) -> Any:
-    """The kernel, allowed so much shared memory on that device."""
+def _kernel_for(program: Program, device: int) -> Any:
+    """The kernel, allowed all the shared memory that a block may have on that device.
+
+    Once for all launches: what is allowed belongs to the kernel, and rows of many lengths share it.
+    """
     from cuda.bindings import driver
     from cuda.core import Device
 
     kernel = _kernel(program, f"sm_{Device(device).arch}")
-    if shared_bytes > SHARED_MEMORY_UNASKED:
-        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        (status,) = driver.cuKernelSetAttribute(attribute, shared_bytes, kernel.handle, device)
-        if status != driver.CUresult.CUDA_SUCCESS:
-            raise RuntimeError(
-                f"device {device} refused {shared_bytes} bytes of shared memory ({status.name}); "
-                "please report it, with the device's name."
-            )
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    room, _ = limits_of(device)
+    (status,) = driver.cuKernelSetAttribute(attribute, room, kernel.handle, device)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(
+            f"device {device} refused {room} bytes of shared memory ({status.name}); please "
+            "report it, with the device's name."
+        )
     return kernel
 
 

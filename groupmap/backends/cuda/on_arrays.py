@@ -126,6 +126,8 @@ def transport(
     Mid-quantiles are doubles, ``(n,)`` or a row each. With a formula the order is that of
     `map_rows`; without one it has what is excluded, or not finite, at its end.
     """
+    if 0 in x.shape:
+        return memory.empty(grad.shape, grad.dtype, grad.device)
     n = x.shape[-1]
     n_rows = math.prod(x.shape[:-1])
     values, results = _known(x.dtype), _known(grad.dtype)
@@ -151,6 +153,8 @@ def transport(
 def affine(memory: Memory, x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
     """s·(I − Π)·dL/dy of rows ``(..., n)``, of dL/dy's dtype, which is y's."""
     result = memory.empty(grad.shape, grad.dtype, grad.device)
+    if 0 in x.shape:
+        return result
     kept = [None if each is None else memory.contiguous(each) for each in (x, y, grad, excluded)]
     addresses = map(memory.address_or_none, (*kept, result))
     with memory.current(x.device):
@@ -235,6 +239,8 @@ def _launch(
     written: Sequence[Array | None],
 ) -> None:
     """Rank rows, in the order of `ranking.Addresses`."""
+    if request.n_rows == 0 or request.n == 0:
+        return
     rows, order = read[0], written[1]
     assert rows is not None
     place = memory.place(rows.device)
