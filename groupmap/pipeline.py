@@ -50,7 +50,7 @@ def map_groups(
     is_scaled = weight is not None or bias is not None
     # Half precisions are scaled in single precision and rounded once, at the end.
     map_dtype = at_least_single(dtype, xp) if is_scaled else dtype
-    if is_scaled and ops.has_native_map(x) and isinstance(target, Target) and 0 not in x.shape:
+    if is_scaled and ops.has_native_map(x) and isinstance(target, Target):
         y = _mapped_and_scaled(
             x, where, grouping, target, rule, weight, bias, map_dtype, dtype, xp, ops
         )
@@ -94,10 +94,12 @@ def _mapped_and_scaled(
     """All of it in one step; None where there is none, or where something learns."""
     given = [each for each in (weight, bias) if each is not None]
     spans = {grouping.spans(each.shape, x.shape) for each in given}
-    if len(spans) != 1 or any(ops.wants_gradient(each) for each in (x, *given)):
+    if 0 in x.shape or len(spans) != 1 or any(ops.wants_gradient(each) for each in (x, *given)):
         return None
     (own,) = spans
-    if own is None:
+    # Wider parameters are not rounded to the dtype of the map.
+    fit = all(xp.result_type(each.dtype, map_dtype) == map_dtype for each in given)
+    if own is None or not fit:
         return None
     factor, summand = (
         None if each is None else xp.reshape(xp.astype(each, map_dtype, copy=False), (-1,))

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from functools import partial
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import groupmap as gm
-from groupmap.backends.cuda import launching, programs, ranking, transporting
+from groupmap.backends.cuda import launching, programs, ranking
 from groupmap.mapping import MID_POSITIONS
 from groupmap.positions import plotting_parameters
 from groupmap.ranks import COUNTING_TIES
@@ -52,17 +53,28 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+class Launch(NamedTuple):
+    """What an emulated GPU is asked to do."""
+
+    program: programs.Program
+    shape: launching.Shape
+
+    @property
+    def kernel(self):
+        return self.program.kernel
+
+
 @contextlib.contextmanager
 def launches(seed=0, *, run=True, **options):
-    """An emulated GPU, on which something is launched; and the programs that are."""
+    """An emulated GPU, on which something is launched; and a list of what is."""
     launched = []
     with emulated_gpu(seed, **options), pytest.MonkeyPatch.context() as patch:
         emulate = launching.launch
 
-        def launch(program, *rest):
-            launched.append(program)
+        def launch(program, shape, *rest):
+            launched.append(Launch(program, shape))
             if run:
-                emulate(program, *rest)
+                emulate(program, shape, *rest)
 
         patch.setattr(launching, "launch", launch)
         yield launched
@@ -70,7 +82,7 @@ def launches(seed=0, *, run=True, **options):
 
 
 def kernels_of(launched):
-    return {program.kernel for program in launched}
+    return {each.kernel for each in launched}
 
 
 def dtype_of(name):
@@ -173,20 +185,20 @@ def programs_of_map(dtype, n, *, ordered):
     with launches(run=False) as launched:
         x, table = torch.zeros((2, n), dtype=dtype_of(dtype)), torch.zeros(2 * n - 1)
         torch_cuda.map_rows(x, None, table, COUNTING_TIES["average"], with_order=ordered)
-    return launched
+    return [each.program for each in launched]
 
 
 def programs_of_gradient(dtype, n):
     with launches(run=False) as launched:
         x = torch.zeros((2, n), dtype=dtype_of(dtype), requires_grad=True)
         gm.quantile_map(x).backward(torch.zeros_like(x))
-    return [program for program in launched if program.kernel != "map_rows"]
+    return [each.program for each in launched if each.kernel != "map_rows"]
 
 
 def programs_of_layer(dtype, shape):
     with launches(run=False) as launched, torch.no_grad():
         gm.GroupMap(2, 4).to(dtype_of(dtype))(torch.zeros(shape, dtype=dtype_of(dtype)))
-    return [program for program in launched if program.kernel != "fill_table"]
+    return [each.program for each in launched if each.kernel != "fill_table"]
 
 
 PROGRAMS = {
@@ -574,7 +586,7 @@ def tables_of(target, positions, n, *dtypes):
         tables = [
             torch_cuda.table_of_formula(formula, n, parameters, dtype, CPU) for dtype in dtypes
         ]
-    assert [program.kernel for program in launched] == ["fill_table"] * len(dtypes)
+    assert [each.kernel for each in launched] == ["fill_table"] * len(dtypes)
     return map(numbers_in, tables)
 
 
@@ -699,11 +711,10 @@ def test_gradient_in_lower_precision(rng, options, dtype, n):
 def test_gradient_of_rows_beyond_shared_memory(rng, name, dtype):
     """Few blocks take several rows each, one after the other, in memory that is lent to them."""
     x, grad = rows_for_gradients(rng, ROWS, 3000, dtype)
-    with emulated_gpu(limits=(40_000, 2)):
-        plan = transporting.plan_for(len(x), 3000, programs.numbers_of(x.dtype), 0)
-    assert plan.scratch_bytes
-    assert plan.blocks < len(x)
-    check_gradient(x, grad, (40_000, 2), **OPTIONS[name])
+    launched = check_gradient(x, grad, (40_000, 2), **OPTIONS[name])
+    (shape,) = (each.shape for each in launched if each.kernel == "transport")
+    assert shape.blocks < len(x)
+    assert shape.shared_bytes < 1000
 
 
 def test_fewer_than_three_values_get_exact_zeros(rng):
@@ -725,7 +736,7 @@ def test_double_backward(rng):
     x[1, ::9], x[2] = torch.nan, x[2].relu()
     with launches() as launched:
         found = second_derivative(x, v)
-    assert [program.kernel for program in launched].count("transport") == 3
+    assert [each.kernel for each in launched].count("transport") == 3
     with no_kernels():
         expected = second_derivative(x, v)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * expected.abs().max().item())

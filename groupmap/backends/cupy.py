@@ -62,6 +62,23 @@ def to_host(x: Array) -> np.ndarray[Any, Any]:
     return x.get()  # type: ignore[no-any-return]  # CuPy has no type hints
 
 
+class _Device(cupy.cuda.Device):  # type: ignore[misc]  # CuPy has no type hints
+    """A device that can be a key, by which tables are remembered."""
+
+    def __hash__(self) -> int:
+        return int(self.id)
+
+
+def device(x: Array) -> _Device:
+    """Where x lies."""
+    return _Device(x.device.id)
+
+
+def can_read(x: Array) -> bool:
+    """Not while what is done is only noted, for a CUDA graph."""
+    return not cupy.cuda.get_current_stream(x.device.id).is_capturing()
+
+
 def _array(made_by: Callable[..., Array]) -> Callable[..., Array]:
     """A function that makes arrays of a shape and a dtype, on a device."""
 
@@ -171,6 +188,8 @@ OPS = replace(
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
     settle=settle,
+    device=device,
+    can_read=can_read,
     has_native_map=has_native_map,
     table_of_formula=table_of_formula,
     interpolator=interpolator,

@@ -21,9 +21,12 @@ def reaches(device: torch.device) -> bool:
     return device.type == "cuda" and cuda.INSTALLED and _serves(device)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _serves(device: torch.device) -> bool:
     return torch.version.hip is None and launching.serves(_index(device))
+
+
+# What torch.compiler.assume_constant_result does, which imports Dynamo for it, a second's work.
+_serves._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _place(device: torch.device) -> Place:

@@ -74,7 +74,12 @@ def transport(
     program = Program(
         "transport",
         ("transport.cu",),
-        (*values.as_values(), *results.as_results(), ("THREADS", plan.threads)),
+        (
+            *values.as_values(),
+            *results.as_results(),
+            ("THREADS", plan.threads),
+            ("LENT", int(plan.scratch_bytes > 0)),
+        ),
     )
     kind, parameter = kind_and_parameter(formula)
     launching.launch(
@@ -82,7 +87,7 @@ def transport(
         Shape(plan.blocks, plan.threads, plan.shared_bytes),
         place,
         (
-            *addresses, n_rows, n, quantile_stride, window or 0, plan.scratch_bytes, kind,
+            *addresses, n_rows, n, quantile_stride, min(window or 0, n), plan.scratch_bytes, kind,
             parameter, float(floor),
         ),
     )  # fmt: skip

@@ -107,11 +107,10 @@ def compiled(program: Program, architecture: str) -> Any:
     options = ProgramOptions(arch=architecture, fma=False, name=f"groupmap_{program.files[-1]}")
     source = Source(program.text(), "c++", options)
     try:
-        kept = FileStreamProgramCache()
-    except OSError:  # there is no place for it
+        with FileStreamProgramCache() as kept:
+            return source.compile("cubin", cache=kept)
+    except (OSError, RuntimeError):  # there is no place for it, or none left
         return source.compile("cubin")
-    with kept:
-        return source.compile("cubin", cache=kept)
 
 
 def _kernel(program: Program, architecture: str) -> Any:

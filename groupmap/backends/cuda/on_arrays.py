@@ -126,6 +126,7 @@ def transport(
     Mid-quantiles are doubles, ``(n,)`` or a row each. With a formula the order is that of
     `map_rows`; without one it has what is excluded, or not finite, at its end.
     """
+    _check_on_one_device(x, grad, order, excluded, mid_quantiles)
     if 0 in x.shape:
         return memory.empty(grad.shape, grad.dtype, grad.device)
     n = x.shape[-1]
@@ -152,6 +153,7 @@ def transport(
 
 def affine(memory: Memory, x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
     """s·(I − Π)·dL/dy of rows ``(..., n)``, of dL/dy's dtype, which is y's."""
+    _check_on_one_device(x, y, grad, excluded)
     result = memory.empty(grad.shape, grad.dtype, grad.device)
     if 0 in x.shape:
         return result
@@ -243,6 +245,7 @@ def _launch(
         return
     rows, order = read[0], written[1]
     assert rows is not None
+    _check_on_one_device(*read)
     place = memory.place(rows.device)
     ordered = request.tie_rule is None or order is not None
     n_zeros, n_others = ranking.scratch_bytes(request, place.device, ordered=ordered)
@@ -255,6 +258,16 @@ def _launch(
             ranking.Addresses(*addresses), request, place,
             zeros=memory.address_or_none(zeros), scratch=memory.address_or_none(scratch),
         )  # fmt: skip
+
+
+def _check_on_one_device(*arrays: Array | None) -> None:
+    """Kernels would take an address on another device for one of their own."""
+    devices = {str(each.device) for each in arrays if each is not None}
+    if len(devices) > 1:
+        raise RuntimeError(
+            f"Expected all arrays to be on the same device, but found {sorted(devices)}; move them "
+            "to the one that the data are on."
+        )
 
 
 def _known(dtype: object) -> Numbers:

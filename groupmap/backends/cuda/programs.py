@@ -69,7 +69,7 @@ _FLOATS = {
 }
 _INTEGERS = {
     f"{sign}int{bits}": Numbers(bits, kind, 0, 0)
-    for bits in (16, 32, 64)
+    for bits in (8, 16, 32, 64)
     for sign, kind in (("", "i"), ("u", "u"))
 }
 

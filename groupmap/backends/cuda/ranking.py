@@ -18,7 +18,10 @@ WARP = 32
 
 # Rows in shared memory.
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
-LEAST_LOG_BINS, GREATEST_LOG_BINS = 5, 11
+LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
+LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 1, 4  # than there are entries
+GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
+MOST_UNDER_WAY = 4  # entries that a thread reads at a time
 ENTRIES_PER_THREAD = 16
 LEAST_THREADS_OF_BLOCK, MOST_THREADS = 128, 1024
 TEAMS_OF_WARPS = 4  # in a block
@@ -32,7 +35,7 @@ LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
 BLOCKS_THAT_SORT = 16  # a row
 BYTES_OF_INDEX = 4
 BYTES_OF_STATE = 32
-LONGEST = 2**31 - 1 - LONG_TILE
+LONGEST = 2**30
 
 NO_FORMULA = -1
 IN_ORDER_OF_APPEARANCE = (0, 0, 2)  # what h weighs: #(<), #(≤) − 1, and the place among all
@@ -108,7 +111,10 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
         threads *= 2
     if WARP < threads < LEAST_THREADS_OF_BLOCK:
         threads = LEAST_THREADS_OF_BLOCK
-    log_bins = min(max((n - 1).bit_length() - 1, LEAST_LOG_BINS), GREATEST_LOG_BINS)
+    more, greatest = LOG_BINS_MORE, GREATEST_LOG_BINS
+    if values.bits == 64:
+        more, greatest = LOG_BINS_MORE_OF_DOUBLES, GREATEST_LOG_BINS_OF_DOUBLES
+    log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
     # In the order of `Layout` in source/map.cu.
     parts = (
         _bytes_of_partials(threads),
@@ -162,7 +168,7 @@ def _counts_keys(n: int, values: Numbers, device: int, *, ordered: bool) -> bool
 
 
 def _count_keys(at: Addresses, request: Request, place: Place) -> None:
-    names = (("THREADS", MOST_THREADS), ("ORDERED", 0))
+    names = (("THREADS", MOST_THREADS), ("BATCH", MOST_UNDER_WAY), ("ORDERED", 0))
     launching.launch(
         request.program("map_rows_of_16_bits", ("rows.cuh", "count.cu"), names),
         Shape(request.n_rows, MOST_THREADS, _bytes_of_partials(MOST_THREADS) + COUNTER_BYTES),
@@ -176,6 +182,7 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
     names = (
         ("THREADS", plan.threads),
         ("TEAMS", plan.teams),
+        ("BATCH", min(-(-request.n // plan.threads), MOST_UNDER_WAY)),
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
         ("ORDERED", int(ordered)),
         ("INDEX_BITS", 16),
@@ -198,7 +205,9 @@ def _in_global_memory(
     names = (
         ("THREADS", LONG_THREADS),
         ("TILE", LONG_TILE),
+        ("BATCH", MOST_UNDER_WAY),
         ("LOG_BINS", LONG_LOG_BINS),
+        ("BYTES_OF_STATE", BYTES_OF_STATE),
         ("ORDERED", int(ordered)),
         ("INDEX_BITS", 8 * BYTES_OF_INDEX),
     )

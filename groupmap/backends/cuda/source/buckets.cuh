@@ -66,7 +66,7 @@ __device__ __forceinline__ Rank rank_in(Slots slots, int begin, int end, Key key
     rank.equal = behind - first;
 #if ORDERED
     while (first < behind) {
-        const int middle = (first + behind) >> 1;
+        const int middle = first + ((behind - first) >> 1);
         if ((int)slots.indices[middle] < index) first = middle + 1;
         else behind = middle;
     }

@@ -1,8 +1,5 @@
 // The map of rows of 16-bit numbers, in one launch: there are only 2^16 keys, so each has a counter
-// of its own. Where the table is of 16 bits, too, its values take the place of the counters, and
-// each entry looks up its own.
-
-#define VALUES_IN_PLACE (TABLE_BITS == 16 && !SCALED)
+// of its own.
 
 // See map_rows; the order cannot be had here.
 extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
@@ -28,28 +25,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
     present = of_all(present, Add(), partials, thread);
     const Formula formula = {(int)kind, parameter, alphap, betap};
     const bool evaluates = (int)present < n && formula.kind >= 0;
-    const Weights weights = {by_less, by_less_equal, by_position};
+    const TieWeights weights = {by_less, by_less_equal, by_position};
 
     const Part part = part_of(n_words, thread);
     u32 own = 0;
     for (int i = part.begin; i < part.end; ++i) own += (words[i] & 0xFFFFu) + (words[i] >> 16);
     u32 before = sum_before(own, partials, thread);
     for (int i = part.begin; i < part.end; ++i) {
-        const u32 word = words[i];
-        u32 result = 0;
-        for (int half = 0; half < 32; half += 16) {
-            const u32 count = (word >> half) & 0xFFFFu;
-#if VALUES_IN_PLACE
-            if (count) {
-                const i64 h = weights.doubled_midrank(before, count, 0);
-                result |= (u32)value_at(h, table, formula, evaluates, present) << half;
-            }
-#else
-            result |= before << half;
-#endif
-            before += count;
-        }
-        words[i] = result;
+        const u32 even = words[i] & 0xFFFFu, odd = words[i] >> 16;
+        words[i] = before | ((before + even) << 16);
+        before += even + odd;
     }
     if (thread == 0) words[n_words] = present;
     team_sync();
@@ -62,9 +47,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
             if (y) y[row_begin + i] = out_value(NOT_A_NUMBER);
             return;
         }
-#if VALUES_IN_PLACE
-        y[row_begin + i] = (Out)counter(words, key);
-#else
         const i64 first = counter(words, key), behind = counter(words, key + 1);
         if (less) less[row_begin + i] = first;
         if (less_equal) less_equal[row_begin + i] = behind;
@@ -73,6 +55,5 @@ extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
             const Table value = value_at(h, table, formula, evaluates, present);
             y[row_begin + i] = scaled(value, scale, own_scale, i);
         }
-#endif
     });
 }

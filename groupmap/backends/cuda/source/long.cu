@@ -2,8 +2,8 @@
 // all rows, with bins, cursors and slots in global memory. Blocks take the rows in order, so what
 // is being worked on at a time lies in the L2 cache.
 //
-// The host defines THREADS of a block, TILE entries that it takes, LOG_BINS, CROWDED, ORDERED and
-// SCALED.
+// The host defines THREADS of a block, TILE entries that it takes, LOG_BINS, CROWDED, ORDERED,
+// SCALED and BYTES_OF_STATE.
 
 // What is known of a row; zero at first.
 struct State {
@@ -12,7 +12,6 @@ struct State {
     u32 present;
     u32 n_crowded;
     u32 may_meet;  // whether lanes may want to add to one cursor
-    u32 unused;
 
     __device__ __forceinline__ Buckets buckets(const u32* bins) const {
         const Key least = (Key)~greatest_complement;
@@ -20,6 +19,8 @@ struct State {
         return {bins, least, spread > LOG_BINS ? spread - LOG_BINS : 0};
     }
 };
+
+static_assert(sizeof(State) == BYTES_OF_STATE, "the host lends so many bytes");
 
 // Rows in global memory, and the part of one that a block takes.
 struct LongRows {
@@ -63,15 +64,18 @@ struct Tile {
     }
 };
 
-// Add one; lanes that meet add together. Lanes for which nothing counts get some number.
+struct AddToWord {
+    u32* counters;
+
+    __device__ __forceinline__ u32 operator()(u32 at, u32 amount) const {
+        return atomicAdd(counters + at, amount);
+    }
+};
+
+// Add one, and return what was there; lanes for which nothing counts get some number.
 __device__ __forceinline__ u32 add_one(u32* counters, u32 at, bool counts, bool may_meet, int lane) {
-    if (!may_meet) return counts ? atomicAdd(counters + at, 1u) : 0;
-    const u32 peers = __match_any_sync(ALL_LANES, counts ? at : ~0u);
-    const int leader = __ffs((int)peers) - 1;
-    u32 before = 0;
-    if (lane == leader && counts) before = atomicAdd(counters + at, (u32)__popc(peers));
-    before = __shfl_sync(ALL_LANES, before, leader);
-    return before + (u32)__popc(peers & ((1u << lane) - 1));
+    if (may_meet) return add_together(AddToWord{counters}, at, counts, lane);
+    return counts ? atomicAdd(counters + at, 1u) : 0;
 }
 
 #define LONG_ROWS                                                                                \
@@ -128,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) sum_up_bins(LONG_ROWS) {
     State& state = states[blockIdx.x];
     const u32 most =
         starts_of_bins(all.bins_of(blockIdx.x), 1 << LOG_BINS, state.present, dynamic_shared, threadIdx.x);
-    if (threadIdx.x == 0) state.may_meet = 8 * (u64)most > state.present;
+    if (threadIdx.x == 0) state.may_meet = 3 * (u64)most > state.present;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) fill_buckets(LONG_ROWS) {
@@ -270,7 +274,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) write_values(
     const i64 row_begin = tile.r * n;
     const Formula formula = {(int)kind, parameter, alphap, betap};
     const bool evaluates = state.present < n && formula.kind >= 0;
-    const Weights weights = {by_less, by_less_equal, by_position};
+    const TieWeights weights = {by_less, by_less_equal, by_position};
     const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
     const i64 own_scale = scale.first_of(tile.r), at = row_begin + tile.first;
     tile.entries.each([&](int i, Key key, bool counts) {

@@ -86,7 +86,7 @@ __device__ void sort_crowded(const Layout& at, int thread) {
 #endif
 }
 
-// table[h]·weight + bias of each entry of rows (n_rows, n), or NaN where it is missing; see Weights
+// table[h]·weight + bias of each entry of rows (n_rows, n), or NaN where it is missing; see TieWeights
 // and Scale. Any of the outputs may be null; the order ends with −1.
 extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
     const Value* rows, const bool* where, const Table* table, const Table* weight,
@@ -124,8 +124,8 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
         if (counts) atomicAdd(&at.bins[buckets.bin(key)], 1u);
     });
     team_sync();
-    // Where many share a bin, many may share a bucket.
-    const bool may_meet = 8 * starts_of_bins(at.bins, n_bins, present, at.partials, thread) > present;
+    // Where a third shares a bin, many may share a bucket.
+    const bool may_meet = 3 * starts_of_bins(at.bins, n_bins, present, at.partials, thread) > present;
     team_sync();
     const int lane = thread % 32;
     if (may_meet) {
@@ -161,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
 
     const Formula formula = {(int)kind, parameter, alphap, betap};
     const bool evaluates = (int)present < n && formula.kind >= 0;
-    const Weights weights = {by_less, by_less_equal, by_position};
+    const TieWeights weights = {by_less, by_less_equal, by_position};
     const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
     const i64 row_begin = r * n, own_scale = scale.first_of(r);
     entries.each([&](int i, Key key, bool counts) {

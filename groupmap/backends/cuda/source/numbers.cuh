@@ -1,7 +1,7 @@
 // The numbers of one program: what is read, the keys that it is ranked by, and what is written.
 //
 // The host defines, for the values that are read,
-//   VALUE_BITS 16, 32 or 64; FLIP, TOP, NEGATIVE_ZERO (see groupmap.backends._bits);
+//   VALUE_BITS 8, 16, 32 or 64; FLIP, TOP, NEGATIVE_ZERO (see groupmap.backends._bits);
 //   INFINITY_BITS, the bits of infinity, or 0 for integers; VALUE_MANTISSA, 10 or 7, which tells
 //   the two kinds of 16 bits apart;
 // and OUT_BITS and OUT_MANTISSA for those that are written, TABLE_ likewise for those of tables, if
@@ -12,7 +12,10 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#if VALUE_BITS == 16
+#if VALUE_BITS == 8
+typedef unsigned char Value;
+typedef u32 Key;
+#elif VALUE_BITS == 16
 typedef u16 Value;
 typedef u32 Key;
 #elif VALUE_BITS == 32

@@ -2,6 +2,7 @@
 
 // The entries of a row, of which every THREADS-th is a thread's own. They are read again by each
 // pass, from the caches: registers could hold few rows, and shared memory is needed for the slots.
+// BATCH of them are under way at a time, so that one does not wait for the other.
 struct Entries {
     const Value* row;
     const bool* where;
@@ -11,11 +12,21 @@ struct Entries {
     // visit(index, key, whether it counts), for all lanes of a warp together.
     template <class Visit>
     __device__ __forceinline__ void each(Visit visit) const {
-        for (int first = 0; first < n; first += THREADS) {
-            const int i = first + thread;
-            const Value bits = i < n ? row[i] : (Value)0;
-            const bool counts = i < n && !is_nan(bits) && (where == nullptr || where[i]);
-            visit(i, key_of(bits), counts);
+        for (int first = 0; first < n; first += BATCH * THREADS) {
+            Value bits[BATCH];
+            bool counts[BATCH];
+#pragma unroll
+            for (int k = 0; k < BATCH; ++k) {
+                const int i = first + k * THREADS + thread;
+                bits[k] = i < n ? row[i] : (Value)0;
+                counts[k] = i < n && (where == nullptr || where[i]);
+            }
+#pragma unroll
+            for (int k = 0; k < BATCH; ++k) {
+                const int begin = first + k * THREADS;
+                if (begin >= n) break;
+                visit(begin + thread, key_of(bits[k]), counts[k] && !is_nan(bits[k]));
+            }
         }
     }
 };
@@ -54,7 +65,7 @@ __device__ __forceinline__ Out scaled(Table value, const Scale& scale, i64 first
 
 // What to do with counts: h = by_less·less + by_less_equal·(less + equal − 1) + by_position·position
 // is the place in the table, or what the formula is asked for in a row that misses entries.
-struct Weights {
+struct TieWeights {
     i64 by_less;
     i64 by_less_equal;
     i64 by_position;

@@ -34,7 +34,7 @@ struct Slots {
     // The first slot in begin ... end, sorted, whose key is not below `key` (or is above it).
     __device__ __forceinline__ int search(int begin, int end, Key key, bool above) const {
         while (begin < end) {
-            const int middle = (begin + end) >> 1;
+            const int middle = begin + ((end - begin) >> 1);
             if (keys[middle] < key || (above && keys[middle] == key)) begin = middle + 1;
             else end = middle;
         }

@@ -145,19 +145,23 @@ __device__ bool apply_estimate(Sorted row, int window, double floor_of_spread, Q
 // dL/dx from dL/dy, rows (n_rows, n). The order of a row begins with its −inf, which are left out,
 // then has what counts. Mid-quantiles are one row for all, or `quantile_stride` apart; a row that
 // misses entries evaluates the formula at its own mid-positions, if there is one (kind ≥ 0). The
-// arrays of a row lie in shared memory, or where there is no room, in the block's part of `global`.
+// arrays of a row lie in shared memory, or if the host defines LENT, in the block's part of `lent`.
 extern "C" __global__ void __launch_bounds__(THREADS) transport(
     const Value* x, const Out* grad, const int* order, const bool* excluded,
-    const double* mid_quantiles, Out* result, unsigned char* global, i64 n_rows, i64 n_entries,
-    i64 quantile_stride, i64 window, i64 global_bytes, i64 kind, double parameter, double least) {
+    const double* mid_quantiles, Out* result, unsigned char* lent, i64 n_rows, i64 n_entries,
+    i64 quantile_stride, i64 window, i64 lent_bytes, i64 kind, double parameter,
+    double floor_of_spread) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     const int n = (int)n_entries, thread = threadIdx.x;
     const Formula formula = {(int)kind, parameter, 0.5, 0.5};
     Sorted row;
     row.thread = thread;
     row.partials = dynamic_shared;
+#if LENT
+    unsigned char* memory = lent + blockIdx.x * lent_bytes;
+#else
     unsigned char* memory = dynamic_shared + 8 * (WARPS + 1);
-    if (global) memory = global + blockIdx.x * global_bytes;
+#endif
     row.sums = (double*)memory;
     row.x = (Real*)(row.sums + n + 1);
     row.v = row.x + n;
@@ -183,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) transport(
         team_sync();
         const bool evaluates = row.n < n && kind >= 0;
         const double* quantiles = mid_quantiles + r * quantile_stride;
-        const bool is_connected = row.n > 0 && apply_estimate(row, (int)window, least, [&](int i) {
+        const bool is_connected = row.n > 0 && apply_estimate(row, (int)window, floor_of_spread, [&](int i) {
             return evaluates ? quantile(2.0 * i, row.n, formula) : quantiles[i];
         });
         for (int p = thread; p < row.n; p += THREADS) {
