@@ -36,7 +36,7 @@ class Device(contextlib.nullcontext):
     def __eq__(self, other):
         return self.id == other.id
 
-    __hash__ = None
+    __hash__ = None  # as of CuPy 14
 
 
 class Stood(np.ndarray):
@@ -148,3 +148,8 @@ def test_knots(backend, rng):
 def test_memory_on_the_stream_in_use(backend):
     place = backend.MEMORY.place(Device(2))
     assert (place.device, place.stream) == (2, 9)
+
+
+def test_devices_are_keys_of_tables(backend):
+    one, other = (backend.OPS.device(stood([1.0])) for _ in range(2))
+    assert {one: 1}[other] == 1

@@ -884,3 +884,29 @@ def test_rows_that_do_not_fit_get_the_same_bits_in_global_memory(rng, dtype):
         expected = gm.quantile_map(x)
     eps = torch.finfo(x.dtype).eps
     torch.testing.assert_close(y, expected, rtol=4 * eps, atol=1e-7, equal_nan=True)
+
+
+def test_arrays_on_two_devices_are_refused():
+    layer = gm.GroupMap(2, 4).to("meta")
+    with launches(), torch.no_grad(), pytest.raises(RuntimeError, match="on the same device"):
+        layer(torch.randn(2, 4, 9))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8])
+def test_numbers_of_8_bits(rng, dtype):
+    x = torch.as_tensor(rng.integers(0, 120, (3, 700))).to(dtype)
+    with launches() as launched:
+        found = gm.quantile_map(x)
+    assert "map_rows" in kernels_of(launched)
+    torch.testing.assert_close(found, gm.quantile_map(x), rtol=1e-6, atol=1e-6)
+
+
+def test_a_window_wider_than_any_row(rng):
+    x, grad = torch.as_tensor(rng.normal(size=(2, 3, 50)))
+    found = []
+    for window in (10**12, 50):
+        leaf = x.clone().requires_grad_()
+        with launches():
+            gm.quantile_map(leaf, gradient_window=window).backward(grad)
+        found.append(leaf.grad)
+    assert torch.equal(*found)

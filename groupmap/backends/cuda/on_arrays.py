@@ -262,12 +262,13 @@ def _launch(
 
 def _check_on_one_device(*arrays: Array | None) -> None:
     """Kernels would take an address on another device for one of their own."""
-    devices = {str(each.device) for each in arrays if each is not None}
-    if len(devices) > 1:
-        raise RuntimeError(
-            f"Expected all arrays to be on the same device, but found {sorted(devices)}; move them "
-            "to the one that the data are on."
-        )
+    first, *others = (each.device for each in arrays if each is not None)
+    for device in others:
+        if device != first:
+            raise RuntimeError(
+                "Expected all arrays to be on the same device, but found at least two, "
+                f"{first} and {device}; move all to the one that the data are on."
+            )
 
 
 def _known(dtype: object) -> Numbers:
