@@ -304,7 +304,7 @@ def test_ranks_and_order(rng, dtype, n):
 def test_ranks_of_rows_beyond_shared_memory(rng, dtype, n):
     kernels = check_ranks(rng, dtype, (3, n), KINDS, NO_ROOM)
     assert len(kernels) == 8
-    assert "write_values" in kernels
+    assert "write_results" in kernels
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -425,7 +425,7 @@ def test_nor_where_keys_are_counted(rng):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nor_that_of_blocks(rng, dtype):
     """Where several of them have to do with one row."""
-    assert "write_values" in check_order_of_threads(rng, dtype, 9000, SEEDS[:3], NO_ROOM)
+    assert "write_results" in check_order_of_threads(rng, dtype, 9000, SEEDS[:3], NO_ROOM)
 
 
 # What is missing.
@@ -484,7 +484,7 @@ def test_nor_among_keys_that_are_counted(rng, target, dtype):
 def test_nor_in_long_rows(rng, target, dtype, n):
     kernels = check_as_if_not_there(rng, target, dtype, n, NO_ROOM)
     assert "map_rows" not in kernels
-    assert "write_values" in kernels
+    assert "write_results" in kernels
 
 
 @pytest.mark.parametrize("target", NAMED)
@@ -877,8 +877,8 @@ def test_rows_that_do_not_fit_get_the_same_bits_in_global_memory(rng, dtype):
         kernels.append(kernels_of(launched))
     assert found[0] == found[1]
     assert "map_rows" in kernels[0]
-    assert "write_values" not in kernels[0]
-    assert "write_values" in kernels[1]
+    assert "write_results" not in kernels[0]
+    assert "write_results" in kernels[1]
     assert "map_rows" not in kernels[1]
     with no_kernels():
         expected = gm.quantile_map(x)

@@ -10,7 +10,7 @@ from groupmap.backends.cuda import launching
 from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Names, Numbers, Program
 
-FILES = ("segments.cuh", "buckets.cuh", "rows.cuh")
+FILES = ("rows.cuh", "segments.cuh", "buckets.cuh")
 
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 CROWDED = 16  # keys of one bucket that are looked at one by one
@@ -173,7 +173,7 @@ def _count_keys(at: Addresses, request: Request, place: Place) -> None:
         request.program("map_rows_of_16_bits", ("rows.cuh", "count.cu"), names),
         Shape(request.n_rows, MOST_THREADS, _bytes_of_partials(MOST_THREADS) + COUNTER_BYTES),
         place,
-        (*at, request.n_rows, request.n, *request.arguments()),
+        (*at[:2], request.n_rows, request.n, *at[2:], *request.arguments()),
     )
 
 
@@ -192,7 +192,7 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
         Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
         place,
         (
-            *at, request.n_rows, request.n, *request.arguments(), plan.log_bins,
+            *at[:2], request.n_rows, request.n, *at[2:], *request.arguments(), plan.log_bins,
             plan.bytes_per_team,
         ),
     )  # fmt: skip
@@ -237,8 +237,7 @@ def _in_global_memory(
     launch(
         "sort_crowded", n_rows * BLOCKS_THAT_SORT, partials + room * slot, BLOCKS_THAT_SORT, room
     )
-    written = (at.table, at.weight, at.bias, at.values, at.order, at.less, at.less_equal)
-    launch("write_values", tiles, 0, *written, *request.arguments())
+    launch("write_results", tiles, 0, *at[2:], *request.arguments())
 
 
 @cache

@@ -36,12 +36,6 @@ __device__ __forceinline__ u32 starts_of_bins(
     return of_all(greatest, Greatest(), partials, thread);
 }
 
-struct Rank {
-    int less;
-    int equal;
-    int position;  // among all, equals in order of appearance; where ORDERED
-};
-
 // The rank of a key whose bucket holds the slots begin ... end, sorted where they are crowded.
 __device__ __forceinline__ Rank rank_in(Slots slots, int begin, int end, Key key, int index) {
     Rank rank = {begin, 0, 0};

@@ -1,13 +1,9 @@
 // The map of rows of 16-bit numbers, in one launch: there are only 2^16 keys, so each has a counter
 // of its own.
 
-// See map_rows; the order cannot be had here.
+// The results of rows (n_rows, n), but for the order, which is null.
 extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
-    const Value* rows, const bool* where, const Table* table, const Table* weight,
-    const Table* bias, Out* y, int* order, i64* less, i64* less_equal, i64 n_rows, i64 n_entries,
-    i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
-    i64 by_less_equal, i64 by_position, i64 kind, double parameter, double alphap,
-    double betap) {
+    const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     const int n = (int)n_entries, thread = threadIdx.x, lane = thread % 32, n_words = 1 << 15;
     const i64 r = blockIdx.x, row_begin = r * n;
@@ -23,10 +19,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
         present += counts;
     });
     present = of_all(present, Add(), partials, thread);
-    const Formula formula = {(int)kind, parameter, alphap, betap};
-    const bool evaluates = (int)present < n && formula.kind >= 0;
-    const TieWeights weights = {by_less, by_less_equal, by_position};
-
     const Part part = part_of(n_words, thread);
     u32 own = 0;
     for (int i = part.begin; i < part.end; ++i) own += (words[i] & 0xFFFFu) + (words[i] >> 16);
@@ -39,21 +31,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) map_rows_of_16_bits(
     if (thread == 0) words[n_words] = present;
     team_sync();
 
-    const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
-    const i64 own_scale = scale.first_of(r);
+    const Results results = ALL_RESULTS;
+    const Results::OfRow of_row = results.of_row(r, n, present);
     entries.each([&](int i, Key key, bool counts) {
         if (i >= n) return;
         if (!counts) {
-            if (y) y[row_begin + i] = out_value(NOT_A_NUMBER);
+            of_row.write_missing(i);
             return;
         }
-        const i64 first = counter(words, key), behind = counter(words, key + 1);
-        if (less) less[row_begin + i] = first;
-        if (less_equal) less_equal[row_begin + i] = behind;
-        if (y) {
-            const i64 h = weights.doubled_midrank(first, behind - first, 0);
-            const Table value = value_at(h, table, formula, evaluates, present);
-            y[row_begin + i] = scaled(value, scale, own_scale, i);
-        }
+        const int first = (int)counter(words, key), behind = (int)counter(words, key + 1);
+        of_row.write(i, {first, behind - first, 0});
     });
 }

@@ -260,40 +260,26 @@ extern "C" __global__ void __launch_bounds__(THREADS) sort_crowded(
     }
 }
 
-// See map_rows.
-extern "C" __global__ void __launch_bounds__(THREADS) write_values(
-    LONG_ROWS, const Table* table, const Table* weight, const Table* bias, Out* y, int* order,
-    i64* less, i64* less_equal, i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
-    i64 by_less_equal, i64 by_position, i64 kind, double parameter, double alphap, double betap) {
+// The results of the rows.
+extern "C" __global__ void __launch_bounds__(THREADS) write_results(LONG_ROWS, RESULTS) {
     const LongRows all = ALL;
     const Tile tile(all);
     const State& state = states[tile.r];
     const Buckets buckets = state.buckets(all.bins_of(tile.r));
-    const u32* of_row = all.cursors_of(tile.r);
+    const u32* of_buckets = all.cursors_of(tile.r);
     const Slots slots = all.slots_of(tile.r, 0);
-    const i64 row_begin = tile.r * n;
-    const Formula formula = {(int)kind, parameter, alphap, betap};
-    const bool evaluates = state.present < n && formula.kind >= 0;
-    const TieWeights weights = {by_less, by_less_equal, by_position};
-    const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
-    const i64 own_scale = scale.first_of(tile.r), at = row_begin + tile.first;
-    tile.entries.each([&](int i, Key key, bool counts) {
-        if (i >= tile.entries.n) return;
-        if (order && tile.first + i >= state.present) order[at + i] = -1;
+    const Results results = ALL_RESULTS;
+    const Results::OfRow of_row = results.of_row(tile.r, n, state.present);
+    tile.entries.each([&](int i_of_tile, Key key, bool counts) {
+        if (i_of_tile >= tile.entries.n) return;
+        const int i = (int)tile.first + i_of_tile;
+        if (order && i >= (int)state.present) order[of_row.row_begin + i] = -1;
         if (!counts) {
-            if (y) y[at + i] = out_value(NOT_A_NUMBER);
+            of_row.write_missing(i);
             return;
         }
         const u32 bucket = buckets.of(key);
-        const int begin = bucket ? (int)of_row[bucket - 1] : 0, end = (int)of_row[bucket];
-        const Rank rank = rank_in(slots, begin, end, key, (int)(tile.first + i));
-        if (order) order[row_begin + rank.position] = (int)(tile.first + i);
-        if (less) less[at + i] = rank.less;
-        if (less_equal) less_equal[at + i] = rank.less + rank.equal;
-        if (y) {
-            const i64 h = weights.doubled_midrank(rank.less, rank.equal, rank.position);
-            const Table value = value_at(h, table, formula, evaluates, state.present);
-            y[at + i] = scaled(value, scale, own_scale, (int)(tile.first + i));
-        }
+        const int begin = bucket ? (int)of_buckets[bucket - 1] : 0, end = (int)of_buckets[bucket];
+        of_row.write(i, rank_in(slots, begin, end, key, i));
     });
 }

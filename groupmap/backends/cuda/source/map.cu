@@ -86,14 +86,10 @@ __device__ void sort_crowded(const Layout& at, int thread) {
 #endif
 }
 
-// table[h]·weight + bias of each entry of rows (n_rows, n), or NaN where it is missing; see TieWeights
-// and Scale. Any of the outputs may be null; the order ends with −1.
+// The results of rows (n_rows, n).
 extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
-    const Value* rows, const bool* where, const Table* table, const Table* weight,
-    const Table* bias, Out* y, int* order, i64* less, i64* less_equal, i64 n_rows, i64 n_entries,
-    i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries, i64 by_less,
-    i64 by_less_equal, i64 by_position, i64 kind, double parameter, double alphap, double betap,
-    i64 log_bins, i64 bytes_per_team) {
+    const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS, i64 log_bins,
+    i64 bytes_per_team) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     const int n = (int)n_entries, team = threadIdx.x / THREADS, thread = threadIdx.x % THREADS;
     const int n_bins = 1 << log_bins;
@@ -159,30 +155,19 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
         team_sync();
     }
 
-    const Formula formula = {(int)kind, parameter, alphap, betap};
-    const bool evaluates = (int)present < n && formula.kind >= 0;
-    const TieWeights weights = {by_less, by_less_equal, by_position};
-    const Scale scale = {weight, bias, each_rows, own_rows, each_entries, own_entries};
-    const i64 row_begin = r * n, own_scale = scale.first_of(r);
+    const Results results = ALL_RESULTS;
+    const Results::OfRow of_row = results.of_row(r, n, present);
     entries.each([&](int i, Key key, bool counts) {
         if (i >= n) return;
         if (!counts) {
-            if (y) y[row_begin + i] = out_value(NOT_A_NUMBER);
+            of_row.write_missing(i);
             return;
         }
         const u32 bucket = buckets.of(key);
         const int begin = begin_of(at.cursors, bucket), end = (int)counter(at.cursors, bucket);
-        const Rank rank = rank_in(at.slots, begin, end, key, i);
-        if (order) order[row_begin + rank.position] = i;
-        if (less) less[row_begin + i] = rank.less;
-        if (less_equal) less_equal[row_begin + i] = rank.less + rank.equal;
-        if (y) {
-            const i64 h = weights.doubled_midrank(rank.less, rank.equal, rank.position);
-            const Table value = value_at(h, table, formula, evaluates, present);
-            y[row_begin + i] = scaled(value, scale, own_scale, i);
-        }
+        of_row.write(i, rank_in(at.slots, begin, end, key, i));
     });
     if (order) {
-        for (int i = (int)present + thread; i < n; i += THREADS) order[row_begin + i] = -1;
+        for (int i = (int)present + thread; i < n; i += THREADS) order[of_row.row_begin + i] = -1;
     }
 }

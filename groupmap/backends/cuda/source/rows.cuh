@@ -69,15 +69,75 @@ struct TieWeights {
     i64 by_less;
     i64 by_less_equal;
     i64 by_position;
+};
 
-    __device__ __forceinline__ i64 doubled_midrank(i64 less, i64 equal, i64 position) const {
-        return by_less * less + by_less_equal * (less + equal - 1) + by_position * position;
+struct Rank {
+    int less;
+    int equal;
+    int position;  // among all, equals in order of appearance; where ORDERED
+};
+
+#define NOT_A_NUMBER __longlong_as_double(0x7FF8000000000000ll)
+
+// What becomes of ranks: table[h]·weight + bias to y, or NaN where an entry is missing; the order of
+// the row, which ends with −1; and the counts themselves. Any of these may be null. A row that
+// misses entries evaluates the formula at its own n, if there is one (kind ≥ 0).
+struct Results {
+    const Table* table;
+    Out* y;
+    int* order;
+    i64* less;
+    i64* less_equal;
+    Scale scale;
+    TieWeights ties;
+    Formula formula;
+
+    // The results of the entries of row r, which has `present` of n, and begins at row_begin.
+    struct OfRow {
+        const Results& results;
+        i64 row_begin;
+        i64 own_scale;
+        i64 present;
+        bool evaluates;
+
+        __device__ __forceinline__ void write(int i, Rank rank) const {
+            const i64 at = row_begin + i;
+            if (results.order) results.order[row_begin + rank.position] = i;
+            if (results.less) results.less[at] = rank.less;
+            if (results.less_equal) results.less_equal[at] = (i64)rank.less + rank.equal;
+            if (results.y == nullptr) return;
+            const TieWeights& ties = results.ties;
+            const i64 h = ties.by_less * rank.less +
+                          ties.by_less_equal * ((i64)rank.less + rank.equal - 1) +
+                          ties.by_position * rank.position;
+            const Table value =
+                evaluates ? table_value(quantile((double)h, (double)present, results.formula))
+                          : results.table[h];
+            results.y[at] = scaled(value, results.scale, own_scale, i);
+        }
+
+        __device__ __forceinline__ void write_missing(int i) const {
+            if (results.y) results.y[row_begin + i] = out_value(NOT_A_NUMBER);
+        }
+    };
+
+    __device__ __forceinline__ OfRow of_row(i64 r, i64 n, i64 present) const {
+        return {*this, r * n, scale.first_of(r), present, present < n && formula.kind >= 0};
     }
 };
 
-__device__ __forceinline__ Table value_at(
-    i64 h, const Table* table, Formula formula, bool evaluates, i64 n_valid) {
-    return evaluates ? table_value(quantile((double)h, (double)n_valid, formula)) : table[h];
-}
-
-#define NOT_A_NUMBER __longlong_as_double(0x7FF8000000000000ll)
+// How kernels are handed these.
+#define RESULTS                                                                                  \
+    const Table *table, const Table *weight, const Table *bias, Out *y, int *order, i64 *less,   \
+        i64 *less_equal, i64 each_rows, i64 own_rows, i64 each_entries, i64 own_entries,         \
+        i64 by_less, i64 by_less_equal, i64 by_position, i64 kind, double parameter,             \
+        double alphap, double betap
+#define ALL_RESULTS                                                                              \
+    {table,                                                                                      \
+     y,                                                                                          \
+     order,                                                                                      \
+     less,                                                                                       \
+     less_equal,                                                                                 \
+     {weight, bias, each_rows, own_rows, each_entries, own_entries},                             \
+     {by_less, by_less_equal, by_position},                                                      \
+     {(int)kind, parameter, alphap, betap}}
