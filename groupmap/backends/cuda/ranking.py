@@ -35,7 +35,7 @@ LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
 BLOCKS_THAT_SORT = 16  # a row
 BYTES_OF_INDEX = 4
 BYTES_OF_STATE = 32
-LONGEST = 2**30
+LONGEST = 2**29  # what a bitonic sort of one bucket counts in 32 bits
 
 NO_FORMULA = -1
 IN_ORDER_OF_APPEARANCE = (0, 0, 2)  # what h weighs: #(<), #(≤) − 1, and the place among all
