@@ -2,8 +2,8 @@
 // all rows, with bins, cursors and slots in global memory. Blocks take the rows in order, so what
 // is being worked on at a time lies in the L2 cache.
 //
-// The host defines THREADS of a block, TILE entries that it takes, LOG_BINS, CROWDED, ORDERED,
-// SCALED and BYTES_OF_STATE.
+// The host defines THREADS of a block, TILE entries that it takes, BATCH (see rows.cuh),
+// LOG_BINS, CROWDED, ORDERED, SCALED and BYTES_OF_STATE.
 
 // What is known of a row; zero at first.
 struct State {

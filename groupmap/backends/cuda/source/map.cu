@@ -5,12 +5,13 @@
 // 2. A bin of c keys is divided evenly into c buckets by the bits that follow. Counted and summed
 //    up, the buckets are slots for all keys of the row, and most of them hold one key or two.
 // 3. What a key exceeds within its bucket is counted by looking. Buckets of more than CROWDED keys
-//    that are not all equal are sorted first, and searched.
+//    are sorted first, unless all are equal and the order is not wanted, and searched.
 //
 // Ranks are counts, so they do not depend on the order in which atomic operations come about.
 //
-// The host defines THREADS of a team, TEAMS in a block, CROWDED, LONGEST_OF_WARP, ORDERED,
-// whether the order of the row is wanted, and SCALED, whether there is a weight or a bias.
+// The host defines THREADS of a team, TEAMS in a block, BATCH (see rows.cuh), CROWDED,
+// LONGEST_OF_WARP, ORDERED, whether the order of the row is wanted, and SCALED, whether there is
+// a weight or a bias.
 
 struct Layout {
     Slots slots;
