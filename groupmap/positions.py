@@ -106,8 +106,8 @@ class RankPositions(Positions):
     betap: float
     xp: Namespace
 
-    def _total(self) -> Array | float:
-        return self.n + (1.0 - self.alphap - self.betap)
+    def _own_total(self) -> Array | float:
+        return _total(self.n, self.alphap, self.betap)
 
     def _or_at_one(self, value: Array, at_one: float | Array) -> Array:
         """The value, and `at_one` in groups of one (or of none, whose positions mean nothing)."""
@@ -117,8 +117,8 @@ class RankPositions(Positions):
 
     def _divisor(self) -> Array | float:
         if isinstance(self.n, int):
-            return self._total() if self.n > 1 else 1.0
-        return self.xp.where(self.n > 1, self._total(), 1.0)
+            return self._own_total() if self.n > 1 else 1.0
+        return self.xp.where(self.n > 1, self._own_total(), 1.0)
 
     @property
     def p(self) -> Array:
@@ -136,7 +136,12 @@ class RankPositions(Positions):
             return Probabilities(self.p, self.xp).order_statistic(m, alphap, betap)
         # Arranged such that it is h/2 to the last bit where m = n: a sample that is matched to
         # a reference of its own size reproduces it.
-        m_total = m + (1.0 - alphap - betap)
+        m_total = _total(m, alphap, betap)
         ratio = m_total / self._divisor()
         index = self.h / 2.0 * ratio + (1.0 - alphap) * (ratio - 1.0)
         return self._or_at_one(index, 0.5 * m_total + alphap - 1.0)
+
+
+def _total(n: Array | int, alphap: float, betap: float) -> Array | float:
+    """n + 1 − a − b, summed as the positions are, so that the middle one is ½ where a = b."""
+    return 2.0 * ((n - 1.0) / 2.0 + (1.0 - (alphap + betap) / 2.0))

@@ -154,3 +154,9 @@ def test_a_reference_a_row_is_as_good_as_one_by_one():
         together = gm.match_quantiles(x, reference, axis=1, ties=ties)
         for row, of_row, expected in zip(x, reference, together, strict=True):
             np.testing.assert_array_equal(gm.match_quantiles(row, of_row, ties=ties), expected)
+
+
+@given(st.integers(1, 300), st.floats(0, 1) | st.sampled_from([1 / 3, 0.4]))
+def test_a_constant_group_lies_at_one_half(n, a):
+    y = gm.quantile_map(np.zeros(n), "uniform", positions=(a, a))
+    np.testing.assert_array_equal(y, 0.5)
