@@ -67,7 +67,9 @@ def map_rows(
     values = ops.detach(rows)
     is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
     with_order = is_connected and rule.gradient.uses_order
-    native = _mapped_natively(values, where, target, rule, dtype, with_order, None, xp, ops)
+    native = _mapped_natively(
+        values, where, target, rule, dtype, with_order, None, is_connected, xp, ops
+    )
     if native is not None:
         y, order = native
         if not is_connected:
@@ -116,7 +118,7 @@ def map_rows_scaled(
 
     None where there is no such step.
     """
-    native = _mapped_natively(rows, where, target, rule, dtype, False, scale, xp, ops)
+    native = _mapped_natively(rows, where, target, rule, dtype, False, scale, False, xp, ops)
     return None if native is None else native[0]
 
 
@@ -128,6 +130,7 @@ def _mapped_natively(
     dtype: DType,
     with_order: bool,
     scale: Scale | None,
+    is_connected: bool,
     xp: Namespace,
     ops: Ops,
 ) -> tuple[Array, Array | None] | None:
@@ -138,7 +141,7 @@ def _mapped_natively(
     table = partial(table_of_quantiles, target, n, parameters, dtype, values, xp=xp, ops=ops)
     return ops.map_rows(
         values, where, table, COUNTING_TIES.get(rule.ties), target.formula, parameters,
-        with_order, scale,
+        with_order, scale, is_connected,
     )  # fmt: skip
 
 

@@ -11,23 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 import array_api_compat.numpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
 import groupmap as gm
 from groupmap.backends import kernels, ops_for
+from groupmap.backends._bits import INFINITY, limit_of
 from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
-from groupmap.backends.kernels import elementwise, rank, threads
+from groupmap.backends.kernels import elementwise, emission, rank, threads, vectors
+from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
 FLOATS = ("float16", "float32", "float64")
-LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 65535, 65536, 65537)
+LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 20_000, 65535, 65536, 65537)
 
 
 def rows_of(kind, dtype, shape, rng):
@@ -119,7 +121,7 @@ NUMBERS = st.floats(-9, 9) | st.sampled_from([np.nan, np.inf, -np.inf, 1e200, -1
 
 @given(st.sampled_from(FLOATS).flatmap(lambda dtype: hnp.arrays(dtype, st.integers(1, 300))))
 def test_screening(x):
-    infinity = elementwise.INFINITY[x.dtype.itemsize]
+    infinity = INFINITY[x.dtype.itemsize]
     found = elementwise.screen(x, infinity, threads=1)
     assert found == (bool(np.any(np.isnan(x))), not np.all(np.isfinite(x)))
 
@@ -134,17 +136,114 @@ def test_normal_probabilities(x, view):
     np.testing.assert_allclose(found, expected, rtol=4e-15)
 
 
-@pytest.mark.parametrize("shape", [(1, 6, 1, 1), (4, 5), (6, 4, 5)])
-@settings(max_examples=5)
-@given(has_weight=st.booleans())
-def test_scaling_rounds_twice(shape, has_weight):
+def parameter_of(spans, parameter, r, i):
+    """Which entry of a parameter serves the entry i of row r, as `Scale` says."""
+    each_rows, own_rows, each_entries, own_entries = spans
+    return parameter[r // each_rows % own_rows * own_entries + i // each_entries]
+
+
+@pytest.mark.parametrize("spans", [(1, 1, 1, 12), (1, 3, 4, 3), (2, 2, 12, 1)])
+@given(has_weight=st.booleans(), has_bias=st.booleans())
+def test_scaling_rounds_twice(spans, has_weight, has_bias):
     rng = np.random.default_rng(0)
-    y = rng.normal(size=(3, 6, 4, 5)).astype(np.float32)
-    bias = rng.normal(size=shape).astype(np.float32)
-    weight = rng.normal(size=shape).astype(np.float32) if has_weight else None
-    expected = (y if weight is None else y * weight) + bias
-    elementwise.scale(y, weight, bias, threads=2)
-    np.testing.assert_array_equal(y, expected)
+    y = rng.normal(size=(6, 12)).astype(np.float32)
+    y[0, 0] = -0.0
+    weight, bias = rng.normal(size=(2, spans[1] * spans[3])).astype(np.float32)
+    has_bias = has_bias or not has_weight
+    expected = y.copy()
+    for r, i in np.ndindex(y.shape):
+        if has_weight:
+            expected[r, i] *= parameter_of(spans, weight, r, i)
+        if has_bias:
+            expected[r, i] += parameter_of(spans, bias, r, i)
+    scaling = Scaling.of(weight if has_weight else None, bias if has_bias else None, spans, y.dtype)
+    out = np.empty_like(y)
+    scaling(y[:1].copy(), 0, out[:1])
+    scaling(y[1:].copy(), 1, out[1:])  # the second block of rows
+    assert out.tobytes() == expected.tobytes()
+
+
+HALVES = np.arange(2**16, dtype=np.uint16)  # every number of 16 bits
+
+
+def floats_that_are_hard_to_round():
+    """Every number of 16 bits, halfway to the next, one unit to either side; and any bits."""
+    rng = np.random.default_rng(0)
+    yield rng.integers(0, 2**32, size=2**20, dtype=np.uint32).view(np.float32)
+    for exact in (HALVES.view(np.float16).astype(np.float32),
+                  (HALVES.astype(np.uint32) << 16).view(np.float32)):  # fmt: skip
+        numbers = np.sort(exact[np.isfinite(exact)])
+        for x in (numbers, numbers[:-1] / 2 + numbers[1:] / 2):
+            yield from (
+                x,
+                np.nextafter(x, np.float32(np.inf)),
+                np.nextafter(x, np.float32(-np.inf)),
+            )
+
+
+def test_rounding_to_16_bits():
+    torch = pytest.importorskip("torch")
+    for x in floats_that_are_hard_to_round():
+        out = np.empty((1, x.size), dtype=np.uint16)
+        for rounded, dtype in ((round_to_half, torch.float16), (round_to_bfloat, torch.bfloat16)):
+            rounded(x.view(np.uint32)[None], out)
+            expected = torch.as_tensor(x).to(dtype)
+            found = torch.as_tensor(out[0].view(np.int16)).view(dtype)
+            number = ~expected.isnan()
+            assert torch.equal(found[number].view(torch.int16), expected[number].view(torch.int16))
+            assert found[~number].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [5, 700, 9000, 40_000])
+def test_rows_that_are_not_finite_are_found(rng, dtype, n):
+    x = rng.normal(size=(3, n)).astype(dtype)
+    infinity = INFINITY[x.dtype.itemsize]
+    table = np.arange(2 * n - 1, dtype=np.float32)
+
+    def maps(x, *, only_finite):
+        limit = limit_of(infinity, only_finite=only_finite)
+        rule = COUNTING_TIES["average"]
+        return rank.map_rows(x, table, rule, with_order=False, limit=limit, threads=1) is not None
+
+    assert maps(x, only_finite=True)
+    for sign in (1, -1):
+        y = x.copy()
+        y[2, n // 2] = sign * np.inf
+        assert maps(y, only_finite=False)
+        assert not maps(y, only_finite=True)
+        y[1, n - 1] = np.copysign(np.nan, sign)
+        assert not maps(y, only_finite=False)
+        assert not maps(y, only_finite=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [8193, 20_000, 32_768])
+def test_segments_on_every_processor(rng, monkeypatch, dtype, n):
+    """Vectors are dealt out where that is slow, too; there the way is not taken by itself."""
+    if not vectors.IS_KNOWN:
+        pytest.skip("this LLVM does not press vectors together")
+    monkeypatch.setattr(vectors, "IS_FAST", True)
+    table = np.arange(2 * n - 1, dtype=np.float64)
+    for kind in ("random", "few values", "relu", "some ties", "constant", "one far away"):
+        x = rows_of(kind, dtype, (3, n), rng)
+        y, order = rank.rank_and_gather(
+            x, table, COUNTING_TIES["average"], with_order=True, threads=1
+        )
+        np.testing.assert_array_equal(y, counted_ranks(x, "average"))
+        np.testing.assert_array_equal(order, np.argsort(x + x.dtype.type(0), stable=True))
+
+
+def test_where_equals_stand(rng):
+    """One word after the other, and by vectors."""
+    for n in (1, 2, 16, 17, 1023, 1024, 1025, 5000):
+        words = np.sort(rng.integers(0, max(n // 2, 1) << 9, size=n, dtype=np.uint32))
+        expected = np.flatnonzero(words[1:] >> 9 == words[:-1] >> 9)
+        for found in (emission.find_equal_words, emission.find_equal_by_vectors):
+            spots = np.empty(n + vectors.LANES, dtype=np.uint32)
+            if found is emission.find_equal_by_vectors and not vectors.IS_KNOWN:
+                continue
+            np.testing.assert_array_equal(spots[: found(words, np.uint32(9), spots)], expected)
 
 
 def test_a_long_run_that_the_prefix_cannot_tell_apart_takes_no_quadratic_time(rng):

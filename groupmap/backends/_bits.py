@@ -52,3 +52,16 @@ def keys_of(values: np.ndarray[Any, Any]) -> Bits:
     bits ^= spread
     bits ^= code.top
     return bits
+
+
+# Of floats, by their size in bytes: the bits of infinity, above which only NaN is.
+INFINITY = {
+    size: np.dtype(f"u{size}").type(as_bits(np.asarray(np.inf, dtype=f"f{size}")))
+    for size in (2, 4, 8)
+}
+BFLOAT16_INFINITY = np.uint16(0x7F80)  # NumPy has no such dtype
+
+
+def limit_of(infinity: Unsigned, *, only_finite: bool) -> Unsigned:
+    """The greatest magnitude that rows to map may have, as a bit pattern."""
+    return infinity - infinity.dtype.type(1) if only_finite else infinity

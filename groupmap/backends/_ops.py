@@ -68,11 +68,12 @@ class Ops:
     among equals); and the order of each row, if it is wanted and comes to light."""
 
     map_rows: Callable[..., tuple[Array, Array | None] | None]
-    """``(rows, where, table, tie_rule, formula, parameters, with_order, scale)``: ``table()[h]`` as
-    above of rows that may hold NaN, or False in the mask `where` (or None), both NaN in the result;
-    their rows evaluate the `Formula` at the plotting parameters of their own n. Scaled, if there is
-    a `Scale`. And the order, if it is wanted, −1 in place of what does not count. None where there
-    is no native form."""
+    """``(rows, where, table, tie_rule, formula, parameters, with_order, scale, is_connected)``:
+    ``table()[h]`` as above of rows that may hold NaN, or False in the mask `where` (or None), both
+    NaN in the result; their rows evaluate the `Formula` at the plotting parameters of their own n.
+    Scaled, if there is a `Scale`. And the order, if it is wanted, −1 in place of what does not
+    count. None where there is no native form: for rows of that kind, or for these, which hold NaN,
+    or infinity though they are connected to a gradient."""
 
     settle: Callable[..., None]
     """``(array)``: waits until all that a device does later, in whatever order, finds it made."""

@@ -131,9 +131,10 @@ def map_rows(
     parameters: tuple[float, float],
     with_order: bool,
     scale: Scale | None,
+    is_connected: bool,
 ) -> tuple[Array, Array | None] | None:
     """The whole map by kernels that need not know what is missing."""
-    del with_order
+    del with_order, is_connected
     if not on_arrays.serve(MEMORY, rows):
         return None
     return on_arrays.map_rows(

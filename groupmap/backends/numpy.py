@@ -10,8 +10,8 @@ import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, Side
 from groupmap.backends import generic, kernels
-from groupmap.backends._bits import keys_of
-from groupmap.backends._ops import TieRule
+from groupmap.backends._bits import INFINITY, keys_of
+from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.kernels import threads
 
 # Rows are sorted so many entries at a time, which stay in the cache until they are written.
@@ -61,6 +61,40 @@ def rank_and_gather(
 
     _over_blocks(work, flat)
     return result.reshape(rows.shape), None
+
+
+def map_rows(
+    rows: Array,
+    where: Array | None,
+    table: Callable[[], Array],
+    tie_rule: TieRule | None,
+    formula: Formula | None,
+    parameters: tuple[float, float],
+    with_order: bool,
+    scale: Scale | None,
+    is_connected: bool,
+) -> tuple[Array, None] | None:
+    """The whole map by a kernel, for rows that miss nothing."""
+    del formula, parameters, with_order, is_connected  # nothing differentiates here
+    if where is not None or not has_native_map(rows):
+        return None
+    from groupmap.backends.kernels import rank
+    from groupmap.backends.kernels.scaling import Scaling
+
+    scaling = None
+    if scale is not None:
+        scaling = Scaling.of(scale.weight, scale.bias, scale.spans, scale.dtype)
+    found = rank.map_rows(
+        rows, table(), tie_rule, with_order=False, scaling=scaling,
+        limit=INFINITY[rows.dtype.itemsize] if rows.dtype.kind == "f" else None,
+        threads=kernels.default_threads(),
+    )  # fmt: skip
+    return None if found is None else (found[0], None)
+
+
+def has_native_map(x: Array) -> bool:
+    """Whether the kernels are for x."""
+    return kernels.serve(x)
 
 
 def _over_blocks(work: Callable[[None, int, int], None], rows: Array) -> None:
@@ -114,8 +148,7 @@ def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
     if kernels.serve(x):
         from groupmap.backends.kernels import elementwise
 
-        infinity = elementwise.INFINITY[x.dtype.itemsize]
-        return elementwise.screen(x, infinity, threads=kernels.default_threads())
+        return elementwise.screen(x, INFINITY[x.dtype.itemsize], threads=kernels.default_threads())
     return generic.screen(x, xp)
 
 
@@ -238,6 +271,8 @@ OPS = replace(
     generic.OPS,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
+    map_rows=map_rows,
+    has_native_map=has_native_map,
     screen=screen,
     interpolator=interpolator,
     order_statistics=order_statistics,

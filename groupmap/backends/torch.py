@@ -79,18 +79,24 @@ def map_rows(
     parameters: tuple[float, float],
     with_order: bool,
     scale: Scale | None,
+    is_connected: bool,
 ) -> tuple[Array, Array | None] | None:
-    """The whole map by one kernel, on GPUs; it need not know what is missing."""
-    if not (_is_plain(rows) and (where is None or _is_plain(where))):
-        if formula is None or scale is not None or not torch_cuda.serve(rows):
-            return None
-        return torch_cuda.map_rows_traced(
-            rows, where, table(), tie_rule, formula, parameters, with_order=with_order
-        )
+    """The whole map by one kernel; on GPUs it need not know what is missing."""
+    is_plain = _is_plain(rows) and (where is None or _is_plain(where))
     if not torch_cuda.serve(rows):
+        if where is not None or not is_plain or not torch_kernels.serve_eagerly(rows):
+            return None
+        return torch_kernels.map_rows(
+            rows, table(), tie_rule, with_order=with_order, scale=scale, only_finite=is_connected
+        )
+    if is_plain:
+        return torch_cuda.map_rows(
+            rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
+        )
+    if formula is None or scale is not None:
         return None
-    return torch_cuda.map_rows(
-        rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
+    return torch_cuda.map_rows_traced(
+        rows, where, table(), tie_rule, formula, parameters, with_order=with_order
     )
 
 
@@ -102,7 +108,7 @@ def settle(array: Array) -> None:
 
 def has_native_map(x: Array) -> bool:
     """Whether kernels reach x."""
-    return _is_plain(x) and torch_cuda.reaches(x.device)
+    return _is_plain(x) and (torch_cuda.reaches(x.device) or torch_kernels.serve_eagerly(x))
 
 
 def table_of_formula(
@@ -377,8 +383,6 @@ def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
     fits = all(torch.promote_types(each.dtype, y.dtype) == y.dtype for each in scales)
     if recorded or not fits or not can_read(y):
         return generic.scale(y, weight, bias)
-    if torch_kernels.serve_eagerly(y, *scales) and torch_kernels.can_scale(y, weight, bias):
-        return torch_kernels.scale(y, weight, bias)
     if weight is not None:
         y.mul_(weight)
     return y if bias is None else y.add_(bias)

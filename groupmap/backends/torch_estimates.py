@@ -41,7 +41,7 @@ def _transport(
         rows = np.where(outside, np.float32(np.inf), rows)
     ascending = rank.order_of(rows, threads=threads) if order is None else _matrix(order)
     result = estimates.transport(
-        rows, _matrix(grad, dtype), ascending, counts, _matrix(mid_quantiles), window, floor,
+        rows, _matrix(grad, dtype), ascending, counts, _matrix(mid_quantiles, dtype), window, floor,
         threads=threads,
     )  # fmt: skip
     return torch.from_numpy(result).reshape(grad.shape).to(grad.dtype)

@@ -7,14 +7,18 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from groupmap._typing import Array
 from groupmap.backends import kernels, numpy
-from groupmap.backends._ops import TieRule
+from groupmap.backends._bits import BFLOAT16_INFINITY, INFINITY, limit_of
+from groupmap.backends._ops import Scale, TieRule
+
+if TYPE_CHECKING:
+    from groupmap.backends.kernels.scaling import Scaling
 
 _DTYPES = (
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
@@ -70,6 +74,46 @@ def rank_and_gather(
     return y, None if order is None else torch.from_numpy(order)
 
 
+def map_rows(
+    rows: Array,
+    table: Array,
+    tie_rule: TieRule | None,
+    *,
+    with_order: bool,
+    scale: Scale | None,
+    only_finite: bool,
+) -> tuple[Array, Array | None] | None:
+    """``table[h]``, scaled, and the order; None if the rows hold NaN, or what is not finite."""
+    from groupmap.backends.kernels import rank
+
+    limit = None
+    if rows.dtype.is_floating_point:
+        limit = limit_of(_infinity(rows.dtype), only_finite=only_finite)
+    found = rank.map_rows(
+        as_array(rows), as_array(table), tie_rule, with_order=with_order,
+        scaling=None if scale is None else _scaling(scale), limit=limit,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+    if found is None:
+        return None
+    values, order = found
+    y = as_tensor(values, table.dtype if scale is None else scale.dtype)
+    return y, None if order is None else torch.from_numpy(order)
+
+
+def _scaling(scale: Scale) -> Scaling:
+    from groupmap.backends.kernels.scaling import Scaling
+
+    is_bfloat = scale.dtype == torch.bfloat16
+    dtype = torch.empty(0, dtype=torch.float16 if is_bfloat else scale.dtype).numpy().dtype
+    weight, bias = (None if each is None else as_array(each) for each in (scale.weight, scale.bias))
+    return Scaling.of(weight, bias, scale.spans, dtype, is_bfloat)
+
+
+def _infinity(dtype: torch.dtype) -> Any:
+    return BFLOAT16_INFINITY if dtype == torch.bfloat16 else INFINITY[dtype.itemsize]
+
+
 def count_less(rows: Array) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     from groupmap.backends.kernels import rank
@@ -98,33 +142,7 @@ def screen(x: Array) -> tuple[bool, bool]:
     """Whether any float is NaN, and whether any is infinite or NaN."""
     from groupmap.backends.kernels import elementwise
 
-    if x.dtype == torch.bfloat16:
-        infinity = elementwise.BFLOAT16_INFINITY
-    else:
-        infinity = elementwise.INFINITY[x.dtype.itemsize]
-    return elementwise.screen(as_array(x), infinity, threads=torch.get_num_threads())
-
-
-def can_scale(y: Array, weight: Array | None, bias: Array | None) -> bool:
-    """Whether each parameter serves equal stretches of y, which lies in one piece."""
-    shapes = {tuple(each.shape) for each in (weight, bias) if each is not None}
-    if len(shapes) != 1 or not y.is_contiguous():
-        return False
-    (shape,) = shapes
-    shape = (1,) * (y.ndim - len(shape)) + shape
-    own = [axis for axis, size in enumerate(shape) if size != 1]
-    return shape[own[0] : own[-1] + 1] == tuple(y.shape[own[0] : own[-1] + 1]) if own else False
-
-
-def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
-    """y·weight + bias, in y's own memory."""
-    from groupmap.backends.kernels import elementwise
-
-    factor, summand = (
-        None if each is None else each.detach().to(y.dtype).numpy() for each in (weight, bias)
-    )
-    elementwise.scale(y.detach().numpy(), factor, summand, threads=torch.get_num_threads())
-    return y
+    return elementwise.screen(as_array(x), _infinity(x.dtype), threads=torch.get_num_threads())
 
 
 def operator(name: str, schema: str, devices: str | None = "cpu") -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
+from groupmap.backends.kernels.vectors import CHUNK, IS_FAST, LANES, NOWHERE, append_to_each
 from groupmap.backends.kernels.words import index_bits
 
 LONGEST_INSERTION = 24
@@ -34,17 +35,56 @@ def emit(
     n = words.shape[1]
     low = words.dtype.type(index_bits(n))
     index = words.dtype.type((1 << low) - 1)
-    spots = np.empty(n, dtype=np.uint32)
+    spots = np.empty(n + LANES, dtype=np.uint32)
     for r in range(words.shape[0]):
         equals = count_equal(words[r], low)
         if crowded is not None:
             crowded[r] = CROWDED * equals > n
             if crowded[r]:
                 continue
-        emit_row(words[r], equals, low, index, rows[r], code, table, tie, out[r], spots)
+        emit_row(words[r], 0, equals, low, index, rows[r], code, table, tie, out[r], spots)
         if order is not None:
             for i in range(n):
                 order[r, i] = words[r, i] & index
+
+
+@njit(nogil=True, cache=True)
+def emit_segments(
+    words: Bits,
+    bounds: Bits,
+    low: int,
+    rows: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+    crowded: Bits,
+) -> None:
+    """The same of rows whose words lie in segments, each of them sorted."""
+    n = rows.shape[1]
+    low = words.dtype.type(low)
+    index = words.dtype.type((1 << low) - 1)
+    spots = np.empty(n + LANES, dtype=np.uint32)
+    equals = np.empty(bounds.shape[1], dtype=np.int64)
+    for r in range(rows.shape[0]):
+        for segment in range(bounds.shape[1]):
+            begin, end = bounds[r, segment]
+            equals[segment] = count_equal(words[r, begin:end], low)
+        crowded[r] = CROWDED * equals.sum() > n
+        if crowded[r]:
+            continue
+        first = 0
+        for segment in range(bounds.shape[1]):
+            begin, end = bounds[r, segment]
+            part = words[r, begin:end]
+            emit_row(
+                part, first, equals[segment], low, index, rows[r], code, table, tie, out[r], spots
+            )
+            if order is not None:
+                for i in range(part.size):
+                    order[r, first + i] = part[i] & index
+            first += part.size
 
 
 @njit(inline="always")
@@ -59,6 +99,7 @@ def count_equal(words: Bits, low: Unsigned) -> int:
 @njit(inline="always")
 def emit_row(
     words: Bits,
+    first: int,
     equals: int,
     low: Unsigned,
     index: Unsigned,
@@ -69,14 +110,15 @@ def emit_row(
     out: Bits,
     spots: Bits,
 ) -> None:
-    """The values of a row: first as if all prefixes were distinct, then again for those that are
-    not. Loops without branches are several times faster, and most rows need no more."""
+    """The values of the words of a row that come after its `first` ones: as if all prefixes were
+    distinct, then again for those that are not. Loops without branches are several times faster,
+    and most rows need no more."""
     n = words.size
     if not tie[0] and 2 * row.itemsize <= words.itemsize and FEW * equals > n:
-        emit_all_ties(words, low, index, table, tie, out)
+        emit_all_ties(words, first, low, index, table, tie, out)
         return
     for i in range(n):
-        out[words[i] & index] = value_of_one(i, table)
+        out[words[i] & index] = value_of_one(first + i, table)
     if 2 * row.itemsize <= words.itemsize and tie[0]:
         return  # words that hold all of their keys are in order of appearance
     if equals > 0:
@@ -87,15 +129,34 @@ def emit_row(
             while end < spots.size and spots[end] == spots[end - 1] + 1:
                 end += 1
             if end - begin == 1:
-                emit_pair(words, spots[begin], index, row, code, table, tie, out)
+                emit_pair(words, first, spots[begin], index, row, code, table, tie, out)
             else:
-                emit_run(words, spots[begin], spots[end - 1] + 2, index, row, code, table, tie, out)
+                emit_run(
+                    words,
+                    first,
+                    spots[begin],
+                    spots[end - 1] + 2,
+                    index,
+                    row,
+                    code,
+                    table,
+                    tie,
+                    out,
+                )
             begin = end
 
 
 @njit(inline="always")
 def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
     """Where the words stand that have the prefix of the next; how many there are."""
+    return (
+        find_equal_by_vectors(words, low, spots) if IS_FAST else find_equal_words(words, low, spots)
+    )
+
+
+@njit(inline="always")
+def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
+    """The same, one word after the other where some of a stretch are equal."""
     found, last = 0, words.size - 1
     for begin in range(0, last, STRIDE):
         end = min(begin + STRIDE, last)
@@ -106,9 +167,26 @@ def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
     return found
 
 
+@njit(inline="always")
+def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
+    """The same, a vector at once."""
+    indices, is_distinct = np.empty(CHUNK, dtype=np.uint32), np.empty(CHUNK, dtype=np.uint32)
+    ends = (0,)
+    for begin in range(0, words.size - 1, CHUNK):
+        part = words[begin : begin + CHUNK + 1]
+        first = np.uint32(begin)
+        for i in range(part.size - 1):
+            is_distinct[i] = np.uint32(part[i] >> low != part[i + 1] >> low)
+            indices[i] = first + np.uint32(i)
+        is_distinct[part.size - 1 :] = NOWHERE
+        for i in range(0, part.size - 1, LANES):
+            ends = append_to_each(indices, is_distinct, i, spots, ends)
+    return ends[0]
+
+
 @njit(nogil=True, cache=True)
 def emit_all_ties(
-    words: Bits, low: Unsigned, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
+    words: Bits, first: int, low: Unsigned, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
 ) -> None:
     """The values of a row of many ties, whose words hold all of their keys, without branches.
 
@@ -127,12 +205,13 @@ def emit_all_ties(
         own = words[i] >> low
         begin = begin if own == prefix else i
         prefix = own
-        out[words[i] & index] = value_of_ties(begin, ends[i], table, tie)
+        out[words[i] & index] = value_of_ties(first + begin, first + ends[i], table, tie)
 
 
 @njit(inline="always")
 def emit_pair(
     words: Bits,
+    first: int,
     begin: int,
     index: Unsigned,
     row: Bits,
@@ -142,18 +221,20 @@ def emit_pair(
     out: Bits,
 ) -> None:
     """The values of a run of two, without branches: which is less could not be foretold."""
-    first, second = words[begin], words[begin + 1]
-    key, next_key = key_at(row, first & index, code), key_at(row, second & index, code)
-    first, second = (second, first) if next_key < key else (first, second)
-    words[begin], words[begin + 1] = first, second
+    one, other = words[begin], words[begin + 1]
+    key, next_key = key_at(row, one & index, code), key_at(row, other & index, code)
+    one, other = (other, one) if next_key < key else (one, other)
+    words[begin], words[begin + 1] = one, other
     is_tie = key == next_key and not tie[0]
-    out[first & index] = value_of_ties(begin, begin + 1 + is_tie, table, tie)
-    out[second & index] = value_of_ties(begin + 1 - is_tie, begin + 2, table, tie)
+    less = first + begin
+    out[one & index] = value_of_ties(less, less + 1 + is_tie, table, tie)
+    out[other & index] = value_of_ties(less + 1 - is_tie, less + 2, table, tie)
 
 
 @njit(inline="always")
 def emit_run(
     words: Bits,
+    first: int,
     begin: int,
     end: int,
     index: Unsigned,
@@ -169,10 +250,10 @@ def emit_run(
         key, behind = key_at(row, words[begin] & index, code), begin + 1
         while behind < end and key_at(row, words[behind] & index, code) == key:
             behind += 1
-        value = value_of_ties(begin, behind, table, tie)
+        value = value_of_ties(first + begin, first + behind, table, tie)
         for i in range(begin, behind):
             # In order of appearance each entry is a run of its own.
-            out[words[i] & index] = value_of_one(i, table) if tie[0] else value
+            out[words[i] & index] = value_of_one(first + i, table) if tie[0] else value
         begin = behind
 
 

@@ -22,3 +22,13 @@ def bits_of(key: Unsigned, code: Code) -> Unsigned:
     """The bit pattern that has the key."""
     bits = key ^ code.top
     return bits ^ code.flip if bits >> code.sign_shift else bits
+
+
+@njit(inline="always")
+def magnitude_of(least_key: Unsigned, greatest_key: Unsigned, code: Code) -> Unsigned:
+    """The greatest magnitude of floats whose keys lie between these, as a bit pattern.
+
+    It is at one of the ends, since keys are in the order of the numbers; so is every NaN.
+    """
+    low, high = bits_of(least_key, code), bits_of(greatest_key, code)
+    return max(low & code.flip, high & code.flip)

@@ -18,9 +18,9 @@ from typing import TypeVar
 
 Scratch = TypeVar("Scratch")
 
-LEAST_ENTRIES_PER_THREAD = 2**17  # what takes less gains nothing where other threads spin
+LEAST_ENTRIES_PER_THREAD = 2**16  # what takes less gains nothing where other threads spin
 LEAST_ENTRIES_PER_BLOCK = 2**13  # likewise for a call
-LEAST_ROUNDS = 4
+LEAST_ROUNDS = 2
 
 
 class _Shared:
@@ -89,7 +89,11 @@ def over_rows(
             except IndexError:
                 return
             own = scratch(block) if own is None else own
-            work(own, begin, min(begin + block, n_rows))
+            try:
+                work(own, begin, min(begin + block, n_rows))
+            except BaseException:
+                blocks.clear()  # where one fails, all of the work does
+                raise
 
     helpers = min(threads, len(blocks)) - 1
     # Each helper in a copy of the caller's context, which holds NumPy's error state among others.

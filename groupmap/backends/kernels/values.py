@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.keys import bits_of, key_at
+from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 
 # Whether equals are ranked in order of appearance, and the weights of a `TieRule`.
 Tie = tuple[int, int, int]
@@ -45,15 +45,19 @@ def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
 @njit(nogil=True, cache=True)
 def look_up(
     ascending: Bits, values: Bits, rows: Bits, code: Code, table: Bits | None, tie: Tie, out: Bits
-) -> None:
+) -> Unsigned:
     """Note the value of each bit pattern from the sorted keys, then look up each entry's.
+
+    The greatest magnitude comes back, as a bit pattern.
 
     Of a run of equal keys, each one notes the value that is right if it is the last; so the last
     has the last word, and no branch is taken that could not be foretold.
     """
     n_rows, n = rows.shape
+    magnitude = rows.dtype.type(0)
     for r in range(n_rows):
         bits = ascending[r]
+        magnitude = max(magnitude, magnitude_of(bits[0], bits[n - 1], code))
         for i in range(n):
             bits[i] = bits_of(bits[i], code)
         begin, begin_in_table, last = 0, 0, bits[0]
@@ -69,3 +73,4 @@ def look_up(
         values[code.negative_zero] = values[0]
         for i in range(n):
             out[r, i] = values[rows[r, i]]
+    return magnitude

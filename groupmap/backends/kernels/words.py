@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.keys import bits_of, key_at
+from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 
 LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
@@ -45,44 +45,68 @@ def index_bits(n: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def pack(rows: Bits, code: Code, words: Bits) -> None:
-    """Words of the highest bits of the keys' distances from the row's least, and the index."""
+def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
+    """Words of the highest bits of the keys' distances from the row's least, and the index.
+
+    The greatest magnitude comes back.
+    """
     n_rows, n = rows.shape
     word = words.dtype.type
     low = index_bits(n)
     high = word(~word((1 << low) - 1))
+    magnitude = rows.dtype.type(0)
     for r in range(n_rows):
         row = rows[r]
         least, greatest = least_and_greatest(row, code)
+        magnitude = max(magnitude, magnitude_of(least, greatest, code))
         width = bit_length(np.uint64(greatest - least))
         up = word(8 * words.itemsize - max(width, 1))
         for i in range(n):
             distance = word(key_at(row, i, code) - least)
             words[r, i] = (word(distance << up) & high) | word(i)
+    return magnitude
 
 
 @njit(nogil=True, cache=True)
-def place(rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits) -> None:
+def place(rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits) -> Unsigned:
     """Words of 32 bits of the entries' places between the row's least and greatest, and the index.
 
-    A difference and a product are rounded in order, so places are in the order of the entries. A
-    row that has infinite entries, or is too wide or narrow to divide by, gets no places but zero.
+    A difference and a product are rounded in order, so places are in the order of the entries. The
+    greatest magnitude comes back.
     """
     n_rows, n = rows.shape
-    low = index_bits(n)
+    low = np.uint32(index_bits(n))
     greatest_place = rows.dtype.type((1 << (32 - low)) - 2)  # with room for two roundings
-    bits_of_both = np.empty(2, dtype=bits.dtype)
-    both = bits_of_both.view(rows.dtype)
+    magnitude = bits.dtype.type(0)
+    ends = np.empty(2, dtype=rows.dtype)
     for r in range(n_rows):
-        row = rows[r]
-        least_key, greatest_key = least_and_greatest(bits[r], code)
-        bits_of_both[0], bits_of_both[1] = bits_of(least_key, code), bits_of(greatest_key, code)
-        least, width = both[0], both[1] - both[0]
-        scale = greatest_place / width if width > 0 else width
-        if not (0 < scale < np.inf):
+        row, own_words = rows[r], words[r]
+        least, scale, greatest = extent(bits[r], code, greatest_place, ends)
+        magnitude = max(magnitude, greatest)
+        if scale == 0:
             for i in range(n):
-                words[r, i] = np.uint32(i)
+                own_words[i] = np.uint32(i)
             continue
         for i in range(n):
             distance = np.uint32(np.int32((row[i] - least) * scale))
-            words[r, i] = (distance << np.uint32(low)) | np.uint32(i)
+            own_words[i] = (distance << low) | np.uint32(i)
+    return magnitude
+
+
+@njit(inline="always")
+def extent(
+    bits: Bits, code: Code, greatest_place: float, ends: np.ndarray[Any, Any]
+) -> tuple[float, float, Unsigned]:
+    """The least entry of a row, how many places a unit has, and the greatest magnitude.
+
+    A row that has infinite entries or NaN, or is too wide or narrow to divide by, has 0 places.
+    `ends` is memory for two floats, the least and the greatest.
+    """
+    least_key, greatest_key = least_and_greatest(bits, code)
+    bits_of_ends = ends.view(bits.dtype)
+    bits_of_ends[0], bits_of_ends[1] = bits_of(least_key, code), bits_of(greatest_key, code)
+    width = ends[1] - ends[0]
+    scale = greatest_place / width if width > 0 else width
+    if not (0 < scale < np.inf):
+        scale = ends.dtype.type(0)
+    return ends[0], scale, magnitude_of(least_key, greatest_key, code)

@@ -1,0 +1,117 @@
+"""Mapped values scaled, and rounded to 16 bits, while they are still in the cache."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, as_bits
+
+Spans = tuple[int, int, int, int]
+
+
+class Scaling(NamedTuple):
+    """A `groupmap.backends.Scale` of NumPy arrays that are both there, and how to round after it.
+
+    Numbers of 16 bits are given as the format that NumPy has; `is_bfloat` says that the other is
+    meant.
+    """
+
+    weight: np.ndarray[Any, Any]
+    bias: np.ndarray[Any, Any]
+    spans: Spans
+    dtype: np.dtype[Any]
+    is_bfloat: bool
+
+    @classmethod
+    def of(
+        cls,
+        weight: np.ndarray[Any, Any] | None,
+        bias: np.ndarray[Any, Any] | None,
+        spans: Spans,
+        dtype: np.dtype[Any],
+        is_bfloat: bool = False,
+    ) -> Scaling:
+        """With what changes no bit in place of what is absent."""
+        if weight is None:
+            assert bias is not None
+            weight = np.ones_like(bias)
+        if bias is None:
+            bias = np.full_like(weight, -0.0)
+        return cls(weight, bias, spans, dtype, is_bfloat)
+
+    def __call__(self, values: np.ndarray[Any, Any], first: int, out: np.ndarray[Any, Any]) -> None:
+        """Write the values of some rows, the first of which has that number, scaled to `out`.
+
+        The values are overwritten.
+        """
+        scale_rows(values, self.weight, self.bias, self.spans, first)
+        if self.dtype == values.dtype:
+            out[...] = values
+        elif self.is_bfloat:
+            round_to_bfloat(as_bits(values), as_bits(out))
+        else:
+            round_to_half(as_bits(values), as_bits(out))
+
+
+@njit(nogil=True, cache=True)
+def scale_rows(values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int) -> None:
+    """Each entry times its weight plus its bias, in two roundings."""
+    each_rows, own_rows, each_entries, own_entries = spans
+    for r in range(values.shape[0]):
+        begin = (first + r) // each_rows % own_rows * own_entries
+        row = values[r]
+        w, b = weight[begin : begin + own_entries], bias[begin : begin + own_entries]
+        if each_entries == 1 and own_entries == row.size:
+            for i in range(row.size):
+                row[i] = row[i] * w[i] + b[i]
+        else:
+            for k in range(own_entries):
+                part = row[k * each_entries : (k + 1) * each_entries]
+                factor, summand = w[k], b[k]
+                for i in range(part.size):
+                    part[i] = part[i] * factor + summand
+
+
+@njit(nogil=True, cache=True)
+def round_to_bfloat(bits: Bits, out: Bits) -> None:
+    """Floats of 32 bits to the nearest with the upper 16, even where two are; NaN stays NaN."""
+    for r in range(bits.shape[0]):
+        row, rounded = bits[r], out[r]
+        for i in range(row.size):
+            own = row[i]
+            half = np.uint32(0x7FFF) + ((own >> np.uint32(16)) & np.uint32(1))
+            is_nan = (own & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+            nearest = (own | np.uint32(0x400000)) if is_nan else np.uint32(own + half)
+            rounded[i] = np.uint16(nearest >> np.uint32(16))
+
+
+@njit(nogil=True, cache=True)
+def round_to_half(bits: Bits, out: Bits) -> None:
+    """Floats of 32 bits to the nearest of 16, even where two are; NaN stays NaN."""
+    smallest_normal, infinity = np.uint32(113 << 23), np.uint32(255 << 23)
+    overflows = np.uint32(0x477FF000)  # 65520, halfway between the greatest number and infinity
+    line = np.empty(bits.shape[1], dtype=np.uint32)
+    floats = line.view(np.float32)
+    for r in range(bits.shape[0]):
+        row, rounded = bits[r], out[r]
+        for i in range(row.size):
+            line[i] = row[i] & np.uint32(0x7FFFFFFF)
+        for i in range(row.size):
+            # The last bit of numbers around ½ counts what the subnormal ones of 16 bits do.
+            floats[i] = floats[i] + np.float32(0.5)
+        for i in range(row.size):
+            own = row[i]
+            magnitude = own & np.uint32(0x7FFFFFFF)
+            odd = (magnitude >> np.uint32(13)) & np.uint32(1)
+            moved = magnitude - np.uint32(112 << 23) + np.uint32(0xFFF) + odd
+            nearest = np.uint32(moved >> np.uint32(13))
+            if magnitude < smallest_normal:
+                nearest = np.uint32(line[i] - np.uint32(126 << 23))
+            if magnitude >= overflows:
+                nearest = np.uint32(0x7C00)
+            if magnitude > infinity:
+                nearest = np.uint32(0x7E00)
+            rounded[i] = np.uint16(nearest | ((own >> np.uint32(16)) & np.uint32(0x8000)))

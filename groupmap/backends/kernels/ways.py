@@ -1,0 +1,177 @@
+"""The ways to rank a block of rows, each with the memory that it works in.
+
+Words of 32 bits take half as long to sort as words of 64, and have room for the places of rows that
+are not too long, unless many entries crowd together; somewhat longer rows are dealt out to segments
+first. Entries of 16 bits are few enough to go without an index: the value is noted for the key, and
+looked up.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
+from groupmap.backends.kernels import segments
+from groupmap.backends.kernels.emission import emit, emit_segments
+from groupmap.backends.kernels.scaling import Scaling
+from groupmap.backends.kernels.values import Tie, keys_of, look_up
+from groupmap.backends.kernels.words import index_bits, pack, place
+
+
+class NotFiniteError(Exception):
+    """An entry is greater than the limit that the task sets."""
+
+
+class Task(NamedTuple):
+    """Some rows ``(r, n)``, what is asked of them, and where it goes."""
+
+    rows: np.ndarray[Any, Any]
+    code: Code
+    table: Bits | None
+    tie: Tie
+    dtype: np.dtype[Any]  # of the values before they are scaled
+    scaling: Scaling | None
+    limit: Unsigned | None  # of the entries' magnitudes, as bit patterns
+    result: np.ndarray[Any, Any]
+    order: Bits | None
+
+    def check(self, magnitude: Unsigned) -> None:
+        """Give all of it up if an entry of that magnitude is not to be there."""
+        if self.limit is not None and magnitude > self.limit:
+            raise NotFiniteError
+
+
+class Way(ABC):
+    """A way to do some rows of a task, used by one thread for one block of rows after the other."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        self.task = task
+        self.values = np.empty((block, task.rows.shape[1]), dtype=task.dtype)
+
+    def __call__(self, begin: int, end: int) -> None:
+        """Rank these rows, and write their values, scaled.
+
+        First to memory that is in the cache: entries are scattered over their rows, and each would
+        wait for its part of the result to be fetched.
+        """
+        task, values = self.task, self.values[: end - begin]
+        order = None if task.order is None else task.order[begin:end]
+        self.rank(task.rows[begin:end], as_bits(values), order)
+        if task.scaling is None:
+            task.result[begin:end] = values
+        else:
+            task.scaling(values, begin, task.result[begin:end])
+
+    @abstractmethod
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Write the values of some rows, and their order."""
+
+
+class ByValue(Way):
+    """Keys of 16 bits, sorted as they are."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        self.keys = np.empty((block, task.rows.shape[1]), dtype=np.uint16)
+        self.value_of_key = np.empty(2**16, dtype=f"u{task.dtype.itemsize}")
+
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Sort the keys, note each one's value, and look it up."""
+        del order  # which this way does not find
+        task, bits, keys = self.task, as_bits(rows), self.keys[: len(rows)]
+        keys_of(bits, task.code, keys)
+        keys.sort(axis=-1)
+        task.check(look_up(keys, self.value_of_key, bits, task.code, task.table, task.tie, out))
+
+
+class ByKey(Way):
+    """Words of keys, with 16 bits for the index of short rows of 16 bits, else of 64."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        n = task.rows.shape[1]
+        is_short = task.rows.dtype.itemsize == 2 and n <= 2**16
+        self.words = np.empty((block, n), dtype=np.uint32 if is_short else np.uint64)
+
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Sort the words, and write the values where their indices say."""
+        task, bits, words = self.task, as_bits(rows), self.words[: len(rows)]
+        task.check(pack(bits, task.code, words))
+        words.sort(axis=-1)
+        emit(words, bits, task.code, task.table, task.tie, out, order, None)
+
+
+class _ByPlaceOrKey(ByKey):
+    """Words of 32 bits; and of 64, in the same memory, for rows whose places are crowded."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        self.were_crowded = False
+
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """By places as long as most rows are not crowded."""
+        if self.were_crowded:  # then so are the next ones, most likely
+            super().rank(rows, out, order)
+            return
+        crowded = np.empty(len(rows), dtype=np.bool_)
+        self.rank_by_place(rows, out, order, crowded)
+        which = np.flatnonzero(crowded)
+        self.were_crowded = 2 * len(which) > len(rows)
+        if len(which):
+            own_out, own_order = out[which], None if order is None else order[which]
+            super().rank(rows[which], own_out, own_order)
+            out[which] = own_out
+            if order is not None:
+                order[which] = own_order
+
+    @abstractmethod
+    def rank_by_place(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits
+    ) -> None:
+        """The same for all rows but those that it finds crowded."""
+
+
+class ByPlace(_ByPlaceOrKey):
+    """Words of places."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        self.places = self.words.reshape(-1).view(np.uint32)[: self.words.size]
+
+    def rank_by_place(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits
+    ) -> None:
+        """Sort the words, and write the values where their indices say."""
+        task, bits = self.task, as_bits(rows)
+        words = self.places[: rows.size].reshape(rows.shape)
+        task.check(place(rows, bits, task.code, words))
+        words.sort(axis=-1)
+        emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
+
+
+class BySegment(_ByPlaceOrKey):
+    """Words of places, dealt out to segments."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        n = task.rows.shape[1]
+        self.places = np.empty((block, segments.length_with_gaps(n)), dtype=np.uint32)
+        self.bounds = np.empty((block, segments.SEGMENTS, 2), dtype=np.int64)
+        self.low = index_bits(n)
+
+    def rank_by_place(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits
+    ) -> None:
+        """Sort each segment by itself."""
+        task, bits = self.task, as_bits(rows)
+        words, bounds = self.places[: len(rows)], self.bounds[: len(rows)]
+        task.check(segments.deal_out(rows, bits, task.code, self.low, words, bounds))
+        for own, own_bounds in zip(words, bounds.tolist(), strict=True):
+            for begin, end in own_bounds:
+                own[begin:end].sort()
+        emit_segments(
+            words, bounds, self.low, bits, task.code, task.table, task.tie, out, order, crowded
+        )
