@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from groupmap._typing import Array, Namespace
+from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, default_dtype
 
@@ -39,6 +39,17 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) 
     above = xp.minimum(below + 1, xp.full_like(below, m - 1))
     low, high = (as_widest_real(take_rows(sorted_rows, at, xp), xp, ops) for at in (below, above))
     return between(low, high, index - whole, xp)
+
+
+def with_middles(ascending: Array, dtype: DType, xp: Namespace, ops: Ops) -> Array:
+    """The values of one sorted row, and between each two the middle, in `dtype`."""
+    native = ops.with_middles(ascending, dtype)
+    if native is not None:
+        return native
+    low = ascending[:-1]
+    pairs = xp.stack([low, between(low, ascending[1:], 0.5, xp)], axis=-1)
+    table = xp.concat([xp.reshape(pairs, (-1,)), ascending[-1:]])
+    return xp.astype(table, dtype, copy=False)
 
 
 def take_rows(rows: Array, index: Array, xp: Namespace) -> Array:

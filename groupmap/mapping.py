@@ -172,14 +172,13 @@ def _mapped(
     long = ops.can_read(values) and values.shape[-1] >= OWN_TABLE_LENGTH
     of_rows = target.of_rows() if long and missing is None else None
     if of_rows is not None:
-        found = [
-            _mapped(
-                values[r, :], None, None if random_keys is None else random_keys[r, :], of_row,
-                rule, dtype, with_order=False, xp=xp, ops=ops,
-            )[0]
-            for r, of_row in enumerate(of_rows)
-        ]  # fmt: skip
-        return xp.stack(found), None
+
+        def mapped_row(r: int) -> Array:
+            keys = None if random_keys is None else random_keys[r, :]
+            own = (values[r, :], None, keys, of_rows[r], rule, dtype)
+            return _mapped(*own, with_order=False, xp=xp, ops=ops)[0]
+
+        return xp.stack(ops.for_each(mapped_row, len(of_rows))), None
     rows_apart = RowsApart.found(missing, xp, ops) if target.is_tabulated else None
     if rows_apart is not None:
         complete, _ = on(xp.where(missing, 0, values), None, random_keys, with_order=False)

@@ -9,6 +9,7 @@ from groupmap.functional import Axis
 from groupmap.grouping import Grouping, normalized_axis, pool_axes
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
+from groupmap.ranks import COUNTING_TIES
 from groupmap.samples import mean_quantiles
 
 
@@ -126,6 +127,10 @@ def normalize_quantiles(
     grouping = pool_axes(normalized_axis(axis, x.ndim), x.ndim)
     if 0 in x.shape:
         return xp.astype(x, result_dtype(x, xp))
+    if rule.ties != "random":
+        native = ops.normalize_rows(grouping.to_rows(x, xp), COUNTING_TIES.get(rule.ties))
+        if native is not None:
+            return grouping.from_rows(native, x.shape, xp)
     mean = mean_quantiles(x, grouping, rule.plotting_parameters, xp=xp, ops=ops)
     return map_groups(x, grouping, mean, rule, xp=xp, ops=ops)
 

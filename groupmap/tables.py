@@ -80,6 +80,10 @@ def _new_table(
         if native is not None:
             return native
 
+    own = target.own_table(n, parameters, dtype, xp, ops)
+    if own is not None:
+        return own
+
     def quantiles(h: Array) -> Array:
         positions = RankPositions(h, n, *parameters, xp=xp)
         return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)

@@ -49,6 +49,13 @@ class Target(ABC):
         """A target with a table for each row, where `is_tabulated` is false for all of them."""
         return None
 
+    def own_table(
+        self, n: int, parameters: tuple[float, float], dtype: DType, xp: Namespace, ops: Ops
+    ) -> Array | None:
+        """Q at all 2n − 1 positions of n values, where it is at hand and need not be evaluated."""
+        del n, parameters, dtype, xp, ops
+        return None
+
     @abstractmethod
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         """Q at the positions, in the widest real dtype; user code is called in at least `dtype`."""

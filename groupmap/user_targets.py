@@ -19,7 +19,7 @@ from groupmap.dtypes import (
     is_torch_object,
     sorted_in_widest_real,
 )
-from groupmap.interpolation import interpolate, order_statistics
+from groupmap.interpolation import interpolate, order_statistics, with_middles
 from groupmap.positions import Positions, RankPositions, plotting_parameters
 from groupmap.targets import (
     DEFAULT_CLAMP,
@@ -158,6 +158,14 @@ class ReferenceTarget(Target):
             return None
         values = self.sorted_values
         return [replace(self, sorted_values=values[r, :]) for r in range(values.shape[0])]
+
+    def own_table(
+        self, n: int, parameters: tuple[float, float], dtype: DType, xp: Namespace, ops: Ops
+    ) -> Array | None:
+        values = self.sorted_values
+        if values.ndim != 1 or values.shape[0] != n or parameters != (self.alphap, self.betap):
+            return None
+        return with_middles(values, dtype, xp, ops)  # its order statistics lie at those positions
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype

@@ -163,6 +163,82 @@ def test_scaling_rounds_twice(spans, has_weight, has_bias):
     assert out.tobytes() == expected.tobytes()
 
 
+def with_kernels_and_without(function):
+    """What it gives with the kernels, and without."""
+    with kernels_for_all_sizes():
+        found = function()
+    with no_kernels():
+        return found, function()
+
+
+TABLES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40).flatmap(
+    lambda shape: hnp.arrays(
+        st.sampled_from(["float32", "float64"]), shape,
+        elements=st.floats(-8, 8, width=16) | st.sampled_from([0.0, -0.0, 1.0]),
+    )
+)  # fmt: skip
+
+
+@given(TABLES, st.integers(0, 1), st.sampled_from(["average", "min", "max", "ordinal"]))
+def test_quantile_normalisation_by_one_ranking(x, axis, ties):
+    for table in (x, np.asfortranarray(x), x[::-1, ::2]):
+        found, expected = with_kernels_and_without(
+            lambda table=table: gm.normalize_quantiles(table, axis=axis, ties=ties)
+        )
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-6 if x.dtype == "float32" else 1e-14)
+
+
+def test_quantile_normalisation_of_what_is_not_finite(rng):
+    x = rng.normal(size=(50, 7))
+    x[3, 2] = np.nan
+    found, expected = with_kernels_and_without(lambda: gm.normalize_quantiles(x, axis=0))
+    np.testing.assert_array_equal(found, expected)
+    x[4, 1] = -np.inf
+    with kernels_for_all_sizes(), pytest.raises(ValueError, match="infinity"):
+        gm.normalize_quantiles(x, axis=0)
+
+
+def test_quantile_normalisation_of_great_values():
+    x = 1.7e308 * np.linspace(-1, 1, 5000)[:, None] * np.ones(9)
+    np.testing.assert_allclose(gm.normalize_quantiles(x, axis=0), x, rtol=1e-14)
+
+
+def test_threads_change_no_bit_of_a_mean(rng, monkeypatch):
+    x = rng.normal(size=(9000, 43))
+    results = []
+    for n_threads in ("1", "2", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
+        results.append(gm.normalize_quantiles(x, axis=0).tobytes())
+    assert len(set(results)) == 1
+
+
+@given(hnp.arrays(st.sampled_from(FLOATS), st.integers(1, 50), elements=st.floats(-9, 9, width=16)))
+def test_a_reference_of_as_many_values_has_its_table_at_once(sample):
+    x = np.arange(3.0 * sample.size).reshape(3, -1).astype(sample.dtype)
+    for positions in ("linear", "weibull"):
+        found, expected = with_kernels_and_without(
+            lambda positions=positions: gm.quantile_map(x, sample, positions=positions)
+        )
+        np.testing.assert_array_equal(found, np.broadcast_to(np.sort(sample), x.shape))
+        np.testing.assert_array_equal(found, expected)
+        tied = np.repeat(x[:, :1], sample.size, axis=1)
+        found, expected = with_kernels_and_without(
+            lambda positions=positions, tied=tied: gm.quantile_map(
+                tied, sample, positions=positions
+            )
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_long_rows_each_with_its_own_reference(rng):
+    """Which are mapped several at a time."""
+    x, reference = rng.normal(size=(2, 5, 20_000)).astype(np.float32)
+    found, expected = with_kernels_and_without(lambda: gm.match_quantiles(x, reference, axis=1))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.sort(found), np.sort(reference))
+
+
 HALVES = np.arange(2**16, dtype=np.uint16)  # every number of 16 bits
 
 

@@ -81,6 +81,10 @@ class Ops:
     has_native_map: Callable[..., bool]
     """``(x)``: whether `map_rows` may have a native form for the rows of x."""
 
+    normalize_rows: Callable[..., Array | None]
+    """``(rows, tie_rule)``: a native form of quantile normalisation, each row to the mean of all
+    rows, sorted; ties as in `rank_and_gather`. None where there is none for these."""
+
     table_of_formula: Callable[..., Array | None]
     """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that
     `map_rows` evaluates; None where there is none."""
@@ -106,12 +110,19 @@ class Ops:
     """``(sorted_rows, index)``: a native form of `groupmap.interpolation.order_statistics`; None
     where it is not for these."""
 
+    with_middles: Callable[..., Array | None]
+    """``(ascending, dtype)``: a native form of `groupmap.interpolation.with_middles`; None where it
+    is not for these."""
+
     sort_rows: Callable[..., Array]
-    """``(rows, xp)``: each row in ascending order."""
+    """``(rows, xp, dtype=None)``: each row in ascending order; in that dtype, which holds all."""
 
     in_blocks: Callable[..., Array]
     """``(function, x, dtype)``: the function of x, of x's shape and of that dtype, at once or for
     some of the first axis at a time."""
+
+    for_each: Callable[..., list[Array]]
+    """``(function, count)``: the function of 0, 1, … count − 1, each of which is much work."""
 
     stable_argsort: Callable[..., Array]
     """``(rows, xp)``: the order of each row's entries, equal ones in order of appearance."""

@@ -63,6 +63,11 @@ def has_native_map(x: Array) -> bool:
     return False
 
 
+def normalize_rows(rows: Array, tie_rule: TieRule | None) -> None:
+    """None: the core takes the mean, and maps to it."""
+    del rows, tie_rule
+
+
 def table_of_formula(*_: object) -> None:
     """None: the target computes."""
 
@@ -100,20 +105,31 @@ def order_statistics(sorted_rows: Array, index: Array) -> None:
     del sorted_rows, index
 
 
+def with_middles(ascending: Array, dtype: DType) -> None:
+    """None: the core interpolates."""
+    del ascending, dtype
+
+
 def normal_probabilities(x: Array, last: Array) -> None:
     """None: the target computes."""
     del x, last
 
 
-def sort_rows(rows: Array, xp: Namespace) -> Array:
+def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order."""
-    return xp.sort(rows, axis=-1, stable=False)
+    ascending = xp.sort(rows, axis=-1, stable=False)
+    return ascending if dtype is None else xp.astype(ascending, dtype, copy=False)
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
     """The function of all of x."""
     del dtype
     return function(x)
+
+
+def for_each(function: Callable[[int], Array], count: int) -> list[Array]:
+    """One after the other."""
+    return [function(i) for i in range(count)]
 
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
@@ -239,6 +255,7 @@ OPS = Ops(
     map_rows=map_rows,
     settle=settle,
     has_native_map=has_native_map,
+    normalize_rows=normalize_rows,
     table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,
@@ -246,9 +263,11 @@ OPS = Ops(
     search_rows=search_rows,
     interpolator=interpolator,
     order_statistics=order_statistics,
+    with_middles=with_middles,
     normal_probabilities=normal_probabilities,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
+    for_each=for_each,
     stable_argsort=stable_argsort,
     ndtri=ndtri,
     ndtr=ndtr,

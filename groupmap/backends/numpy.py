@@ -97,6 +97,17 @@ def has_native_map(x: Array) -> bool:
     return kernels.serve(x)
 
 
+def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
+    """A kernel for floats, all of them finite."""
+    if not (kernels.serve(rows) and rows.dtype in (np.float32, np.float64)):
+        return None
+    from groupmap.backends.kernels import normalizing
+
+    flat = rows.reshape(-1, rows.shape[-1])
+    result = normalizing.normalize_rows(flat, tie_rule, threads=kernels.default_threads())
+    return None if result is None else result.reshape(rows.shape)
+
+
 def _over_blocks(work: Callable[[None, int, int], None], rows: Array) -> None:
     """The work on all rows ``(r, n)``, so many at a time as stay in the cache."""
     threads.over_rows(
@@ -209,16 +220,28 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     return result
 
 
-def sort_rows(rows: Array, xp: Namespace) -> Array:
+def with_middles(ascending: Array, dtype: DType) -> Array | None:
+    """A kernel for one sorted row."""
+    is_known = ascending.dtype == np.float64 and dtype in (np.float32, np.float64)
+    if not (is_known and ascending.ndim == 1 and kernels.serve(ascending)):
+        return None
+    from groupmap.backends.kernels import knots
+
+    table = np.empty(2 * len(ascending) - 1, dtype=dtype)
+    knots.with_middles(ascending, table)
+    return table
+
+
+def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order, several at a time."""
     del xp
+    dtype = rows.dtype if dtype is None else dtype
     if rows.ndim != 2:
-        return np.sort(rows, axis=-1)
-    result = np.empty(rows.shape, dtype=rows.dtype)
+        return np.sort(rows, axis=-1).astype(dtype, copy=False)
+    result = np.empty(rows.shape, dtype=dtype)
 
     def work(_: None, begin: int, end: int) -> None:
-        result[begin:end] = rows[begin:end]
-        result[begin:end].sort(axis=-1)
+        result[begin:end] = np.sort(rows[begin:end], axis=-1)
 
     _over_blocks(work, rows)
     return result
@@ -238,6 +261,20 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
         entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
     )  # fmt: skip
     return result
+
+
+def for_each(function: Callable[[int], Array], count: int) -> list[Array]:
+    """Several at a time."""
+    found: list[Array] = [None] * count
+
+    def work(_: None, begin: int, end: int) -> None:
+        found[begin:end] = [function(i) for i in range(begin, end)]
+
+    threads.over_rows(
+        work, lambda _: None, count, threads.LEAST_ENTRIES_PER_THREAD,
+        entries_per_block=1, threads=kernels.default_threads(),
+    )  # fmt: skip
+    return found
 
 
 def ndtri(p: Array, xp: Namespace) -> Array:
@@ -273,12 +310,15 @@ OPS = replace(
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
     has_native_map=has_native_map,
+    normalize_rows=normalize_rows,
     screen=screen,
     interpolator=interpolator,
     order_statistics=order_statistics,
+    with_middles=with_middles,
     normal_probabilities=normal_probabilities,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
+    for_each=for_each,
     search_rows=search_rows,
     ndtri=ndtri,
     ndtr=ndtr,

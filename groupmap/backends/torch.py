@@ -191,14 +191,23 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     return torch_cuda.order_statistics(sorted_rows, index)
 
 
-def sort_rows(rows: Array, xp: Namespace) -> Array:
+def with_middles(ascending: Array, dtype: DType) -> Array | None:
+    """A kernel for one sorted row in main memory, where nothing asks a gradient."""
+    if not (_are_plain_constants(ascending) and torch_kernels.serve_eagerly(ascending)):
+        return None
+    return torch_kernels.with_middles(ascending, dtype)
+
+
+def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order; by NumPy, whose sort is faster, where both see the memory."""
     del xp
     is_known = can_read(rows) and torch_kernels.shares_memory(rows)
     # bfloat16 would be seen as float16, whose NaN are among its great numbers.
     if is_known and rows.dtype != torch.bfloat16 and not wants_gradient(rows):
-        return torch_kernels.sort_rows(rows)
-    return torch.sort(rows, dim=-1).values
+        ascending = torch_kernels.sort_rows(rows)
+    else:
+        ascending = torch.sort(rows, dim=-1).values
+    return ascending if dtype is None else ascending.to(dtype)
 
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
@@ -421,6 +430,7 @@ OPS = replace(
     search_rows=search_rows,
     interpolator=interpolator,
     order_statistics=order_statistics,
+    with_middles=with_middles,
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,
     in_blocks=in_blocks,

@@ -105,7 +105,7 @@ def _scaling(scale: Scale) -> Scaling:
     from groupmap.backends.kernels.scaling import Scaling
 
     is_bfloat = scale.dtype == torch.bfloat16
-    dtype = torch.empty(0, dtype=torch.float16 if is_bfloat else scale.dtype).numpy().dtype
+    dtype = _numpy_dtype(torch.float16 if is_bfloat else scale.dtype)
     weight, bias = (None if each is None else as_array(each) for each in (scale.weight, scale.bias))
     return Scaling.of(weight, bias, scale.spans, dtype, is_bfloat)
 
@@ -120,6 +120,18 @@ def count_less(rows: Array) -> tuple[Array, Array]:
 
     less, less_equal = rank.count_less(as_array(rows), threads=torch.get_num_threads())
     return torch.from_numpy(less), torch.from_numpy(less_equal)
+
+
+def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
+    """A table of the values, and between each two the middle."""
+    if dtype not in (torch.float32, torch.float64):
+        return None
+    table = numpy.with_middles(as_array(ascending), _numpy_dtype(dtype))
+    return None if table is None else torch.from_numpy(table)
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def sort_rows(rows: Array) -> Array:

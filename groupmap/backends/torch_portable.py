@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import array_api_compat.torch as xp_torch
 import torch
 
-from groupmap._typing import Array, Namespace
+from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import _normal, generic
 from groupmap.backends import torch as native
 from groupmap.backends._ops import TieRule
@@ -51,10 +51,11 @@ def rank_and_gather(
     return native.unsort(values, order, None), order if with_order else None
 
 
-def sort_rows(rows: Array, xp: Namespace) -> Array:
+def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order."""
     del xp
-    return torch.sort(rows, dim=-1).values
+    ascending = torch.sort(rows, dim=-1).values
+    return ascending if dtype is None else ascending.to(dtype)
 
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:

@@ -146,6 +146,16 @@ def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
         result[i] = between(ascending[below], high, at - whole)
 
 
+@njit(nogil=True, cache=True)
+def with_middles(ascending: Rows, table: Rows) -> None:
+    """The values of a sorted row, and between each two the middle."""
+    last = ascending.size - 1
+    for i in range(last):
+        table[2 * i] = ascending[i]
+        table[2 * i + 1] = between(ascending[i], ascending[i + 1], 0.5)
+    table[2 * last] = ascending[last]
+
+
 @njit(inline="always")
 def between(low: float, high: float, fraction: float) -> float:
     """low + fraction·(high − low), and never above `high`."""

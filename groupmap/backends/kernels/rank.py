@@ -28,7 +28,7 @@ from groupmap.backends.kernels.ways import (
     Way,
 )
 
-ENTRIES_PER_BLOCK = 2**16  # what is sorted in one call; it stays in the L2 cache until written
+ENTRIES_PER_BLOCK = 2**17  # what is sorted in one call; it stays in the L2 cache until written
 LONGEST_IN_PLACES = 2**13  # in longer rows too many would share one
 LONGEST_IN_SEGMENTS = 2**15  # likewise, with eight times as many places
 
@@ -52,7 +52,7 @@ def map_rows(
     """
     try:
         return _ranked(
-            rows, table, _tie(tie_rule), table.dtype, with_order, scaling, limit, threads
+            rows, table, tie_of(tie_rule), table.dtype, with_order, scaling, limit, threads
         )
     except NotFiniteError:
         return None
@@ -67,7 +67,7 @@ def rank_and_gather(
     threads: int,
 ) -> tuple[np.ndarray[Any, Any], Bits | None]:
     """The same for rows that are known to hold no NaN."""
-    return _ranked(rows, table, _tie(tie_rule), table.dtype, with_order, None, None, threads)
+    return _ranked(rows, table, tie_of(tie_rule), table.dtype, with_order, None, None, threads)
 
 
 def order_of(rows: Bits, *, threads: int) -> Bits:
@@ -82,7 +82,8 @@ def count_less(rows: Bits, *, threads: int) -> tuple[Bits, Bits]:
     return (counts >> np.uint64(32)).view(np.int64), (counts & np.uint64(2**32 - 1)).view(np.int64)
 
 
-def _tie(rule: TieRule | None) -> Tie:
+def tie_of(rule: TieRule | None) -> Tie:
+    """The rule as the kernels take it."""
     return IN_ORDER_OF_APPEARANCE if rule is None else (0, *rule)
 
 
@@ -97,25 +98,26 @@ def _ranked(
     threads: int,
 ) -> tuple[np.ndarray[Any, Any], Bits | None]:
     shape, n = rows.shape, rows.shape[-1]
-    rows = np.ascontiguousarray(rows).reshape(-1, n)
+    rows = rows.reshape(-1, n)
     if rows.dtype.itemsize == 1:
         rows = rows.astype(f"{rows.dtype.kind}2")
     task = Task(
         rows, code_of(rows.dtype), None if table is None else as_bits(table), tie, dtype, scaling,
-        limit, np.empty(rows.shape, dtype=dtype if scaling is None else scaling.dtype),
+        limit, np.empty_like(rows, dtype=dtype if scaling is None else scaling.dtype),
         np.empty(rows.shape, dtype=np.int32) if with_order else None,
     )  # fmt: skip
     over_rows(
-        lambda way, begin, end: way(begin, end), partial(_way_for(task), task), *rows.shape,
+        lambda way, begin, end: way(begin, end), partial(way_for(task), task), *rows.shape,
         entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
     return task.result.reshape(shape), None if task.order is None else task.order.reshape(shape)
 
 
-def _way_for(task: Task) -> type[Way]:
+def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
+    """The way that is fastest for the task's rows."""
     n, dtype = task.rows.shape[1], task.rows.dtype
     if dtype.itemsize == 2:
-        in_order = task.order is not None or task.tie == IN_ORDER_OF_APPEARANCE
+        in_order = with_order or task.order is not None or task.tie == IN_ORDER_OF_APPEARANCE
         return ByKey if in_order else ByValue
     if dtype.kind == "f" and n <= LONGEST_IN_PLACES:
         return ByPlace

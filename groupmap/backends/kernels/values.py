@@ -55,22 +55,27 @@ def look_up(
     """
     n_rows, n = rows.shape
     magnitude = rows.dtype.type(0)
+    # Unsigned and counted on: an index that may be negative, or is a product, takes longer.
+    of_less, of_less_equal = np.uint64(tie[1]), np.uint64(tie[2])
     for r in range(n_rows):
-        bits = ascending[r]
+        bits, row, own_out = ascending[r], rows[r], out[r]
         magnitude = max(magnitude, magnitude_of(bits[0], bits[n - 1], code))
         for i in range(n):
             bits[i] = bits_of(bits[i], code)
-        begin, begin_in_table, last = 0, 0, bits[0]
+        begin, less, less_equal, last = 0, np.uint64(0), np.uint64(0), bits[0]
+        next_less = np.uint64(0)
         for i in range(n):
             own = bits[i]
             if table is None:
                 begin = begin if own == last else i
                 values[own] = both_counts(begin, i + 1)
             else:
-                begin_in_table = begin_in_table if own == last else tie[1] * i
-                values[own] = table[begin_in_table + tie[2] * i]
+                less = less if own == last else next_less
+                values[own] = table[less + less_equal]
+                next_less += of_less
+                less_equal += of_less_equal
             last = own
         values[code.negative_zero] = values[0]
         for i in range(n):
-            out[r, i] = values[rows[r, i]]
+            own_out[i] = values[row[i]]
     return magnitude

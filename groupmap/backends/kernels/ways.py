@@ -26,7 +26,7 @@ class NotFiniteError(Exception):
 
 
 class Task(NamedTuple):
-    """Some rows ``(r, n)``, what is asked of them, and where it goes."""
+    """Some rows ``(r, n)``, what is asked of them, and where it goes; both of any strides."""
 
     rows: np.ndarray[Any, Any]
     code: Code
@@ -59,7 +59,7 @@ class Way(ABC):
         """
         task, values = self.task, self.values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
-        self.rank(task.rows[begin:end], as_bits(values), order)
+        self.rank(np.ascontiguousarray(task.rows[begin:end]), as_bits(values), order)
         if task.scaling is None:
             task.result[begin:end] = values
         else:

@@ -1,0 +1,109 @@
+"""Every row to the mean of all rows' order statistics, with one ranking of each.
+
+Ranks and order come to light together: the order adds the row, sorted, to the mean; the ranks wait
+until it is known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import INFINITY, Bits, code_of, limit_of
+from groupmap.backends._ops import TieRule
+from groupmap.backends.kernels.knots import with_middles
+from groupmap.backends.kernels.rank import tie_of, way_for
+from groupmap.backends.kernels.threads import over_rows
+from groupmap.backends.kernels.ways import NotFiniteError, Task
+
+MOST_ROWS_PER_UNIT = 8  # of a table's columns so many lie in one line of the cache
+ENTRIES_PER_UNIT = 2**17
+TILE = 128  # columns whose lines stay in the cache until they are full
+
+
+def normalize_rows(
+    rows: np.ndarray[Any, Any], tie_rule: TieRule | None, *, threads: int
+) -> np.ndarray[Any, Any] | None:
+    """Each row of floats ``(r, n)``, of any strides, mapped to the mean of all rows, sorted.
+
+    None where an entry is not finite.
+    """
+    steps = np.arange(2 * rows.shape[1] - 1, dtype=np.uint32)
+    limit = limit_of(INFINITY[rows.dtype.itemsize], only_finite=True)
+    task = Task(
+        rows, code_of(rows.dtype), steps, tie_of(tie_rule), steps.dtype, None, limit,
+        np.empty(rows.shape, dtype=steps.dtype), None,
+    )  # fmt: skip
+    try:
+        mean = _mean_of_sorted(task, threads)
+    except NotFiniteError:
+        return None
+    table = np.empty(len(steps), dtype=rows.dtype)
+    with_middles(mean, table)
+    result = np.empty_like(rows)
+
+    def work(_: None, begin: int, end: int) -> None:
+        gather(table, task.result[:, begin:end], result[:, begin:end])
+
+    # Across rows, since where these are the columns of a table its lines are written whole.
+    over_rows(
+        work, lambda _: None, *reversed(rows.shape),
+        entries_per_block=ENTRIES_PER_UNIT, threads=threads,
+    )  # fmt: skip
+    return result
+
+
+class _Unit:
+    """Memory for some rows."""
+
+    def __init__(self, task: Task, n_rows: int) -> None:
+        self.way = way_for(task, with_order=True)(task, n_rows)
+        self.order = np.empty((n_rows, task.rows.shape[1]), dtype=np.int32)
+
+
+def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
+    """The mean, in double precision; the task's result receives the ranks.
+
+    Rows are added up by units that depend on n alone, and these in order, so that the number of
+    threads changes no bit.
+    """
+    n_rows, n = task.rows.shape
+    size = max(1, min(MOST_ROWS_PER_UNIT, ENTRIES_PER_UNIT // n))
+    sums = np.zeros((-(-n_rows // size), n))
+
+    def work(unit: _Unit, begin: int, end: int) -> None:
+        for u in range(begin, end):
+            rows = np.ascontiguousarray(task.rows[u * size : (u + 1) * size])
+            order = unit.order[: len(rows)]
+            unit.way.rank(rows, task.result[u * size : (u + 1) * size], order)
+            add_in_order(rows, order, float(n_rows), sums[u])
+
+    over_rows(
+        work, lambda _: _Unit(task, size), len(sums), size * n,
+        entries_per_block=ENTRIES_PER_UNIT, threads=threads,
+    )  # fmt: skip
+    mean: np.ndarray[Any, Any] = sums.sum(axis=0)
+    return mean
+
+
+@njit(nogil=True, cache=True)
+def add_in_order(
+    rows: np.ndarray[Any, Any], order: Bits, divisor: float, sums: np.ndarray[Any, Any]
+) -> None:
+    """Add each row, sorted, and divided first: the sum of great values may overflow."""
+    for r in range(rows.shape[0]):
+        row, own_order = rows[r], order[r]
+        for i in range(row.size):
+            sums[i] += row[own_order[i]] / divisor
+
+
+@njit(nogil=True, cache=True)
+def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any]) -> None:
+    """``out = table[places]``, some columns at a time."""
+    for begin in range(0, places.shape[1], TILE):
+        for r in range(places.shape[0]):
+            own_places, own_out = places[r, begin : begin + TILE], out[r, begin : begin + TILE]
+            for i in range(own_out.size):
+                own_out[i] = table[own_places[i]]
