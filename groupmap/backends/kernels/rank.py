@@ -30,7 +30,8 @@ from groupmap.backends.kernels.ways import (
 
 ENTRIES_PER_BLOCK = 2**17  # what is sorted in one call; it stays in the L2 cache until written
 LONGEST_IN_PLACES = 2**13  # in longer rows too many would share one
-LONGEST_IN_SEGMENTS = 2**15  # likewise, with eight times as many places
+SHORTEST_IN_SEGMENTS = 2**14  # shorter ones are sorted as fast as they are dealt out
+LONGEST_IN_SEGMENTS = 2**15  # as above, with eight times as many places
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
 
@@ -121,6 +122,6 @@ def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
         return ByKey if in_order else ByValue
     if dtype.kind == "f" and n <= LONGEST_IN_PLACES:
         return ByPlace
-    if dtype.kind == "f" and n <= LONGEST_IN_SEGMENTS and vectors.IS_FAST:
+    if dtype == np.float32 and SHORTEST_IN_SEGMENTS <= n <= LONGEST_IN_SEGMENTS and vectors.IS_FAST:
         return BySegment
     return ByKey

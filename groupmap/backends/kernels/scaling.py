@@ -92,6 +92,7 @@ def round_to_bfloat(bits: Bits, out: Bits) -> None:
 def round_to_half(bits: Bits, out: Bits) -> None:
     """Floats of 32 bits to the nearest of 16, even where two are; NaN stays NaN."""
     smallest_normal, infinity = np.uint32(113 << 23), np.uint32(255 << 23)
+    rebiased = np.uint32((112 << 23) - 0xFFF)  # the exponent, and less than half of a last bit
     overflows = np.uint32(0x477FF000)  # 65520, halfway between the greatest number and infinity
     line = np.empty(bits.shape[1], dtype=np.uint32)
     floats = line.view(np.float32)
@@ -105,8 +106,8 @@ def round_to_half(bits: Bits, out: Bits) -> None:
         for i in range(row.size):
             own = row[i]
             magnitude = own & np.uint32(0x7FFFFFFF)
-            odd = (magnitude >> np.uint32(13)) & np.uint32(1)
-            moved = magnitude - np.uint32(112 << 23) + np.uint32(0xFFF) + odd
+            odd = np.uint32(np.uint32(magnitude >> np.uint32(13)) & np.uint32(1))
+            moved = np.uint32(np.uint32(magnitude - rebiased) + odd)
             nearest = np.uint32(moved >> np.uint32(13))
             if magnitude < smallest_normal:
                 nearest = np.uint32(line[i] - np.uint32(126 << 23))

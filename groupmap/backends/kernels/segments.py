@@ -35,44 +35,67 @@ def deal_out(
     no places, all of it is one segment. The greatest magnitude comes back.
     """
     index_bits = np.uint32(low)
-    shift = np.uint32(32 - index_bits)
-    greatest_place = rows.dtype.type((1 << (shift + SEGMENT_BITS)) - 2)  # room for two roundings
+    greatest_place = rows.dtype.type((1 << (32 - index_bits + SEGMENT_BITS)) - 2)  # two roundings
     magnitude = bits.dtype.type(0)
-    of_row = np.empty(2, dtype=rows.dtype)
-    own_words, segment_of = np.empty(CHUNK, dtype=np.uint32), np.empty(CHUNK, dtype=np.uint32)
+    ends_of_row = np.empty(2, dtype=rows.dtype)
     begins = np.empty(SEGMENTS, dtype=np.int64)
     for r in range(rows.shape[0]):
-        row, out = rows[r], words[r]
-        least, scale, greatest = extent(bits[r], code, greatest_place, of_row)
+        least, scale, greatest = extent(bits[r], code, greatest_place, ends_of_row)
         magnitude = max(magnitude, greatest)
         bounds[r] = 0
         if scale == 0:
-            for i in range(row.size):
-                out[i] = np.uint32(i)
-            bounds[r, 0, 1] = row.size
+            for i in range(rows.shape[1]):
+                words[r, i] = np.uint32(i)
+            bounds[r, 0, 1] = rows.shape[1]
             continue
-        for begin in range(0, row.size, CHUNK):
-            part = row[begin : begin + CHUNK]
-            for i in range(part.size):
-                segment_of[i] = np.uint32(np.int32((part[i] - least) * scale)) >> shift
-            for segment in range(SEGMENTS):
-                bounds[r, segment, 1] += count(segment_of[: part.size], segment)
+        count_out(rows[r], least, scale, index_bits, bounds[r])
         end = 0
         for segment in range(SEGMENTS):
             begins[segment] = bounds[r, segment, 0] = end
             bounds[r, segment, 1] += end
             end = bounds[r, segment, 1] + LANES
-        ends: Any = to_fixed_tuple(begins, SEGMENTS)  # type: ignore[call-arg]
-        for begin in range(0, row.size, CHUNK):
-            part, first = row[begin : begin + CHUNK], np.uint32(begin)
-            for i in range(part.size):
-                place = np.uint32(np.int32((part[i] - least) * scale))
-                segment_of[i] = place >> shift
-                own_words[i] = (place << index_bits) | (first + np.uint32(i))
-            segment_of[part.size :] = NOWHERE
-            for i in range(0, part.size, LANES):
-                ends = append_to_each(own_words, segment_of, i, out, ends)
+        deal_out_row(rows[r], least, scale, index_bits, begins, words[r])
     return magnitude
+
+
+# These are functions of their own so that compiled code keeps the ends of all segments at hand.
+@njit(nogil=True, cache=True)
+def count_out(
+    row: np.ndarray[Any, Any], least: float, scale: float, index_bits: Unsigned, bounds: Bits
+) -> None:
+    """Add to each segment's end how many words it will get."""
+    segment_of = np.empty(CHUNK, dtype=np.uint32)
+    shift = np.uint32(32 - index_bits)
+    for begin in range(0, row.size, CHUNK):
+        part = row[begin : begin + CHUNK]
+        for i in range(part.size):
+            segment_of[i] = np.uint32(np.int32((part[i] - least) * scale)) >> shift
+        for segment in range(SEGMENTS):
+            bounds[segment, 1] += count(segment_of[: part.size], segment)
+
+
+@njit(nogil=True, cache=True)
+def deal_out_row(
+    row: np.ndarray[Any, Any],
+    least: float,
+    scale: float,
+    index_bits: Unsigned,
+    begins: Bits,
+    words: Bits,
+) -> None:
+    """Write the words of a row to segments that begin there."""
+    own_words, segment_of = np.empty(CHUNK, dtype=np.uint32), np.empty(CHUNK, dtype=np.uint32)
+    shift = np.uint32(32 - index_bits)
+    ends: Any = to_fixed_tuple(begins, SEGMENTS)  # type: ignore[call-arg]
+    for begin in range(0, row.size, CHUNK):
+        part, first = row[begin : begin + CHUNK], np.uint32(begin)
+        for i in range(part.size):
+            place = np.uint32(np.int32((part[i] - least) * scale))
+            segment_of[i] = place >> shift
+            own_words[i] = (place << index_bits) | (first + np.uint32(i))
+        segment_of[part.size :] = NOWHERE
+        for i in range(0, part.size, LANES):
+            ends = append_to_each(own_words, segment_of, i, words, ends)
 
 
 @njit(inline="always")

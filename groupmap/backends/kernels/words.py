@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
+from groupmap.backends.kernels.keys import key_at, magnitude_of
 
 LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
@@ -102,11 +102,29 @@ def extent(
     A row that has infinite entries or NaN, or is too wide or narrow to divide by, has 0 places.
     `ends` is memory for two floats, the least and the greatest.
     """
-    least_key, greatest_key = least_and_greatest(bits, code)
     bits_of_ends = ends.view(bits.dtype)
-    bits_of_ends[0], bits_of_ends[1] = bits_of(least_key, code), bits_of(greatest_key, code)
+    bits_of_ends[0], bits_of_ends[1] = least_and_greatest_float(bits, code)
     width = ends[1] - ends[0]
     scale = greatest_place / width if width > 0 else width
     if not (0 < scale < np.inf):
         scale = ends.dtype.type(0)
-    return ends[0], scale, magnitude_of(least_key, greatest_key, code)
+    magnitude = max(bits_of_ends[0] & code.flip, bits_of_ends[1] & code.flip)
+    return ends[0], scale, magnitude
+
+
+@njit(inline="always")
+def least_and_greatest_float(bits: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
+    """The least and the greatest float of a row, with the NaN at its ends, as bit patterns.
+
+    Floats have their sign first: as unsigned integers those without one come first and in order,
+    those with one last and in the order of their magnitudes; with the sign flipped, these first.
+    """
+    word = bits.dtype.type
+    first = last = bits[0]
+    last_flipped = word(bits[0] ^ code.top)
+    for i in range(bits.size):
+        first, last = min(first, bits[i]), max(last, bits[i])
+        last_flipped = max(last_flipped, word(bits[i] ^ code.top))
+    greatest = word(last_flipped ^ code.top) if last_flipped & code.top else first
+    least = last if last & code.top else first
+    return word(least), word(greatest)
