@@ -178,7 +178,7 @@ def _mapped(
             own = (values[r, :], None, keys, of_rows[r], rule, dtype)
             return _mapped(*own, with_order=False, xp=xp, ops=ops)[0]
 
-        return xp.stack(ops.for_each(mapped_row, len(of_rows))), None
+        return ops.stack_of(mapped_row, len(of_rows), dtype, xp), None
     rows_apart = RowsApart.found(missing, xp, ops) if target.is_tabulated else None
     if rows_apart is not None:
         complete, _ = on(xp.where(missing, 0, values), None, random_keys, with_order=False)

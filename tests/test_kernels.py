@@ -18,17 +18,18 @@ from scipy.stats import rankdata
 
 import groupmap as gm
 from groupmap.backends import kernels, ops_for
-from groupmap.backends._bits import INFINITY, limit_of
+from groupmap.backends._bits import INFINITY, as_bits, code_of, limit_of
 from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
-from groupmap.backends.kernels import elementwise, emission, rank, threads, vectors
+from groupmap.backends.kernels import elementwise, emission, levels, rank, threads, vectors
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
 FLOATS = ("float16", "float32", "float64")
+KINDS = ("random", "few values", "levels", "relu", "some ties", "constant", "one far away")
 LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 20_000, 65535, 65536, 65537)
 
 
@@ -37,7 +38,7 @@ def rows_of(kind, dtype, shape, rng):
     dtype = np.dtype(dtype)
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
-        few = {"few values": 7, "random": None}.get(kind, 1)
+        few = {"few values": 7, "levels": 100, "random": None}.get(kind, 1)
         if few is None:
             return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
         return (limits.max - rng.integers(0, few, size=shape).astype(dtype)).astype(dtype)
@@ -45,6 +46,8 @@ def rows_of(kind, dtype, shape, rng):
     tiny = np.finfo(dtype).smallest_subnormal
     if kind == "few values":
         x = rng.choice([-np.inf, np.inf, -0.0, 0.0, tiny, -tiny, 1.0], size=shape)
+    elif kind == "levels":
+        x = rng.integers(-100, 156, size=shape) / 255 * rng.choice([-0.0, 1.0], p=[0.1, 0.9])
     elif kind == "relu":
         x = np.maximum(x, 0)
     elif kind == "some ties":  # too few in most rows to speak of a crowd, and too many in the first
@@ -67,7 +70,7 @@ def counted_ranks(x, ties):
 @pytest.mark.parametrize("n", LENGTHS)
 def test_ranks_and_order(rng, dtype, n):
     table = np.arange(2 * n - 1, dtype=np.float64)
-    for kind in ("random", "few values", "relu", "some ties", "constant", "one far away"):
+    for kind in KINDS:
         x = rows_of(kind, dtype, (3, n), rng)
         for ties in ("average", "min", "max", "ordinal"):
             y, order = rank.rank_and_gather(
@@ -303,13 +306,56 @@ def test_segments_on_every_processor(rng, monkeypatch, dtype, n):
         pytest.skip("this LLVM does not press vectors together")
     monkeypatch.setattr(vectors, "IS_FAST", True)
     table = np.arange(2 * n - 1, dtype=np.float64)
-    for kind in ("random", "few values", "relu", "some ties", "constant", "one far away"):
+    for kind in KINDS:
         x = rows_of(kind, dtype, (3, n), rng)
         y, order = rank.rank_and_gather(
             x, table, COUNTING_TIES["average"], with_order=True, threads=1
         )
         np.testing.assert_array_equal(y, counted_ranks(x, "average"))
         np.testing.assert_array_equal(order, np.argsort(x + x.dtype.type(0), stable=True))
+
+
+LEVELS = st.lists(st.integers(0, 255).map(lambda k: np.float32(k) / np.float32(255)), min_size=1)
+
+
+@given(LEVELS, st.data(), st.sampled_from(["average", "min", "ordinal"]))
+def test_rows_of_few_levels_are_counted(drawn, data, ties):
+    x = np.asarray(drawn, dtype=np.float32)
+    is_apart = data.draw(st.booleans()) or x.max() == 0
+    if not is_apart:  # two neighbours, in the middle of one of an odd number of steps
+        middle = x.max() / 2
+        x = np.concatenate([x, [0, middle, np.nextafter(middle, np.float32(0))]])
+    rows, rule = x.astype(np.float32)[None], COUNTING_TIES.get(ties)
+    table = np.arange(2 * rows.shape[1] - 1, dtype=np.uint32)
+    out, order = np.empty((2, *rows.shape), dtype=np.uint32)
+    is_done = np.zeros(1, dtype=np.bool_)
+    levels.count_places(
+        rows, rows.view(np.uint32), code_of(rows.dtype), table, rank.tie_of(rule), out,
+        order.view(np.int32), is_done,
+    )  # fmt: skip
+    assert is_done[0] == is_apart
+    if is_apart:
+        np.testing.assert_array_equal(out, counted_ranks(rows, ties))
+        np.testing.assert_array_equal(order, np.argsort(rows, stable=True))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float16"])
+def test_keys_that_span_few_levels_are_counted(rng, dtype):
+    for spread, is_few in ((90, True), (120, False)):
+        x = (np.arange(400) % (spread + 1)).astype(dtype)[None]
+        if dtype == "float16":
+            x = (x.astype(np.uint16) + np.uint16(0x3C00)).view(np.float16)
+        rng.shuffle(x, axis=1)
+        out, order = np.empty((2, *x.shape), dtype=np.uint32)
+        is_done = np.zeros(1, dtype=np.bool_)
+        levels.count_keys(
+            as_bits(x), code_of(x.dtype), np.arange(2 * x.size - 1, dtype=np.uint32),
+            rank.tie_of(COUNTING_TIES["max"]), out, order.view(np.int32), is_done,
+        )  # fmt: skip
+        assert is_done[0] == is_few
+        if is_few:
+            np.testing.assert_array_equal(out, counted_ranks(x, "max"))
+            np.testing.assert_array_equal(order, np.argsort(x, stable=True))
 
 
 def test_where_equals_stand(rng):

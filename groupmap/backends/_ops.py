@@ -121,8 +121,9 @@ class Ops:
     """``(function, x, dtype)``: the function of x, of x's shape and of that dtype, at once or for
     some of the first axis at a time."""
 
-    for_each: Callable[..., list[Array]]
-    """``(function, count)``: the function of 0, 1, … count − 1, each of which is much work."""
+    stack_of: Callable[..., Array]
+    """``(function, count, dtype, xp)``: the arrays that the function makes of 0, 1, … count − 1,
+    each of them much work and of that dtype, stacked."""
 
     stable_argsort: Callable[..., Array]
     """``(rows, xp)``: the order of each row's entries, equal ones in order of appearance."""

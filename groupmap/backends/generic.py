@@ -127,9 +127,10 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     return function(x)
 
 
-def for_each(function: Callable[[int], Array], count: int) -> list[Array]:
+def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Namespace) -> Array:
     """One after the other."""
-    return [function(i) for i in range(count)]
+    del dtype
+    return xp.stack([function(i) for i in range(count)])
 
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
@@ -267,7 +268,7 @@ OPS = Ops(
     normal_probabilities=normal_probabilities,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
-    for_each=for_each,
+    stack_of=stack_of,
     stable_argsort=stable_argsort,
     ndtri=ndtri,
     ndtr=ndtr,

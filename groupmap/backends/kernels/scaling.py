@@ -45,11 +45,12 @@ class Scaling(NamedTuple):
     def __call__(self, values: np.ndarray[Any, Any], first: int, out: np.ndarray[Any, Any]) -> None:
         """Write the values of some rows, the first of which has that number, scaled to `out`.
 
-        The values are overwritten.
+        The values are overwritten, and may lie in `out` already.
         """
         scale_rows(values, self.weight, self.bias, self.spans, first)
         if self.dtype == values.dtype:
-            out[...] = values
+            if values is not out:
+                out[...] = values
         elif self.is_bfloat:
             round_to_bfloat(as_bits(values), as_bits(out))
         else:

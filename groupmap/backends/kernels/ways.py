@@ -9,16 +9,23 @@ looked up.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
-from groupmap.backends.kernels import segments
+from groupmap.backends.kernels import levels, segments
 from groupmap.backends.kernels.emission import emit, emit_segments
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.values import Tie, keys_of, look_up
 from groupmap.backends.kernels.words import index_bits, pack, place
+
+BYTES_OF_HALVES = 2
+LONGEST_IN_CACHE = 2**17
+SHORTEST_COUNTED = (
+    2**12
+)  # rows of keys; in shorter ones it takes a while to find that they are many
 
 
 class NotFiniteError(Exception):
@@ -49,28 +56,70 @@ class Way(ABC):
 
     def __init__(self, task: Task, block: int) -> None:
         self.task = task
-        self.values = np.empty((block, task.rows.shape[1]), dtype=task.dtype)
+        n, result = task.rows.shape[1], task.result
+        is_direct = result.dtype == task.dtype and result.flags.c_contiguous
+        self.values: np.ndarray[Any, Any] | None = None
+        if n <= LONGEST_IN_CACHE or not is_direct:
+            self.values = np.empty((block, n), dtype=task.dtype)
 
     def __call__(self, begin: int, end: int) -> None:
         """Rank these rows, and write their values, scaled.
 
-        First to memory that is in the cache: entries are scattered over their rows, and each would
-        wait for its part of the result to be fetched.
+        If they fit, first to memory that is in the cache: entries are scattered over their rows,
+        and each would wait for its part of the result to be fetched.
         """
-        task, values = self.task, self.values[: end - begin]
+        task, result = self.task, self.task.result[begin:end]
+        values = result if self.values is None else self.values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
         self.rank(np.ascontiguousarray(task.rows[begin:end]), as_bits(values), order)
-        if task.scaling is None:
-            task.result[begin:end] = values
-        else:
-            task.scaling(values, begin, task.result[begin:end])
+        if task.scaling is not None:
+            task.scaling(values, begin, result)
+        elif self.values is not None:
+            result[...] = values
 
     @abstractmethod
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Write the values of some rows, and their order."""
 
 
-class ByValue(Way):
+class _ByLevelFirst(Way):
+    """Rows of few levels are counted; only the others are sorted."""
+
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Count what can be counted, and sort the rest."""
+        task, bits = self.task, as_bits(rows)
+        is_done = np.zeros(len(rows), dtype=np.bool_)
+        rest = (task.code, task.table, task.tie, out, order, is_done)
+        if rows.dtype.kind == "f" and rows.dtype.itemsize > BYTES_OF_HALVES:
+            task.check(levels.count_places(rows, bits, *rest))
+        elif rows.shape[1] >= SHORTEST_COUNTED:
+            task.check(levels.count_keys(bits, *rest))
+        for_some(self.rank_by_sort, ~is_done, rows, out, order)
+
+    @abstractmethod
+    def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Write the values of rows that may have any number of levels, and their order."""
+
+
+def for_some(
+    rank: Callable[[np.ndarray[Any, Any], Bits, Bits | None], None],
+    which: Bits,
+    rows: np.ndarray[Any, Any],
+    out: Bits,
+    order: Bits | None,
+) -> None:
+    """Rank those of the rows."""
+    if np.all(which):
+        rank(rows, out, order)
+    elif np.any(which):
+        own_out, own_order = out[which], None if order is None else order[which]
+        rank(rows[which], own_out, own_order)
+        out[which] = own_out
+        if order is not None:
+            order[which] = own_order
+
+
+class ByValue(_ByLevelFirst):
     """Keys of 16 bits, sorted as they are."""
 
     def __init__(self, task: Task, block: int) -> None:
@@ -78,7 +127,7 @@ class ByValue(Way):
         self.keys = np.empty((block, task.rows.shape[1]), dtype=np.uint16)
         self.value_of_key = np.empty(2**16, dtype=f"u{task.dtype.itemsize}")
 
-    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+    def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Sort the keys, note each one's value, and look it up."""
         del order  # which this way does not find
         task, bits, keys = self.task, as_bits(rows), self.keys[: len(rows)]
@@ -87,16 +136,16 @@ class ByValue(Way):
         task.check(look_up(keys, self.value_of_key, bits, task.code, task.table, task.tie, out))
 
 
-class ByKey(Way):
+class ByKey(_ByLevelFirst):
     """Words of keys, with 16 bits for the index of short rows of 16 bits, else of 64."""
 
     def __init__(self, task: Task, block: int) -> None:
         super().__init__(task, block)
         n = task.rows.shape[1]
-        is_short = task.rows.dtype.itemsize == 2 and n <= 2**16
+        is_short = task.rows.dtype.itemsize == BYTES_OF_HALVES and n <= 2**16
         self.words = np.empty((block, n), dtype=np.uint32 if is_short else np.uint64)
 
-    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+    def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Sort the words, and write the values where their indices say."""
         task, bits, words = self.task, as_bits(rows), self.words[: len(rows)]
         task.check(pack(bits, task.code, words))
@@ -118,14 +167,8 @@ class _ByPlaceOrKey(ByKey):
             return
         crowded = np.empty(len(rows), dtype=np.bool_)
         self.rank_by_place(rows, out, order, crowded)
-        which = np.flatnonzero(crowded)
-        self.were_crowded = 2 * len(which) > len(rows)
-        if len(which):
-            own_out, own_order = out[which], None if order is None else order[which]
-            super().rank(rows[which], own_out, own_order)
-            out[which] = own_out
-            if order is not None:
-                order[which] = own_order
+        self.were_crowded = 2 * int(np.count_nonzero(crowded)) > len(rows)
+        for_some(super().rank, crowded, rows, out, order)
 
     @abstractmethod
     def rank_by_place(

@@ -1,0 +1,149 @@
+"""Rows of few different values: each of them is counted, and nothing is sorted.
+
+The level of an entry is the distance of its key from the row's least; or, for floats of more than
+16 bits, its place among some between the row's least and greatest, if no two different values share
+a place. Photographs have few levels, and so have counts, and rows of 16 bits that are long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.keys import key_at, magnitude_of
+from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
+from groupmap.backends.kernels.words import extent, least_and_greatest
+
+MOST_LEVELS = 2**16
+ENTRIES_PER_LEVEL = 4  # at least, on average; else it is faster to sort
+PLACES = 2**12
+TRIED_FIRST = 2**10  # entries; where values are many, two of these share a place
+COPIES = 4  # of each count of few: the same one would often be awaited
+
+
+@njit(nogil=True, cache=True)
+def count_keys(
+    rows: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+    is_done: Bits,
+) -> Unsigned:
+    """The values of those rows whose keys span few levels, and their order; which these are.
+
+    The greatest magnitude comes back.
+    """
+    n_rows, n = rows.shape
+    levels = np.empty(n, dtype=np.uint16)
+    magnitude = rows.dtype.type(0)
+    for r in range(n_rows):
+        row = rows[r]
+        least, greatest = least_and_greatest(row, code)
+        magnitude = max(magnitude, magnitude_of(least, greatest, code))
+        span = np.uint64(greatest - least)  # one less than there are levels
+        is_done[r] = span < MOST_LEVELS and ENTRIES_PER_LEVEL * span < n
+        if is_done[r]:
+            for i in range(n):
+                levels[i] = np.uint16(key_at(row, i, code) - least)
+            emit_levels(levels, int(span) + 1, table, tie, out[r], order, r)
+    return magnitude
+
+
+@njit(nogil=True, cache=True)
+def count_places(
+    rows: np.ndarray[Any, Any],
+    bits: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+    is_done: Bits,
+) -> Unsigned:
+    """The same for rows of floats with room for a place for each of their values."""
+    n_rows, n = rows.shape
+    levels = np.empty(n, dtype=np.uint16)
+    key_of_level = np.empty(PLACES, dtype=bits.dtype)
+    magnitude = bits.dtype.type(0)
+    ends = np.empty(2, dtype=rows.dtype)
+    for r in range(n_rows):
+        row, own_bits = rows[r], bits[r]
+        least, scale, greatest = extent(own_bits, code, rows.dtype.type(PLACES - 1), ends)
+        magnitude = max(magnitude, greatest)
+        is_done[r] = ends[0] == ends[1] or (
+            scale > 0
+            and are_apart(
+                row[:TRIED_FIRST], own_bits[:TRIED_FIRST], code, least, scale, levels, key_of_level
+            )
+            and are_apart(row, own_bits, code, least, scale, levels, key_of_level)
+        )
+        if ends[0] == ends[1]:
+            levels[:] = 0
+        if is_done[r]:
+            emit_levels(levels, PLACES, table, tie, out[r], order, r)
+    return magnitude
+
+
+@njit(nogil=True, cache=True)
+def are_apart(
+    row: np.ndarray[Any, Any],
+    bits: Bits,
+    code: Code,
+    least: float,
+    scale: float,
+    levels: Bits,
+    key_of_level: Bits,
+) -> bool:
+    """Whether every value has a place of its own, which is its level."""
+    for i in range(row.size):
+        levels[i] = np.uint16(np.int32((row[i] - least) * scale))
+    for i in range(row.size):
+        key_of_level[levels[i]] = key_at(bits, i, code)
+    others = 0
+    for i in range(row.size):
+        others += key_of_level[levels[i]] != key_at(bits, i, code)
+    return others == 0
+
+
+@njit(nogil=True, cache=True)
+def emit_levels(
+    levels: Bits,
+    n_levels: int,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+    r: int,
+) -> None:
+    """The values of the row r, and its order, from the level of each entry."""
+    copies = COPIES if n_levels <= PLACES else 1
+    counts = np.zeros((copies, n_levels), dtype=np.uint32)
+    for i in range(levels.size):
+        counts[i & (copies - 1), levels[i]] += np.uint32(1)
+    begins = np.empty(n_levels, dtype=np.int64)
+    values = np.empty(n_levels, dtype=out.dtype)
+    less = 0
+    for level in range(n_levels):
+        begins[level] = less
+        count = 0
+        for copy in range(copies):
+            count += int(counts[copy, level])
+        if count > 0:
+            values[level] = value_of_ties(less, less + count, table, tie)
+        less += count
+    if not tie[0]:
+        for i in range(levels.size):
+            out[i] = values[levels[i]]
+    if tie[0] or order is not None:
+        for i in range(levels.size):
+            rank = begins[levels[i]]
+            begins[levels[i]] = rank + 1
+            if tie[0]:
+                out[i] = value_of_one(rank, table)
+            if order is not None:
+                order[r, rank] = i
