@@ -71,7 +71,7 @@ def arrays() -> Iterator[tuple[str, Sides]]:
         finally:
             kernels.INSTALLED = installed
 
-    for shape in ((1024, 1568), (8192, 768), (128, 25088)):
+    for shape in ((1024, 1568), (8192, 768), (512, 4096), (128, 25088), (32, 65536)):
         for dtype in (np.float32, np.float64):
             x = np.random.default_rng(0).normal(size=shape).astype(dtype)
             yield (
@@ -160,21 +160,38 @@ def _sorted_channels(image: np.ndarray) -> np.ndarray:
     return np.sort(image.reshape(-1, image.shape[-1]), axis=0)
 
 
+def _photographs() -> list[np.ndarray]:
+    """Two of scikit-learn's, repeated to (1024, 1024, 3); a value is one of 256."""
+    from sklearn.datasets import load_sample_image
+
+    names = ("china.jpg", "flower.jpg")
+    return [np.tile(load_sample_image(name), (3, 2, 1))[:1024, :1024].copy() for name in names]
+
+
 def matching() -> Iterator[tuple[str, Sides]]:
     """Images and tables, beside the libraries that people take for them."""
     rng = np.random.default_rng(0)
     with contextlib.suppress(ImportError):
         from skimage.exposure import match_histograms
 
-        image, reference = (rng.normal(size=(1024, 1024, 3)).astype(np.float32) for _ in "ir")
-        yield (
-            "match_quantiles (1024, 1024, 3)",
-            {
-                "ours": lambda: gm.match_quantiles(image, reference, axis=(0, 1)),
-                "match_histograms": lambda: match_histograms(image, reference, channel_axis=-1),
-                "np.sort of both": lambda: [_sorted_channels(each) for each in (image, reference)],
-            },
-        )
+        noise = [rng.normal(size=(1024, 1024, 3)).astype(np.float32) for _ in "ir"]
+        for name, (image, reference) in (
+            ("normal draws", noise),
+            ("photographs, float32", [each / np.float32(255) for each in _photographs()]),
+            ("photographs, uint8", _photographs()),
+        ):
+            yield (
+                f"match_quantiles (1024, 1024, 3), {name}",
+                {
+                    "ours": lambda x=image, y=reference: gm.match_quantiles(x, y, axis=(0, 1)),
+                    "match_histograms": lambda x=image, y=reference: match_histograms(
+                        x, y, channel_axis=-1
+                    ),
+                    "np.sort of both": lambda x=image, y=reference: [
+                        _sorted_channels(each) for each in (x, y)
+                    ],
+                },
+            )
     with contextlib.suppress(ImportError):
         import qnorm
 

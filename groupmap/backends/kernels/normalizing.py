@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import INFINITY, Bits, code_of, limit_of
+from groupmap.backends._bits import Bits, as_bits, code_of
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.knots import with_middles
 from groupmap.backends.kernels.rank import tie_of, way_for
@@ -28,10 +28,11 @@ def normalize_rows(
 ) -> np.ndarray[Any, Any] | None:
     """Each row of floats ``(r, n)``, of any strides, mapped to the mean of all rows, sorted.
 
-    None where an entry is not finite.
+    None where an entry is not finite, or so great that the sum may not be.
     """
     steps = np.arange(2 * rows.shape[1] - 1, dtype=np.uint32)
-    limit = limit_of(INFINITY[rows.dtype.itemsize], only_finite=True)
+    greatest = min(np.finfo(np.float64).max / (2 * len(rows)), np.finfo(rows.dtype).max)
+    limit = as_bits(np.asarray(greatest, dtype=rows.dtype))[()]
     task = Task(
         rows, code_of(rows.dtype), steps, tie_of(tie_rule), steps.dtype, None, limit,
         np.empty(rows.shape, dtype=steps.dtype), None,
@@ -78,25 +79,23 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
             rows = np.ascontiguousarray(task.rows[u * size : (u + 1) * size])
             order = unit.order[: len(rows)]
             unit.way.rank(rows, task.result[u * size : (u + 1) * size], order)
-            add_in_order(rows, order, float(n_rows), sums[u])
+            add_in_order(rows, order, sums[u])
 
     over_rows(
         work, lambda _: _Unit(task, size), len(sums), size * n,
         entries_per_block=ENTRIES_PER_UNIT, threads=threads,
     )  # fmt: skip
-    mean: np.ndarray[Any, Any] = sums.sum(axis=0)
+    mean: np.ndarray[Any, Any] = sums.sum(axis=0) / n_rows
     return mean
 
 
 @njit(nogil=True, cache=True)
-def add_in_order(
-    rows: np.ndarray[Any, Any], order: Bits, divisor: float, sums: np.ndarray[Any, Any]
-) -> None:
-    """Add each row, sorted, and divided first: the sum of great values may overflow."""
+def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, Any]) -> None:
+    """Add each row, sorted."""
     for r in range(rows.shape[0]):
         row, own_order = rows[r], order[r]
         for i in range(row.size):
-            sums[i] += row[own_order[i]] / divisor
+            sums[i] += row[own_order[i]]
 
 
 @njit(nogil=True, cache=True)
