@@ -23,7 +23,7 @@ from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
-from groupmap.backends.kernels import elementwise, emission, levels, rank, threads, vectors
+from groupmap.backends.kernels import elementwise, emission, levels, parts, rank, threads, vectors
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
@@ -314,6 +314,74 @@ def test_segments_on_every_processor(rng, monkeypatch, dtype, n):
         )
         np.testing.assert_array_equal(y, counted_ranks(x, "average"))
         np.testing.assert_array_equal(order, np.argsort(x + x.dtype.type(0), stable=True))
+
+
+@pytest.fixture
+def all_in_parts(monkeypatch):
+    """Rows of any length are dealt out to parts, so that tests need no millions of entries."""
+    monkeypatch.setattr(rank, "SHORTEST_IN_PARTS", 2)
+    taken = []
+    by_parts = parts.rank_by_parts
+
+    def noted(*arguments):
+        taken.append(by_parts(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr(parts, "rank_by_parts", noted)
+    return taken
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [2, 3, 100, 8193, 20_000, 70_000])
+def test_ranks_in_parts(rng, all_in_parts, dtype, n):
+    table = np.arange(2 * n - 1, dtype=np.float64)
+    for kind in KINDS:
+        x = rows_of(kind, dtype, (2, n), rng)
+        for ties in ("average", "ordinal"):
+            for n_threads in (2, 3):
+                y, order = rank.rank_and_gather(
+                    x, table, COUNTING_TIES.get(ties), with_order=True, threads=n_threads
+                )
+                np.testing.assert_array_equal(y, counted_ranks(x, ties))
+                expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
+                np.testing.assert_array_equal(order, expected)
+        assert len(all_in_parts) >= 2 * 2 * 2
+        if kind == "random":
+            assert all(all_in_parts)
+        all_in_parts.clear()
+
+
+def test_places_that_are_crowded_in_one_part(rng, all_in_parts):
+    """Bins that are not too full hide them until the part is sorted."""
+    x = rng.permutation(np.concatenate([np.linspace(0, 1, 12_000), np.full(6000, 0.5)]))
+    x = x.astype(np.float32)[None]
+    table = np.arange(2 * x.size - 1, dtype=np.uint32)
+    y, _ = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=False, threads=2)
+    np.testing.assert_array_equal(y, counted_ranks(x, "average"))
+    assert all_in_parts == [False]
+
+
+def test_a_long_row_on_all_threads(rng):
+    n = 2**18 + 5
+    image = rng.normal(size=(n, 3)).astype(np.float32)  # whose channels lie far apart in memory
+    image[:, 1] = np.maximum(image[:, 1], 0)  # and one of which cannot be dealt out
+    found, expected = with_kernels_and_without(lambda: gm.quantile_map(image, axis=0))
+    np.testing.assert_array_equal(found, expected)
+    image[7, 2] = np.nan
+    found, expected = with_kernels_and_without(lambda: gm.quantile_map(image, axis=0))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_each_long_row_has_its_own_scale(rng, all_in_parts):
+    """Also those that cannot be dealt out to parts."""
+    x = rng.normal(size=(1, 4, 5000)).astype(np.float32)
+    x[0, 2:] = np.maximum(x[0, 2:], 0)
+    weight, bias = rng.normal(size=(2, 4)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "2")
+        found, expected = with_kernels_and_without(lambda: gm.group_map(x, 2, weight, bias))
+    np.testing.assert_array_equal(found, expected)
+    assert all_in_parts == [True, False]
 
 
 LEVELS = st.lists(st.integers(0, 255).map(lambda k: np.float32(k) / np.float32(255)), min_size=1)

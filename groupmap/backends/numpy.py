@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from threading import Lock
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from groupmap.backends.kernels import threads
 
 # Rows are sorted so many entries at a time, which stay in the cache until they are written.
 ENTRIES_PER_BLOCK = 2**15
+ENTRIES_FOR_ALL_THREADS = 2**18  # from here on one row is ranked by all of them
 
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -228,8 +228,16 @@ def with_middles(ascending: Array, dtype: DType) -> Array | None:
         return None
     from groupmap.backends.kernels import knots
 
-    table = np.empty(2 * len(ascending) - 1, dtype=dtype)
-    knots.with_middles(ascending, table)
+    last = len(ascending) - 1
+    table = np.empty(2 * last + 1, dtype=dtype)
+
+    def work(_: None, begin: int, end: int) -> None:
+        knots.with_middles(ascending[begin : end + 1], table[2 * begin : 2 * end + 1])
+
+    threads.over_rows(
+        work, lambda _: None, max(last, 1), 1,
+        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+    )  # fmt: skip
     return table
 
 
@@ -267,24 +275,21 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
 
 
 def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Namespace) -> Array:
-    """Several at a time."""
+    """Several at a time, unless each is long enough for all threads."""
     del xp
-    stack: list[Array] = []
-    lock = Lock()
+    first = function(0)
+    stack = np.empty((count, *first.shape), dtype=dtype)
+    stack[0] = first
 
     def work(_: None, begin: int, end: int) -> None:
         for i in range(begin, end):
-            part = function(i)
-            with lock:
-                if not stack:
-                    stack.append(np.empty((count, *part.shape), dtype=dtype))
-            stack[0][i] = part
+            stack[i + 1] = function(i + 1)
 
     threads.over_rows(
-        work, lambda _: None, count, threads.LEAST_ENTRIES_PER_THREAD,
-        entries_per_block=1, threads=kernels.default_threads(),
+        work, lambda _: None, count - 1, max(first.size, 1), entries_per_block=1,
+        threads=kernels.default_threads() if first.size < ENTRIES_FOR_ALL_THREADS else 1,
     )  # fmt: skip
-    return stack[0]
+    return stack
 
 
 def ndtri(p: Array, xp: Namespace) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
 from groupmap.backends._ops import TieRule
-from groupmap.backends.kernels import vectors
+from groupmap.backends.kernels import parts, vectors
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
@@ -32,6 +32,9 @@ ENTRIES_PER_BLOCK = 2**17  # what is sorted in one call; it stays in the L2 cach
 LONGEST_IN_PLACES = 2**13  # in longer rows too many would share one
 SHORTEST_IN_SEGMENTS = 2**14  # shorter ones are sorted as fast as they are dealt out
 LONGEST_IN_SEGMENTS = 2**15  # as above, with eight times as many places
+SHORTEST_IN_PARTS = 2**18  # in shorter ones there is too little for each of several threads
+ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
+SHORTEST_OF_MANY_IN_PARTS = 2**20  # of floats of 32 bits: parts are faster than words of 64
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
 
@@ -107,11 +110,38 @@ def _ranked(
         limit, np.empty_like(rows, dtype=dtype if scaling is None else scaling.dtype),
         np.empty(rows.shape, dtype=np.int32) if with_order else None,
     )  # fmt: skip
+    if threads > 1 and _are_better_in_parts(rows, threads):
+        _rank_long_rows(task, threads)
+    else:
+        _rank_rows(task, threads)
+    return task.result.reshape(shape), None if task.order is None else task.order.reshape(shape)
+
+
+def _are_better_in_parts(rows: np.ndarray[Any, Any], threads: int) -> bool:
+    n_rows, n = rows.shape
+    if rows.dtype not in (np.float32, np.float64) or n < SHORTEST_IN_PARTS:
+        return False
+    is_narrow_and_long = rows.dtype == np.float32 and n >= SHORTEST_OF_MANY_IN_PARTS
+    return bool(is_narrow_and_long or n_rows < ROWS_PER_THREAD * threads)
+
+
+def _rank_rows(task: Task, threads: int) -> None:
+    """Some rows on each thread."""
     over_rows(
-        lambda way, begin, end: way(begin, end), partial(way_for(task), task), *rows.shape,
+        lambda way, begin, end: way(begin, end), partial(way_for(task), task), *task.rows.shape,
         entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
-    return task.result.reshape(shape), None if task.order is None else task.order.reshape(shape)
+
+
+def _rank_long_rows(task: Task, threads: int) -> None:
+    """One row after the other on all threads; those that cannot be divided, as other rows are."""
+    n_rows, n = task.rows.shape
+    values = np.empty(n, dtype=task.dtype)
+    for r in range(n_rows):
+        if parts.rank_by_parts(task, r, values, threads):
+            task.finish(values[np.newaxis], r, r + 1)
+        else:
+            _rank_rows(task.only(r), 1)
 
 
 def way_for(task: Task, *, with_order: bool = False) -> type[Way]:

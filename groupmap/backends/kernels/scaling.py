@@ -49,7 +49,7 @@ class Scaling(NamedTuple):
         """
         scale_rows(values, self.weight, self.bias, self.spans, first)
         if self.dtype == values.dtype:
-            if values is not out:
+            if not np.shares_memory(values, out):
                 out[...] = values
         elif self.is_bfloat:
             round_to_bfloat(as_bits(values), as_bits(out))

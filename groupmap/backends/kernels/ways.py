@@ -44,11 +44,29 @@ class Task(NamedTuple):
     limit: Unsigned | None  # of the entries' magnitudes, as bit patterns
     result: np.ndarray[Any, Any]
     order: Bits | None
+    first_row: int = 0  # the number that the scaling knows the first of the rows by
 
     def check(self, magnitude: Unsigned) -> None:
         """Give all of it up if an entry of that magnitude is not to be there."""
         if self.limit is not None and magnitude > self.limit:
             raise NotFiniteError
+
+    def finish(self, values: np.ndarray[Any, Any], begin: int, end: int) -> None:
+        """Scale the values of these rows, and write them where they go, if they are elsewhere."""
+        result = self.result[begin:end]
+        if self.scaling is not None:
+            self.scaling(values, self.first_row + begin, result)
+        elif not np.shares_memory(values, result):
+            result[...] = values
+
+    def only(self, r: int) -> Task:
+        """The same for one of the rows."""
+        some = slice(r, r + 1)
+        order = None if self.order is None else self.order[some]
+        return self._replace(
+            rows=self.rows[some], result=self.result[some], order=order,
+            first_row=self.first_row + r,
+        )  # fmt: skip
 
 
 class Way(ABC):
@@ -68,14 +86,11 @@ class Way(ABC):
         If they fit, first to memory that is in the cache: entries are scattered over their rows,
         and each would wait for its part of the result to be fetched.
         """
-        task, result = self.task, self.task.result[begin:end]
-        values = result if self.values is None else self.values[: end - begin]
+        task, values = self.task, self.values
+        values = task.result[begin:end] if values is None else values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
         self.rank(np.ascontiguousarray(task.rows[begin:end]), as_bits(values), order)
-        if task.scaling is not None:
-            task.scaling(values, begin, result)
-        elif self.values is not None:
-            result[...] = values
+        task.finish(values, begin, end)
 
     @abstractmethod
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:

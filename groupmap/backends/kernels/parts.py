@@ -1,0 +1,267 @@
+"""A long row on all threads: dealt out to parts that follow one another in order.
+
+A histogram of many bins between the least and the greatest entry says where to cut, so that each
+part is short enough for places (see `words`). Stretches of the row are dealt out at once, each to
+its own stretch of every part; so the entries of a part stay in order of appearance, whatever the
+number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
+from groupmap.backends.kernels.emission import CROWDED, count_equal, emit_row
+from groupmap.backends.kernels.threads import over_rows
+from groupmap.backends.kernels.values import Tie
+from groupmap.backends.kernels.vectors import CHUNK, LANES
+from groupmap.backends.kernels.ways import Task
+from groupmap.backends.kernels.words import extent, index_bits, place
+
+BINS = 2**14
+LONGEST = 2**13
+ENTRIES_PER_BLOCK = 2**17
+
+
+def rank_by_parts(task: Task, r: int, values: np.ndarray[Any, Any], threads: int) -> bool:
+    """Write the values of the task's row r of floats, and its order; whether that was possible.
+
+    It is not where many entries are equal, or nearly so, or not finite.
+    """
+    order = None if task.order is None else task.order[r]
+    row = _LongRow(task.rows[r], task.code, min(threads, task.rows.shape[1]))
+    task.check(row.magnitude)
+    return row.is_divisible and row.deal_out() and row.emit(task, as_bits(values), order)
+
+
+class _LongRow:
+    """A row in stretches, one a thread, and what is known of it."""
+
+    def __init__(self, row: np.ndarray[Any, Any], code: Code, threads: int) -> None:
+        self.code, self.threads = code, threads
+        self.n, self.dtype = row.size, row.dtype
+        bounds = np.linspace(0, row.size, threads + 1, dtype=np.int64)
+        self.begins = bounds[:-1]
+        self.stretches = [row[begin:end] for begin, end in pairwise(bounds)]
+        self.ends = np.empty((threads, 2), dtype=row.dtype)
+
+        def look(s: int) -> None:
+            stretch = np.ascontiguousarray(self.stretches[s])
+            self.stretches[s] = stretch
+            self.ends[s] = least_and_greatest(stretch, as_bits(stretch), code)
+
+        self._for_each_stretch(look)
+        both = np.asarray([np.min(self.ends), np.max(self.ends)], dtype=row.dtype)
+        # NaN, which is at an end of its stretch, is an end of these.
+        greatest_bin = row.dtype.type(BINS - 1)
+        least, scale, self.magnitude = extent_of_row(both, as_bits(both), code, greatest_bin)
+        self.least, self.scale = row.dtype.type(least), row.dtype.type(scale)
+        self.is_divisible = self.scale > 0
+
+    def _for_each_stretch(self, work: Callable[[int], None]) -> None:
+        def some(_: None, begin: int, end: int) -> None:
+            for s in range(begin, end):
+                work(s)
+
+        over_rows(
+            some, lambda _: None, self.threads, self.n // self.threads,
+            entries_per_block=1, threads=self.threads,
+        )  # fmt: skip
+
+    def deal_out(self) -> bool:
+        """The entries and their indices by parts; whether none of these is too long."""
+        counts = np.zeros((self.threads, BINS), dtype=np.uint32)
+
+        def count(s: int) -> None:
+            count_bins(self.stretches[s], self.least, self.scale, counts[s])
+
+        self._for_each_stretch(count)
+        part_of = np.empty(BINS, dtype=np.uint32)
+        most_parts = 2 * self.n // LONGEST + 2  # any two that adjoin are too long for one
+        begins = np.empty((self.threads, most_parts), dtype=np.uint64)
+        self.part_ends = np.empty(most_parts, dtype=np.int64)
+        n_parts = cut(counts, part_of, begins, self.part_ends)
+        self.part_ends = self.part_ends[:n_parts]
+        if n_parts == 0:
+            return False
+        self.entries = np.empty(self.n, dtype=self.dtype)
+        self.indices = np.empty(self.n, dtype=np.uint32)
+
+        def write(s: int) -> None:
+            stretch = self.stretches[s]
+            write_out(
+                stretch, as_bits(stretch), self.begins[s], self.least, self.scale, part_of,
+                begins[s], as_bits(self.entries), self.indices,
+            )  # fmt: skip
+
+        self._for_each_stretch(write)
+        return True
+
+    def emit(self, task: Task, out: Bits, order: Bits | None) -> bool:
+        """Rank each part, and write its values; whether its places were not too close together."""
+        words = np.empty(self.n, dtype=np.uint32)
+        bits = as_bits(self.entries)
+        crowded: list[bool] = []
+
+        def work(_: None, begin: int, end: int) -> None:
+            first = int(self.part_ends[begin - 1]) if begin > 0 else 0
+            ends = self.part_ends[begin:end]
+            place_parts(self.entries, bits, self.code, first, ends, words)
+            at = first
+            for part_end in ends.tolist():
+                words[at:part_end].sort()
+                at = part_end
+            crowded.append(
+                emit_parts(
+                    words, first, ends, bits, self.indices, self.code, task.table, task.tie, out,
+                    order,
+                )
+            )  # fmt: skip
+
+        over_rows(
+            work, lambda _: None, len(self.part_ends), LONGEST,
+            entries_per_block=ENTRIES_PER_BLOCK, threads=self.threads,
+        )  # fmt: skip
+        return not any(crowded)
+
+
+@njit(nogil=True, cache=True)
+def least_and_greatest(
+    row: np.ndarray[Any, Any], bits: Bits, code: Code
+) -> tuple[Unsigned, Unsigned]:
+    """The least and the greatest entry."""
+    ends = np.empty(2, dtype=row.dtype)
+    extent(bits, code, row.dtype.type(1), ends)
+    return ends[0], ends[1]
+
+
+@njit(nogil=True, cache=True)
+def extent_of_row(
+    row: np.ndarray[Any, Any], bits: Bits, code: Code, greatest_place: float
+) -> tuple[float, float, Unsigned]:
+    """What `groupmap.backends.kernels.words.extent` finds."""
+    return extent(bits, code, greatest_place, np.empty(2, dtype=row.dtype))
+
+
+@njit(nogil=True, cache=True)
+def count_bins(row: np.ndarray[Any, Any], least: float, scale: float, counts: Bits) -> None:
+    """Add to each bin how many entries lie in it."""
+    bin_of = np.empty(CHUNK, dtype=np.uint32)
+    for begin in range(0, row.size, CHUNK):
+        some = row[begin : begin + CHUNK]
+        for i in range(some.size):
+            bin_of[i] = np.uint32(np.int32((some[i] - least) * scale))
+        for i in range(some.size):
+            counts[bin_of[i]] += np.uint32(1)
+
+
+@njit(nogil=True, cache=True)
+def cut(counts: Bits, part_of: Bits, begins: Bits, ends: Bits) -> int:
+    """Which part each bin belongs to, where its entries of each stretch begin, and where it ends.
+
+    How many parts there are comes back, 0 if one would be too long.
+    """
+    n_stretches = counts.shape[0]
+    part, begin, end = 0, 0, 0
+    of_part = np.zeros((n_stretches, ends.size), dtype=np.uint64)
+    for k in range(BINS):
+        count = 0
+        for s in range(n_stretches):
+            count += int(counts[s, k])
+        if count > LONGEST:
+            return 0
+        if end + count - begin > LONGEST:
+            ends[part] = begin = end
+            part += 1
+        end += count
+        part_of[k] = part
+        for s in range(n_stretches):
+            of_part[s, part] += counts[s, k]
+    ends[part] = end
+    at = np.uint64(0)
+    for p in range(part + 1):
+        for s in range(n_stretches):
+            begins[s, p] = at
+            at += of_part[s, p]
+    return part + 1
+
+
+@njit(nogil=True, cache=True)
+def write_out(
+    row: np.ndarray[Any, Any],
+    row_bits: Bits,
+    first: int,
+    least: float,
+    scale: float,
+    part_of: Bits,
+    at: Bits,
+    bits: Bits,
+    indices: Bits,
+) -> None:
+    """Each entry of a stretch, the first of which has that index, to the next spot of its part."""
+    bin_of = np.empty(CHUNK, dtype=np.uint32)
+    for begin in range(0, row.size, CHUNK):
+        some, own_bits = row[begin : begin + CHUNK], row_bits[begin : begin + CHUNK]
+        for i in range(some.size):
+            bin_of[i] = np.uint32(np.int32((some[i] - least) * scale))
+        for i in range(some.size):
+            part = part_of[bin_of[i]]
+            spot = at[part]
+            at[part] = spot + np.uint64(1)
+            bits[spot] = own_bits[i]
+            indices[spot] = np.uint32(first + begin + i)
+
+
+@njit(nogil=True, cache=True)
+def place_parts(
+    entries: np.ndarray[Any, Any], bits: Bits, code: Code, begin: int, ends: Bits, words: Bits
+) -> None:
+    """The words of each part, as of a row."""
+    for end in ends:
+        if end > begin:
+            place(
+                entries[begin:end].reshape(1, -1), bits[begin:end].reshape(1, -1), code,
+                words[begin:end].reshape(1, -1),
+            )  # fmt: skip
+        begin = end
+
+
+@njit(nogil=True, cache=True)
+def emit_parts(
+    words: Bits,
+    begin: int,
+    ends: Bits,
+    bits: Bits,
+    indices: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+) -> bool:
+    """The sorted words of each part to values, and to the order of the row.
+
+    Whether places are too close together in one of them; then nothing more is written.
+    """
+    own_out = np.empty(LONGEST, dtype=out.dtype)
+    spots = np.empty(LONGEST + LANES, dtype=np.uint32)
+    for end in ends:
+        part, own_indices = words[begin:end], indices[begin:end]
+        low = words.dtype.type(index_bits(part.size))
+        index = words.dtype.type((1 << low) - 1)
+        equals = count_equal(part, low)
+        if CROWDED * equals > part.size:
+            return True
+        emit_row(part, begin, equals, low, index, bits[begin:end], code, table, tie, own_out, spots)
+        for i in range(part.size):  # in order of appearance, from one end of the row to the other
+            out[own_indices[i]] = own_out[i]
+        if order is not None:
+            for i in range(part.size):
+                order[begin + i] = own_indices[part[i] & index]
+        begin = end
+    return False
