@@ -102,6 +102,7 @@ def test_map_with_missing_entries(backend, rng):
         y, order = backend.OPS.map_rows(
             stood(x), None if mask is None else stood(mask),
             lambda: table_of(backend, formula, 300), EVERY_RANK, formula, (1.0, 1.0), False, None,
+            False,
         )  # fmt: skip
         assert order is None
         expected = [
@@ -118,7 +119,7 @@ def test_scaled(backend, rng):
     scale = Scale(stood(weight), stood(bias), (1, 6, 40, 1), np.float16)
     y, _ = backend.OPS.map_rows(
         stood(x), None, lambda: table_of(backend, formula, 40), EVERY_RANK, formula, (1.0, 1.0),
-        False, scale,
+        False, scale, False,
     )  # fmt: skip
     p = (x.argsort(axis=-1).argsort(axis=-1) / 39).astype(np.float32)
     np.testing.assert_array_equal(y, (p * weight[:, None] + bias[:, None]).astype(np.float16))
