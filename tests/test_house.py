@@ -24,7 +24,7 @@ STOREYS = (
     {"backends.cuda.ranking"},
     {"backends.cuda.tables", "backends.cuda.estimating", "backends.cuda.interpolating"},
     {"backends.cuda.on_arrays"},
-    {"backends", "backends.numpy",
+    {"backends", "backends.numpy", "backends.numpy_sorts",
      "backends.torch", "backends.torch_kernels", "backends.torch_cuda", "backends.torch_estimates",
      "backends.torch_portable", "backends.cupy",
      "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",

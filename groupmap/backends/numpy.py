@@ -9,13 +9,11 @@ from functools import cache
 import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, Side
-from groupmap.backends import generic, kernels
-from groupmap.backends._bits import INFINITY, keys_of
+from groupmap.backends import generic, kernels, numpy_sorts
+from groupmap.backends._bits import INFINITY
 from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.kernels import threads
 
-# Rows are sorted so many entries at a time, which stay in the cache until they are written.
-ENTRIES_PER_BLOCK = 2**15
 ENTRIES_FOR_ALL_THREADS = 2**18  # from here on one row is ranked by all of them
 
 
@@ -26,17 +24,7 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
         from groupmap.backends.kernels import rank
 
         return rank.count_less(rows, threads=kernels.default_threads())
-    flat = rows.reshape(-1, rows.shape[-1])
-    both = np.empty((2, *flat.shape), dtype=np.int64)
-
-    def work(_: None, begin: int, end: int) -> None:
-        ascending, order = _sorted(flat[begin:end], stable=False)
-        for counts, result in zip(_count_less_in_order(ascending), both, strict=True):
-            _scatter(counts, order, result[begin:end])
-
-    _over_blocks(work, flat)
-    less, less_equal = both.reshape(2, *rows.shape)
-    return less, less_equal
+    return numpy_sorts.count_less(rows)
 
 
 def rank_and_gather(
@@ -50,18 +38,7 @@ def rank_and_gather(
         return rank.rank_and_gather(
             rows, table, tie_rule, with_order=False, threads=kernels.default_threads()
         )
-    flat = rows.reshape(-1, rows.shape[-1])
-    result = np.empty(flat.shape, dtype=table.dtype)
-
-    def work(_: None, begin: int, end: int) -> None:
-        ascending, order = _sorted(flat[begin:end], stable=tie_rule is None)
-        values = np.broadcast_to(table[::2], order.shape)
-        if tie_rule is not None and np.any(ascending[..., 1:] == ascending[..., :-1]):
-            values = table[tie_rule.doubled_midrank(*_count_less_in_order(ascending))]
-        _scatter(values, order, result[begin:end])
-
-    _over_blocks(work, flat)
-    return result.reshape(rows.shape), None
+    return numpy_sorts.rank_and_gather(rows, table, tie_rule), None
 
 
 def map_rows(
@@ -107,52 +84,6 @@ def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
     flat = rows.reshape(-1, rows.shape[-1])
     result = normalizing.normalize_rows(flat, tie_rule, threads=kernels.default_threads())
     return None if result is None else result.reshape(rows.shape)
-
-
-def _over_blocks(work: Callable[[None, int, int], None], rows: Array) -> None:
-    """The work on all rows ``(r, n)``, so many at a time as stay in the cache."""
-    threads.over_rows(
-        work, lambda _: None, *rows.shape,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
-    )  # fmt: skip
-
-
-def _sorted(rows: Array, *, stable: bool) -> tuple[Array, Array]:
-    """Keys of the rows' entries in ascending order, and which entries they are of.
-
-    Keys of up to 32 bits are sorted together with the index, as one integer: NumPy sorts values
-    several times faster than it finds their order.
-    """
-    if rows.dtype.kind not in "fiu" or rows.dtype.itemsize > 4:
-        order = np.argsort(rows, axis=-1, stable=stable)
-        return np.take_along_axis(rows, order, axis=-1), order
-    native = rows.astype(rows.dtype.newbyteorder("="), copy=False)
-    words = keys_of(native).astype(np.uint64)
-    words <<= np.uint64(32)
-    words |= np.arange(rows.shape[-1], dtype=np.uint64)
-    words.sort(axis=-1)
-    keys = words >> np.uint64(32)
-    words &= np.uint64(2**32 - 1)
-    return keys, words.view(np.int64)
-
-
-def _scatter(values: Array, order: Array, result: Array) -> None:
-    """Each row's values to where its entries stood; the result is contiguous."""
-    n = order.shape[-1]
-    row_begins = np.arange(0, order.size, n).reshape((*order.shape[:-1], 1))
-    result.reshape(-1)[order + row_begins] = values
-
-
-def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:
-    """The same counts for each entry of sorted rows: where its run of equals begins, and ends."""
-    n = ascending.shape[-1]
-    index = np.arange(n)
-    is_first, is_last = np.ones((2, *ascending.shape), dtype=np.bool_)
-    np.not_equal(ascending[..., 1:], ascending[..., :-1], out=is_first[..., 1:])
-    is_last[..., :-1] = is_first[..., 1:]
-    begin = np.maximum.accumulate(np.where(is_first, index, 0), axis=-1)
-    end_from_the_right = np.where(is_last, index + 1, n)[..., ::-1]
-    return begin, np.minimum.accumulate(end_from_the_right, axis=-1)[..., ::-1]
 
 
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
@@ -236,7 +167,7 @@ def with_middles(ascending: Array, dtype: DType) -> Array | None:
 
     threads.over_rows(
         work, lambda _: None, max(last, 1), 1,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+        entries_per_block=numpy_sorts.ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
     )  # fmt: skip
     return table
 
@@ -254,13 +185,13 @@ def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     def work(_: None, begin: int, end: int) -> None:
         result[begin:end] = np.sort(rows[begin:end], axis=-1)
 
-    _over_blocks(work, rows)
+    numpy_sorts.over_blocks(work, rows)
     return result
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
     """The function of some rows at a time, whose intermediate arrays stay in the cache."""
-    if x.size <= ENTRIES_PER_BLOCK:
+    if x.size <= numpy_sorts.ENTRIES_PER_BLOCK:
         return function(x)
     result = np.empty(x.shape, dtype=dtype)
 
@@ -269,7 +200,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
 
     threads.over_rows(
         work, lambda _: None, len(x), x.size // len(x),
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+        entries_per_block=numpy_sorts.ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
     )  # fmt: skip
     return result
 
