@@ -143,5 +143,8 @@ class RankPositions(Positions):
 
 
 def _total(n: Array | int, alphap: float, betap: float) -> Array | float:
-    """n + 1 − a − b, summed as the positions are, so that the middle one is ½ where a = b."""
-    return 2.0 * ((n - 1.0) / 2.0 + (1.0 - (alphap + betap) / 2.0))
+    """n + 1 − a − b, summed as the positions are.
+
+    So the middle one is ½ where a = b, and none is greater than 1.
+    """
+    return 2.0 * ((n - 1.0) / 2.0 + ((1.0 - alphap) + (1.0 - betap)) / 2.0)

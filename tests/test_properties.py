@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import groupmap as gm
+from groupmap.positions import RankPositions
 from tests import oracle
 
 SIZES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=17)
@@ -156,7 +157,18 @@ def test_a_reference_a_row_is_as_good_as_one_by_one():
             np.testing.assert_array_equal(gm.match_quantiles(row, of_row, ties=ties), expected)
 
 
-@given(st.integers(1, 300), st.floats(0, 1) | st.sampled_from([1 / 3, 0.4]))
+SHARE = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1 / 3, 0.4])
+
+
+@given(st.integers(1, 300), SHARE, SHARE)
+def test_positions_are_probabilities(n, a, b):
+    positions = RankPositions(np.arange(2.0 * n - 1), n, a, b, xp=np)
+    for p in (positions.p, positions.complement):
+        assert np.all((p >= 0) & (p <= 1))
+    assert np.all(np.diff(positions.p) > 0)
+
+
+@given(st.integers(1, 300), SHARE)
 def test_a_constant_group_lies_at_one_half(n, a):
     y = gm.quantile_map(np.zeros(n), "uniform", positions=(a, a))
     np.testing.assert_array_equal(y, 0.5)

@@ -43,7 +43,7 @@ def normalize_rows(
         return None
     table = np.empty(len(steps), dtype=rows.dtype)
     with_middles(mean, table)
-    result = np.empty_like(rows)
+    result = np.empty_like(rows, subok=False)
 
     def work(_: None, begin: int, end: int) -> None:
         gather(table, task.result[:, begin:end], result[:, begin:end])

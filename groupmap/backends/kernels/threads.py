@@ -72,6 +72,8 @@ def over_rows(
     Blocks have about so many entries. Each thread makes its scratch memory once and uses it for
     all of its blocks.
     """
+    if n_rows == 0:
+        return
     threads = max(1, min(threads, n_rows * n // LEAST_ENTRIES_PER_THREAD))
     # As many for each of the threads, and several, since one of them may be late: other libraries'
     # threads spin for a while where they have worked.
@@ -80,28 +82,32 @@ def over_rows(
         rounds = max(rounds, LEAST_ROUNDS)
     block = max(-(-n_rows // (rounds * threads)), LEAST_ENTRIES_PER_BLOCK // n, 1)
     blocks = deque(range(0, n_rows, block))
+    failures: list[BaseException] = []
 
     def drain() -> None:
-        own: Scratch | None = None
-        while True:
-            try:
-                begin = blocks.popleft()
-            except IndexError:
-                return
-            own = scratch(block) if own is None else own
-            try:
+        try:
+            own: Scratch | None = None
+            while True:
+                try:
+                    begin = blocks.popleft()
+                except IndexError:
+                    return
+                own = scratch(block) if own is None else own
                 work(own, begin, min(begin + block, n_rows))
-            except BaseException:
-                blocks.clear()  # where one fails, all of the work does
-                raise
+        except BaseException as failure:  # raised below, when all are done
+            blocks.clear()  # where one fails, all of the work does
+            failures.append(failure)
 
     helpers = min(threads, len(blocks)) - 1
     # Each helper in a copy of the caller's context, which holds NumPy's error state among others.
     under_way = [_shared.submit(partial(copy_context().run, drain)) for _ in range(helpers)]
-    try:
-        drain()
-    finally:
-        for future in under_way:
-            # Where the pool is busy with others, what has not begun has nothing left to do.
-            if future is not None and not future.cancel():
-                future.result()
+    drain()
+    for future in under_way:
+        # Where the pool is busy with others, what has not begun has nothing left to do.
+        if future is not None and not future.cancel():
+            future.result()
+    if failures:
+        try:
+            raise failures[0]
+        finally:
+            failures.clear()  # which the traceback's frames hold, and with it all of their arrays

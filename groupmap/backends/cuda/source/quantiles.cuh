@@ -18,8 +18,9 @@ struct Position {
 
 __device__ __forceinline__ Position position_of(double h, double n, Formula formula) {
     if (n <= 1.0) return {0.5, 0.5};
-    // Summed as the positions are, so that the middle one is exactly a half where a = b.
-    const double total = 2.0 * ((n - 1.0) / 2.0 + (1.0 - (formula.alphap + formula.betap) / 2.0));
+    // Summed as the positions are: the middle one is a half where a = b, and none is above 1.
+    const double ends = (1.0 - formula.alphap) + (1.0 - formula.betap);
+    const double total = 2.0 * ((n - 1.0) / 2.0 + ends / 2.0);
     const double above = (2.0 * n - 2.0 - h) / 2.0;
     return {(h / 2.0 + (1.0 - formula.alphap)) / total, (above + (1.0 - formula.betap)) / total};
 }
