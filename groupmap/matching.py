@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from groupmap._typing import Array, Namespace
 from groupmap.backends import namespace_and_ops
 from groupmap.dtypes import check_real, result_dtype
@@ -128,7 +130,8 @@ def normalize_quantiles(
     if 0 in x.shape:
         return xp.astype(x, result_dtype(x, xp))
     if rule.ties != "random":
-        native = ops.normalize_rows(grouping.to_rows(x, xp), COUNTING_TIES.get(rule.ties))
+        rows = partial(grouping.to_rows, x, xp)
+        native = ops.normalize_rows(x, rows, COUNTING_TIES.get(rule.ties))
         if native is not None:
             return grouping.from_rows(native, x.shape, xp)
     mean = mean_quantiles(x, grouping, rule.plotting_parameters, xp=xp, ops=ops)

@@ -138,6 +138,7 @@ def test_any_memory_layout_and_no_aliasing(tmp_path, rng):
     for name, x in layouts.items():
         y = gm.quantile_map(x)
         np.testing.assert_array_equal(y, expected, err_msg=name)
+        assert type(y) is np.ndarray, name
         np.testing.assert_array_equal(x, data, err_msg=name)
         assert not np.shares_memory(x, y), name
     again = gm.quantile_map(data)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import array_api_compat.numpy
@@ -23,8 +27,9 @@ from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
-from groupmap.backends.kernels import elementwise, emission, levels, parts, rank, threads, vectors
+from groupmap.backends.kernels import elementwise, equals, levels, parts, rank, threads, vectors
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
+from groupmap.backends.kernels.ways import BySegment, Task
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
@@ -237,7 +242,12 @@ def test_a_reference_of_as_many_values_has_its_table_at_once(sample):
 
 def test_long_rows_each_with_its_own_reference(rng):
     """Which are mapped several at a time."""
-    x, reference = rng.normal(size=(2, 5, 20_000)).astype(np.float32)
+    for count in (1, 5):
+        x, reference = rng.normal(size=(2, count, 20_000)).astype(np.float32)
+        check_long_rows_each_with_its_own_reference(x, reference)
+
+
+def check_long_rows_each_with_its_own_reference(x, reference):
     found, expected = with_kernels_and_without(
         lambda: gm.match_quantiles(x, reference, axis=1, ties="ordinal")
     )
@@ -277,8 +287,11 @@ def test_rounding_to_16_bits():
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("n", [5, 700, 9000, 40_000])
-def test_rows_that_are_not_finite_are_found(rng, dtype, n):
+@pytest.mark.parametrize("n", [5, 700, 9000, 20_000, 40_000])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_rows_that_are_not_finite_are_found(rng, monkeypatch, dtype, n, n_threads):
+    monkeypatch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
+    monkeypatch.setattr(threads, "LEAST_ENTRIES_PER_BLOCK", 1)
     x = rng.normal(size=(3, n)).astype(dtype)
     infinity = INFINITY[x.dtype.itemsize]
     table = np.arange(2 * n - 1, dtype=np.float32)
@@ -286,7 +299,8 @@ def test_rows_that_are_not_finite_are_found(rng, dtype, n):
     def maps(x, *, only_finite):
         limit = limit_of(infinity, only_finite=only_finite)
         rule = COUNTING_TIES["average"]
-        return rank.map_rows(x, table, rule, with_order=False, limit=limit, threads=1) is not None
+        found = rank.map_rows(x, table, rule, with_order=False, limit=limit, threads=n_threads)
+        return found is not None
 
     assert maps(x, only_finite=True)
     for sign in (1, -1):
@@ -299,16 +313,17 @@ def test_rows_that_are_not_finite_are_found(rng, dtype, n):
         assert not maps(y, only_finite=True)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [8193, 20_000, 32_768])
-def test_segments_on_every_processor(rng, monkeypatch, dtype, n):
+@pytest.mark.parametrize("n", [16_384, 20_000, 32_768])
+def test_segments_on_every_processor(rng, monkeypatch, n):
     """Vectors are dealt out where that is slow, too; there the way is not taken by itself."""
     if not vectors.IS_KNOWN:
         pytest.skip("this LLVM does not press vectors together")
     monkeypatch.setattr(vectors, "IS_FAST", True)
     table = np.arange(2 * n - 1, dtype=np.float64)
     for kind in KINDS:
-        x = rows_of(kind, dtype, (3, n), rng)
+        x = rows_of(kind, "float32", (3, n), rng)
+        task = Task(x, code_of(x.dtype), None, (0, 1, 1), x.dtype, x)
+        assert rank.way_for(task) is BySegment
         y, order = rank.rank_and_gather(
             x, table, COUNTING_TIES["average"], with_order=True, threads=1
         )
@@ -318,8 +333,9 @@ def test_segments_on_every_processor(rng, monkeypatch, dtype, n):
 
 @pytest.fixture
 def all_in_parts(monkeypatch):
-    """Rows of any length are dealt out to parts, so that tests need no millions of entries."""
+    """Rows of any length are dealt out to parts, and by several threads: no test needs millions."""
     monkeypatch.setattr(rank, "SHORTEST_IN_PARTS", 2)
+    monkeypatch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
     taken = []
     by_parts = parts.rank_by_parts
 
@@ -345,9 +361,9 @@ def test_ranks_in_parts(rng, all_in_parts, dtype, n):
                 np.testing.assert_array_equal(y, counted_ranks(x, ties))
                 expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
                 np.testing.assert_array_equal(order, expected)
-        assert len(all_in_parts) >= 2 * 2 * 2
         if kind == "random":
-            assert all(all_in_parts)
+            assert all_in_parts == [True] * 2 * 2 * 2
+        assert len(all_in_parts) >= 2 * 2  # where one row fails, the next is not tried
         all_in_parts.clear()
 
 
@@ -427,14 +443,24 @@ def test_keys_that_span_few_levels_are_counted(rng, dtype):
             np.testing.assert_array_equal(order, np.argsort(x, stable=True))
 
 
+def test_more_levels_than_are_counted_in_copies(rng):
+    x = rng.permutation((np.arange(20_000) % 4500).astype(np.int16))[None]
+    table = np.arange(2 * x.size - 1, dtype=np.uint32)
+    out, is_done = np.empty(x.shape, dtype=np.uint32), np.zeros(1, dtype=np.bool_)
+    rule = rank.tie_of(COUNTING_TIES["average"])
+    levels.count_keys(as_bits(x), code_of(x.dtype), table, rule, out, None, is_done)
+    assert is_done[0]
+    np.testing.assert_array_equal(out, counted_ranks(x, "average"))
+
+
 def test_where_equals_stand(rng):
     """One word after the other, and by vectors."""
     for n in (1, 2, 16, 17, 1023, 1024, 1025, 5000):
         words = np.sort(rng.integers(0, max(n // 2, 1) << 9, size=n, dtype=np.uint32))
         expected = np.flatnonzero(words[1:] >> 9 == words[:-1] >> 9)
-        for found in (emission.find_equal_words, emission.find_equal_by_vectors):
+        for found in (equals.find_equal_words, equals.find_equal_by_vectors):
             spots = np.empty(n + vectors.LANES, dtype=np.uint32)
-            if found is emission.find_equal_by_vectors and not vectors.IS_KNOWN:
+            if found is equals.find_equal_by_vectors and not vectors.IS_KNOWN:
                 continue
             np.testing.assert_array_equal(spots[: found(words, np.uint32(9), spots)], expected)
 
@@ -495,6 +521,52 @@ def test_errors_reach_the_caller():
 
     with pytest.raises(RuntimeError, match="rows"):
         threads.over_rows(fail, lambda _: None, 64, 2**14, entries_per_block=2**14, threads=2)
+
+
+def test_a_failure_waits_for_those_who_are_at_work():
+    both_are_here, done = threading.Barrier(2), []
+
+    def work(_, begin, end):
+        del end
+        both_are_here.wait(timeout=60)
+        if begin == 0:
+            raise RuntimeError("the first block")
+        time.sleep(0.2)
+        done.append(begin)
+
+    with pytest.raises(RuntimeError, match="the first block"):
+        threads.over_rows(work, lambda _: None, 2, 2**17, entries_per_block=2**17, threads=2)
+    assert done == [1]
+
+
+def test_a_failure_leaves_nothing_behind():
+    """Without the collector of cycles: what the work held is let go with the exception."""
+
+    class Memory:
+        pass
+
+    def failing(held):
+        def fail(_, begin, end):
+            raise RuntimeError(f"{held} from {begin} to {end}")
+
+        return fail
+
+    held = Memory()
+    is_held = weakref.ref(held)
+    gc.disable()
+    try:
+        with contextlib.suppress(RuntimeError):
+            threads.over_rows(
+                failing(held), lambda _: None, 8, 2**17, entries_per_block=2**17, threads=2
+            )
+        del held
+        assert is_held() is None
+    finally:
+        gc.enable()
+
+
+def test_no_rows_are_no_work():
+    threads.over_rows(pytest.fail, lambda _: None, 0, 5, entries_per_block=1, threads=2)
 
 
 def test_eight_callers_at_once(rng):

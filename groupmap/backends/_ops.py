@@ -82,8 +82,9 @@ class Ops:
     """``(x)``: whether `map_rows` may have a native form for the rows of x."""
 
     normalize_rows: Callable[..., Array | None]
-    """``(rows, tie_rule)``: a native form of quantile normalisation, each row to the mean of all
-    rows, sorted; ties as in `rank_and_gather`. None where there is none for these."""
+    """``(x, rows, tie_rule)``: a native form of quantile normalisation, each of the ``rows()`` of x
+    to the mean of all, sorted; ties as in `rank_and_gather`. None where there is none for x, or
+    its entries are missing, infinite or too great to be summed."""
 
     table_of_formula: Callable[..., Array | None]
     """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that

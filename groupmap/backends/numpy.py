@@ -75,15 +75,13 @@ def has_native_map(x: Array) -> bool:
     return kernels.serve(x)
 
 
-def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
+def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
     """A kernel for floats, all of them finite."""
-    if not (kernels.serve(rows) and rows.dtype in (np.float32, np.float64)):
+    if not (kernels.serve(x) and x.dtype in (np.float32, np.float64)):
         return None
     from groupmap.backends.kernels import normalizing
 
-    flat = rows.reshape(-1, rows.shape[-1])
-    result = normalizing.normalize_rows(flat, tie_rule, threads=kernels.default_threads())
-    return None if result is None else result.reshape(rows.shape)
+    return normalizing.normalize_rows(rows(), tie_rule, threads=kernels.default_threads())
 
 
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:

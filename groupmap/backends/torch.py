@@ -100,6 +100,14 @@ def map_rows(
     )
 
 
+def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
+    """A kernel for floats in main memory; no gradient passes through it."""
+    is_known = x.dtype in (torch.float32, torch.float64)
+    if not (is_known and _is_plain(x) and torch_kernels.serve_eagerly(x)):
+        return None
+    return torch_kernels.normalize_rows(rows(), tie_rule)
+
+
 def settle(array: Array) -> None:
     """On GPUs other streams do not wait for the one that made it."""
     if array.is_cuda:
@@ -423,6 +431,7 @@ OPS = replace(
     map_rows=map_rows,
     settle=settle,
     has_native_map=has_native_map,
+    normalize_rows=normalize_rows,
     table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,

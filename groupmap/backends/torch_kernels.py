@@ -101,6 +101,15 @@ def map_rows(
     return y, None if order is None else torch.from_numpy(order)
 
 
+def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
+    """Each row to the mean of all, sorted; None where that is not finite."""
+    from groupmap.backends.kernels import normalizing
+
+    shared = rows.detach().numpy()  # of any strides
+    found = normalizing.normalize_rows(shared, tie_rule, threads=torch.get_num_threads())
+    return None if found is None else torch.from_numpy(found)
+
+
 def _scaling(scale: Scale) -> Scaling:
     from groupmap.backends.kernels.scaling import Scaling
 

@@ -6,15 +6,15 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.equals import count_equal, find_equal
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
-from groupmap.backends.kernels.vectors import CHUNK, IS_FAST, LANES, NOWHERE, append_to_each
+from groupmap.backends.kernels.vectors import LANES
 from groupmap.backends.kernels.words import index_bits
 
 LONGEST_INSERTION = 24
 FEW = 64  # one tie among so many words is dealt with by itself
 CROWDED = 8  # one tie among so few, and keys should have been taken for places
-STRIDE = 32
 
 
 @njit(nogil=True, cache=True)
@@ -88,15 +88,6 @@ def emit_segments(
 
 
 @njit(inline="always")
-def count_equal(words: Bits, low: Unsigned) -> int:
-    """How many words have the prefix of the word before."""
-    equals = 0
-    for i in range(words.size - 1):
-        equals += words[i] >> low == words[i + 1] >> low
-    return equals
-
-
-@njit(inline="always")
 def emit_row(
     words: Bits,
     first: int,
@@ -144,44 +135,6 @@ def emit_row(
                     out,
                 )
             begin = end
-
-
-@njit(inline="always")
-def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """Where the words stand that have the prefix of the next; how many there are."""
-    return (
-        find_equal_by_vectors(words, low, spots) if IS_FAST else find_equal_words(words, low, spots)
-    )
-
-
-@njit(inline="always")
-def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """The same, one word after the other where some of a stretch are equal."""
-    found, last = 0, words.size - 1
-    for begin in range(0, last, STRIDE):
-        end = min(begin + STRIDE, last)
-        if count_equal(words[begin : end + 1], low) > 0:
-            for i in range(begin, end):
-                spots[found] = i
-                found += words[i] >> low == words[i + 1] >> low
-    return found
-
-
-@njit(inline="always")
-def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """The same, a vector at once."""
-    indices, is_distinct = np.empty(CHUNK, dtype=np.uint32), np.empty(CHUNK, dtype=np.uint32)
-    ends = (0,)
-    for begin in range(0, words.size - 1, CHUNK):
-        part = words[begin : begin + CHUNK + 1]
-        first = np.uint32(begin)
-        for i in range(part.size - 1):
-            is_distinct[i] = np.uint32(part[i] >> low != part[i + 1] >> low)
-            indices[i] = first + np.uint32(i)
-        is_distinct[part.size - 1 :] = NOWHERE
-        for i in range(0, part.size - 1, LANES):
-            ends = append_to_each(indices, is_distinct, i, spots, ends)
-    return ends[0]
 
 
 @njit(nogil=True, cache=True)

@@ -15,7 +15,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
-from groupmap.backends.kernels.words import extent, least_and_greatest
+from groupmap.backends.kernels.words import extent, least_and_greatest_key
 
 MOST_LEVELS = 2**16
 ENTRIES_PER_LEVEL = 4  # at least, on average; else it is faster to sort
@@ -43,7 +43,7 @@ def count_keys(
     magnitude = rows.dtype.type(0)
     for r in range(n_rows):
         row = rows[r]
-        least, greatest = least_and_greatest(row, code)
+        least, greatest = least_and_greatest_key(row, code)
         magnitude = max(magnitude, magnitude_of(least, greatest, code))
         span = np.uint64(greatest - least)  # one less than there are levels
         is_done[r] = span < MOST_LEVELS and ENTRIES_PER_LEVEL * span < n

@@ -16,27 +16,35 @@ from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.knots import with_middles
 from groupmap.backends.kernels.rank import tie_of, way_for
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.ways import NotFiniteError, Task
+from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK, NotFiniteError, Task
 
 MOST_ROWS_PER_UNIT = 8  # of a table's columns so many lie in one line of the cache
-ENTRIES_PER_UNIT = 2**17
 TILE = 128  # columns whose lines stay in the cache until they are full
 
 
 def normalize_rows(
     rows: np.ndarray[Any, Any], tie_rule: TieRule | None, *, threads: int
 ) -> np.ndarray[Any, Any] | None:
-    """Each row of floats ``(r, n)``, of any strides, mapped to the mean of all rows, sorted.
+    """Each row of floats ``(..., n)``, of any strides, mapped to the mean of all rows, sorted.
 
     None where an entry is not finite, or so great that the sum may not be.
     """
+    shape = rows.shape
+    if shape[-1] > np.iinfo(np.int32).max:  # which counts the order
+        return None
+    rows = rows.reshape(-1, shape[-1])
     steps = np.arange(2 * rows.shape[1] - 1, dtype=np.uint32)
     greatest = min(np.finfo(np.float64).max / (2 * len(rows)), np.finfo(rows.dtype).max)
     limit = as_bits(np.asarray(greatest, dtype=rows.dtype))[()]
     task = Task(
-        rows, code_of(rows.dtype), steps, tie_of(tie_rule), steps.dtype, None, limit,
-        np.empty(rows.shape, dtype=steps.dtype), None,
-    )  # fmt: skip
+        rows,
+        code_of(rows.dtype),
+        steps,
+        tie_of(tie_rule),
+        steps.dtype,
+        np.empty(rows.shape, dtype=steps.dtype),
+        limit=limit,
+    )
     try:
         mean = _mean_of_sorted(task, threads)
     except NotFiniteError:
@@ -51,9 +59,9 @@ def normalize_rows(
     # Across rows, since where these are the columns of a table its lines are written whole.
     over_rows(
         work, lambda _: None, *reversed(rows.shape),
-        entries_per_block=ENTRIES_PER_UNIT, threads=threads,
+        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
-    return result
+    return result.reshape(shape)
 
 
 class _Unit:
@@ -71,7 +79,7 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
     threads changes no bit.
     """
     n_rows, n = task.rows.shape
-    size = max(1, min(MOST_ROWS_PER_UNIT, ENTRIES_PER_UNIT // n))
+    size = max(1, min(MOST_ROWS_PER_UNIT, ENTRIES_PER_BLOCK // n))
     sums = np.zeros((-(-n_rows // size), n))
 
     def work(unit: _Unit, begin: int, end: int) -> None:
@@ -83,7 +91,7 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
 
     over_rows(
         work, lambda _: _Unit(task, size), len(sums), size * n,
-        entries_per_block=ENTRIES_PER_UNIT, threads=threads,
+        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
     mean: np.ndarray[Any, Any] = sums.sum(axis=0) / n_rows
     return mean

@@ -16,16 +16,15 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
-from groupmap.backends.kernels.emission import CROWDED, count_equal, emit_row
+from groupmap.backends.kernels.emission import CROWDED, emit_row
+from groupmap.backends.kernels.equals import count_equal
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import CHUNK, LANES
-from groupmap.backends.kernels.ways import Task
-from groupmap.backends.kernels.words import extent, index_bits, place
+from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK, Task
+from groupmap.backends.kernels.words import LONGEST_IN_PLACES, extent, index_bits, place
 
 BINS = 2**14
-LONGEST = 2**13
-ENTRIES_PER_BLOCK = 2**17
 
 
 def rank_by_parts(task: Task, r: int, values: np.ndarray[Any, Any], threads: int) -> bool:
@@ -82,7 +81,7 @@ class _LongRow:
 
         self._for_each_stretch(count)
         part_of = np.empty(BINS, dtype=np.uint32)
-        most_parts = 2 * self.n // LONGEST + 2  # any two that adjoin are too long for one
+        most_parts = 2 * self.n // LONGEST_IN_PLACES + 2  # any two that adjoin are too long for one
         begins = np.empty((self.threads, most_parts), dtype=np.uint64)
         self.part_ends = np.empty(most_parts, dtype=np.int64)
         n_parts = cut(counts, part_of, begins, self.part_ends)
@@ -124,7 +123,7 @@ class _LongRow:
             )  # fmt: skip
 
         over_rows(
-            work, lambda _: None, len(self.part_ends), LONGEST,
+            work, lambda _: None, len(self.part_ends), LONGEST_IN_PLACES,
             entries_per_block=ENTRIES_PER_BLOCK, threads=self.threads,
         )  # fmt: skip
         return not any(crowded)
@@ -173,9 +172,9 @@ def cut(counts: Bits, part_of: Bits, begins: Bits, ends: Bits) -> int:
         count = 0
         for s in range(n_stretches):
             count += int(counts[s, k])
-        if count > LONGEST:
+        if count > LONGEST_IN_PLACES:
             return 0
-        if end + count - begin > LONGEST:
+        if end + count - begin > LONGEST_IN_PLACES:
             ends[part] = begin = end
             part += 1
         end += count
@@ -248,8 +247,8 @@ def emit_parts(
 
     Whether places are too close together in one of them; then nothing more is written.
     """
-    own_out = np.empty(LONGEST, dtype=out.dtype)
-    spots = np.empty(LONGEST + LANES, dtype=np.uint32)
+    own_out = np.empty(LONGEST_IN_PLACES, dtype=out.dtype)
+    spots = np.empty(LONGEST_IN_PLACES + LANES, dtype=np.uint32)
     for end in ends:
         part, own_indices = words[begin:end], indices[begin:end]
         low = words.dtype.type(index_bits(part.size))

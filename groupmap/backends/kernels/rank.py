@@ -19,6 +19,7 @@ from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.ways import (
+    ENTRIES_PER_BLOCK,
     ByKey,
     ByPlace,
     BySegment,
@@ -26,12 +27,12 @@ from groupmap.backends.kernels.ways import (
     NotFiniteError,
     Task,
     Way,
+    Worker,
 )
+from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
-ENTRIES_PER_BLOCK = 2**17  # what is sorted in one call; it stays in the L2 cache until written
-LONGEST_IN_PLACES = 2**13  # in longer rows too many would share one
 SHORTEST_IN_SEGMENTS = 2**14  # shorter ones are sorted as fast as they are dealt out
-LONGEST_IN_SEGMENTS = 2**15  # as above, with eight times as many places
+LONGEST_IN_SEGMENTS = 2**15  # in longer ones too many entries would share a place
 SHORTEST_IN_PARTS = 2**18  # in shorter ones there is too little for each of several threads
 ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
 SHORTEST_OF_MANY_IN_PARTS = 2**20  # of floats of 32 bits: parts are faster than words of 64
@@ -106,10 +107,16 @@ def _ranked(
     if rows.dtype.itemsize == 1:
         rows = rows.astype(f"{rows.dtype.kind}2")
     task = Task(
-        rows, code_of(rows.dtype), None if table is None else as_bits(table), tie, dtype, scaling,
-        limit, np.empty_like(rows, dtype=dtype if scaling is None else scaling.dtype),
-        np.empty(rows.shape, dtype=np.int32) if with_order else None,
-    )  # fmt: skip
+        rows,
+        code_of(rows.dtype),
+        None if table is None else as_bits(table),
+        tie,
+        dtype,
+        np.empty_like(rows, dtype=dtype if scaling is None else scaling.dtype, subok=False),
+        order=np.empty(rows.shape, dtype=np.int32) if with_order else None,
+        scaling=scaling,
+        limit=limit,
+    )
     if threads > 1 and _are_better_in_parts(rows, threads):
         _rank_long_rows(task, threads)
     else:
@@ -128,20 +135,20 @@ def _are_better_in_parts(rows: np.ndarray[Any, Any], threads: int) -> bool:
 def _rank_rows(task: Task, threads: int) -> None:
     """Some rows on each thread."""
     over_rows(
-        lambda way, begin, end: way(begin, end), partial(way_for(task), task), *task.rows.shape,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+        lambda worker, begin, end: worker(begin, end), partial(Worker, way_for(task), task),
+        *task.rows.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
 
 
 def _rank_long_rows(task: Task, threads: int) -> None:
-    """One row after the other on all threads; those that cannot be divided, as other rows are."""
+    """One row after the other on all threads, until one cannot be divided."""
     n_rows, n = task.rows.shape
     values = np.empty(n, dtype=task.dtype)
     for r in range(n_rows):
-        if parts.rank_by_parts(task, r, values, threads):
-            task.finish(values[np.newaxis], r, r + 1)
-        else:
-            _rank_rows(task.only(r), 1)
+        if not parts.rank_by_parts(task, r, values, threads):
+            _rank_rows(task.since(r), threads)  # nor can the next ones, most likely
+            return
+        task.finish(values[np.newaxis], r, r + 1)
 
 
 def way_for(task: Task, *, with_order: bool = False) -> type[Way]:

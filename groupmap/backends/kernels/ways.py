@@ -21,11 +21,11 @@ from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.values import Tie, keys_of, look_up
 from groupmap.backends.kernels.words import index_bits, pack, place
 
+ENTRIES_PER_BLOCK = 2**17  # what is sorted in one call; it stays in the L2 cache until written
 BYTES_OF_HALVES = 2
 LONGEST_IN_CACHE = 2**17
-SHORTEST_COUNTED = (
-    2**12
-)  # rows of keys; in shorter ones it takes a while to find that they are many
+# Rows of keys; in shorter ones it takes a while to find that there are many levels.
+SHORTEST_COUNTED = 2**12
 
 
 class NotFiniteError(Exception):
@@ -40,10 +40,10 @@ class Task(NamedTuple):
     table: Bits | None
     tie: Tie
     dtype: np.dtype[Any]  # of the values before they are scaled
-    scaling: Scaling | None
-    limit: Unsigned | None  # of the entries' magnitudes, as bit patterns
     result: np.ndarray[Any, Any]
-    order: Bits | None
+    order: Bits | None = None
+    scaling: Scaling | None = None
+    limit: Unsigned | None = None  # of the entries' magnitudes, as bit patterns
     first_row: int = 0  # the number that the scaling knows the first of the rows by
 
     def check(self, magnitude: Unsigned) -> None:
@@ -59,21 +59,21 @@ class Task(NamedTuple):
         elif not np.shares_memory(values, result):
             result[...] = values
 
-    def only(self, r: int) -> Task:
-        """The same for one of the rows."""
-        some = slice(r, r + 1)
-        order = None if self.order is None else self.order[some]
+    def since(self, r: int) -> Task:
+        """The same for the rows from that one on."""
         return self._replace(
-            rows=self.rows[some], result=self.result[some], order=order,
+            rows=self.rows[r:],
+            result=self.result[r:],
+            order=None if self.order is None else self.order[r:],
             first_row=self.first_row + r,
-        )  # fmt: skip
+        )
 
 
-class Way(ABC):
-    """A way to do some rows of a task, used by one thread for one block of rows after the other."""
+class Worker:
+    """What one thread does with one block of rows after the other, and the memory for it."""
 
-    def __init__(self, task: Task, block: int) -> None:
-        self.task = task
+    def __init__(self, way: type[Way], task: Task, block: int) -> None:
+        self.way, self.task = way(task, block), task
         n, result = task.rows.shape[1], task.result
         is_direct = result.dtype == task.dtype and result.flags.c_contiguous
         self.values: np.ndarray[Any, Any] | None = None
@@ -89,8 +89,16 @@ class Way(ABC):
         task, values = self.task, self.values
         values = task.result[begin:end] if values is None else values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
-        self.rank(np.ascontiguousarray(task.rows[begin:end]), as_bits(values), order)
+        self.way.rank(np.ascontiguousarray(task.rows[begin:end]), as_bits(values), order)
         task.finish(values, begin, end)
+
+
+class Way(ABC):
+    """A way to rank some rows of a task, and the memory that it works in."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        del block
+        self.task = task
 
     @abstractmethod
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
@@ -168,22 +176,23 @@ class ByKey(_ByLevelFirst):
         emit(words, bits, task.code, task.table, task.tie, out, order, None)
 
 
-class _ByPlaceOrKey(ByKey):
+class _ByPlaceOrKey(Way):
     """Words of 32 bits; and of 64, in the same memory, for rows whose places are crowded."""
 
     def __init__(self, task: Task, block: int) -> None:
         super().__init__(task, block)
+        self.by_key = ByKey(task, block)
         self.were_crowded = False
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """By places as long as most rows are not crowded."""
         if self.were_crowded:  # then so are the next ones, most likely
-            super().rank(rows, out, order)
+            self.by_key.rank(rows, out, order)
             return
         crowded = np.empty(len(rows), dtype=np.bool_)
         self.rank_by_place(rows, out, order, crowded)
         self.were_crowded = 2 * int(np.count_nonzero(crowded)) > len(rows)
-        for_some(super().rank, crowded, rows, out, order)
+        for_some(self.by_key.rank, crowded, rows, out, order)
 
     @abstractmethod
     def rank_by_place(
@@ -197,7 +206,8 @@ class ByPlace(_ByPlaceOrKey):
 
     def __init__(self, task: Task, block: int) -> None:
         super().__init__(task, block)
-        self.places = self.words.reshape(-1).view(np.uint32)[: self.words.size]
+        words = self.by_key.words
+        self.places = words.reshape(-1).view(np.uint32)[: words.size]
 
     def rank_by_place(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits

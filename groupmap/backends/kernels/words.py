@@ -16,11 +16,12 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 
+LONGEST_IN_PLACES = 2**13  # in longer rows too many entries would share one
 LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
 
 @njit(inline="always")
-def least_and_greatest(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
+def least_and_greatest_key(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest key of a row."""
     least = greatest = key_at(row, 0, code)
     for i in range(row.size):
@@ -57,7 +58,7 @@ def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
     magnitude = rows.dtype.type(0)
     for r in range(n_rows):
         row = rows[r]
-        least, greatest = least_and_greatest(row, code)
+        least, greatest = least_and_greatest_key(row, code)
         magnitude = max(magnitude, magnitude_of(least, greatest, code))
         width = bit_length(np.uint64(greatest - least))
         up = word(8 * words.itemsize - max(width, 1))
@@ -103,7 +104,7 @@ def extent(
     `ends` is memory for two floats, the least and the greatest.
     """
     bits_of_ends = ends.view(bits.dtype)
-    bits_of_ends[0], bits_of_ends[1] = least_and_greatest_float(bits, code)
+    bits_of_ends[0], bits_of_ends[1] = least_and_greatest_bits(bits, code)
     width = ends[1] - ends[0]
     scale = greatest_place / width if width > 0 else width
     if not (0 < scale < np.inf):
@@ -113,7 +114,7 @@ def extent(
 
 
 @njit(inline="always")
-def least_and_greatest_float(bits: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
+def least_and_greatest_bits(bits: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest float of a row, with the NaN at its ends, as bit patterns.
 
     Floats have their sign first: as unsigned integers those without one come first and in order,

@@ -1,0 +1,58 @@
+"""Which of some sorted words are equal in their prefixes, so that the keys must tell them apart."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends.kernels.vectors import CHUNK, IS_FAST, LANES, NOWHERE, append_to_each
+
+STRIDE = 32
+
+
+@njit(inline="always")
+def count_equal(words: Bits, low: Unsigned) -> int:
+    """How many words have the prefix of the word before."""
+    equals = 0
+    for i in range(words.size - 1):
+        equals += words[i] >> low == words[i + 1] >> low
+    return equals
+
+
+@njit(inline="always")
+def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
+    """Where the words stand that have the prefix of the next; how many there are."""
+    return (
+        find_equal_by_vectors(words, low, spots) if IS_FAST else find_equal_words(words, low, spots)
+    )
+
+
+@njit(inline="always")
+def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
+    """The same, one word after the other where some of a stretch are equal."""
+    found, last = 0, words.size - 1
+    for begin in range(0, last, STRIDE):
+        end = min(begin + STRIDE, last)
+        if count_equal(words[begin : end + 1], low) > 0:
+            for i in range(begin, end):
+                spots[found] = i
+                found += words[i] >> low == words[i + 1] >> low
+    return found
+
+
+@njit(inline="always")
+def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
+    """The same, a vector at once."""
+    indices, is_distinct = np.empty(CHUNK, dtype=np.uint32), np.empty(CHUNK, dtype=np.uint32)
+    ends = (0,)
+    for begin in range(0, words.size - 1, CHUNK):
+        part = words[begin : begin + CHUNK + 1]
+        first = np.uint32(begin)
+        for i in range(part.size - 1):
+            is_distinct[i] = np.uint32(part[i] >> low != part[i + 1] >> low)
+            indices[i] = first + np.uint32(i)
+        is_distinct[part.size - 1 :] = NOWHERE
+        for i in range(0, part.size - 1, LANES):
+            ends = append_to_each(indices, is_distinct, i, spots, ends)
+    return ends[0]
