@@ -90,6 +90,17 @@ def count_places(
 
 
 @njit(nogil=True, cache=True)
+def may_be_few(row: np.ndarray[Any, Any], bits: Bits, code: Code) -> bool:
+    """Whether the values of a row of floats are few, as far as its first entries tell."""
+    ends = np.empty(2, dtype=row.dtype)
+    some, own_bits = row[:TRIED_FIRST], bits[:TRIED_FIRST]
+    least, scale, _ = extent(own_bits, code, row.dtype.type(PLACES - 1), ends)
+    levels = np.empty(some.size, dtype=np.uint16)
+    key_of_level = np.empty(PLACES, dtype=bits.dtype)
+    return scale > 0 and are_apart(some, own_bits, code, least, scale, levels, key_of_level)
+
+
+@njit(nogil=True, cache=True)
 def are_apart(
     row: np.ndarray[Any, Any],
     bits: Bits,

@@ -1,7 +1,8 @@
 """A long row on all threads: dealt out to parts that follow one another in order.
 
 A histogram of many bins between the least and the greatest entry says where to cut, so that each
-part is short enough for places (see `words`). Stretches of the row are dealt out at once, each to
+part is short enough for places (see `words`), unless many entries lie close together; such a part
+is sorted by keys. Stretches of the row are dealt out at once, each to
 its own stretch of every part; so the entries of a part stay in order of appearance, whatever the
 number of threads.
 """
@@ -18,24 +19,33 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
 from groupmap.backends.kernels.emission import CROWDED, emit_row
 from groupmap.backends.kernels.equals import count_equal
+from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import CHUNK, LANES
 from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK, Task
-from groupmap.backends.kernels.words import LONGEST_IN_PLACES, extent, index_bits, place
+from groupmap.backends.kernels.words import LONGEST_IN_PLACES, extent, index_bits, pack, place
 
 BINS = 2**14
+MOST_CROWDED = 0.6  # of a row; half of it, as zeros often are, leaves enough for other threads
 
 
 def rank_by_parts(task: Task, r: int, values: np.ndarray[Any, Any], threads: int) -> bool:
     """Write the values of the task's row r of floats, and its order; whether that was possible.
 
-    It is not where many entries are equal, or nearly so, or not finite.
+    It is not where all are equal or some are not finite, nor worth it where most lie close together
+    or there are so few values that these can be counted.
     """
+    first = np.ascontiguousarray(task.rows[r, :TRIED_FIRST])
+    if may_be_few(first, as_bits(first), task.code):
+        return False
     order = None if task.order is None else task.order[r]
     row = _LongRow(task.rows[r], task.code, min(threads, task.rows.shape[1]))
     task.check(row.magnitude)
-    return row.is_divisible and row.deal_out() and row.emit(task, as_bits(values), order)
+    if not (row.is_divisible and row.deal_out()):
+        return False
+    row.emit(task, as_bits(values), order)
+    return True
 
 
 class _LongRow:
@@ -73,7 +83,7 @@ class _LongRow:
         )  # fmt: skip
 
     def deal_out(self) -> bool:
-        """The entries and their indices by parts; whether none of these is too long."""
+        """The entries and their indices by parts; whether these are short enough, most of them."""
         counts = np.zeros((self.threads, BINS), dtype=np.uint32)
 
         def count(s: int) -> None:
@@ -86,7 +96,8 @@ class _LongRow:
         self.part_ends = np.empty(most_parts, dtype=np.int64)
         n_parts = cut(counts, part_of, begins, self.part_ends)
         self.part_ends = self.part_ends[:n_parts]
-        if n_parts == 0:
+        lengths = np.diff(self.part_ends, prepend=0)
+        if int(lengths[lengths > LONGEST_IN_PLACES].sum()) > MOST_CROWDED * self.n:
             return False
         self.entries = np.empty(self.n, dtype=self.dtype)
         self.indices = np.empty(self.n, dtype=np.uint32)
@@ -101,32 +112,35 @@ class _LongRow:
         self._for_each_stretch(write)
         return True
 
-    def emit(self, task: Task, out: Bits, order: Bits | None) -> bool:
-        """Rank each part, and write its values; whether its places were not too close together."""
+    def emit(self, task: Task, out: Bits, order: Bits | None) -> None:
+        """Rank each part, and write its values."""
         words = np.empty(self.n, dtype=np.uint32)
         bits = as_bits(self.entries)
-        crowded: list[bool] = []
+        what = (self.code, task.table, task.tie, out, order)
 
-        def work(_: None, begin: int, end: int) -> None:
-            first = int(self.part_ends[begin - 1]) if begin > 0 else 0
-            ends = self.part_ends[begin:end]
-            place_parts(self.entries, bits, self.code, first, ends, words)
-            at = first
-            for part_end in ends.tolist():
-                words[at:part_end].sort()
-                at = part_end
-            crowded.append(
-                emit_parts(
-                    words, first, ends, bits, self.indices, self.code, task.table, task.tie, out,
-                    order,
-                )
-            )  # fmt: skip
+        def work(_: None, first: int, last: int) -> None:
+            begin, ends = (
+                int(self.part_ends[first - 1]) if first > 0 else 0,
+                self.part_ends[first:last],
+            )
+            place_parts(self.entries, bits, self.code, begin, ends, words)
+            bounds = list(pairwise([begin, *ends.tolist()]))
+            for a, b in bounds:
+                if b - a <= LONGEST_IN_PLACES:
+                    words[a:b].sort()
+            crowded = np.empty(len(ends), dtype=np.bool_)
+            emit_parts(words, begin, ends, bits, self.indices, *what, crowded)
+            for part in np.flatnonzero(crowded):
+                a, b = bounds[part]
+                keys = np.empty((1, b - a), dtype=np.uint64)
+                pack(bits[np.newaxis, a:b], self.code, keys)
+                keys.sort(axis=-1)
+                emit_part_by_key(keys[0], a, bits[a:b], self.indices[a:b], *what)
 
         over_rows(
             work, lambda _: None, len(self.part_ends), LONGEST_IN_PLACES,
             entries_per_block=ENTRIES_PER_BLOCK, threads=self.threads,
         )  # fmt: skip
-        return not any(crowded)
 
 
 @njit(nogil=True, cache=True)
@@ -163,7 +177,7 @@ def count_bins(row: np.ndarray[Any, Any], least: float, scale: float, counts: Bi
 def cut(counts: Bits, part_of: Bits, begins: Bits, ends: Bits) -> int:
     """Which part each bin belongs to, where its entries of each stretch begin, and where it ends.
 
-    How many parts there are comes back, 0 if one would be too long.
+    How many parts there are comes back. A bin that is too full is a part by itself.
     """
     n_stretches = counts.shape[0]
     part, begin, end = 0, 0, 0
@@ -172,9 +186,7 @@ def cut(counts: Bits, part_of: Bits, begins: Bits, ends: Bits) -> int:
         count = 0
         for s in range(n_stretches):
             count += int(counts[s, k])
-        if count > LONGEST_IN_PLACES:
-            return 0
-        if end + count - begin > LONGEST_IN_PLACES:
+        if end > begin and end + count - begin > LONGEST_IN_PLACES:
             ends[part] = begin = end
             part += 1
         end += count
@@ -220,9 +232,9 @@ def write_out(
 def place_parts(
     entries: np.ndarray[Any, Any], bits: Bits, code: Code, begin: int, ends: Bits, words: Bits
 ) -> None:
-    """The words of each part, as of a row."""
+    """The words of each part that is not too long, as of a row."""
     for end in ends:
-        if end > begin:
+        if begin < end <= begin + LONGEST_IN_PLACES:
             place(
                 entries[begin:end].reshape(1, -1), bits[begin:end].reshape(1, -1), code,
                 words[begin:end].reshape(1, -1),
@@ -242,25 +254,70 @@ def emit_parts(
     tie: Tie,
     out: Bits,
     order: Bits | None,
-) -> bool:
+    crowded: Bits,
+) -> None:
     """The sorted words of each part to values, and to the order of the row.
 
-    Whether places are too close together in one of them; then nothing more is written.
+    Parts that are too long, or whose places are too close together, are noted as crowded.
     """
     own_out = np.empty(LONGEST_IN_PLACES, dtype=out.dtype)
     spots = np.empty(LONGEST_IN_PLACES + LANES, dtype=np.uint32)
-    for end in ends:
-        part, own_indices = words[begin:end], indices[begin:end]
-        low = words.dtype.type(index_bits(part.size))
-        index = words.dtype.type((1 << low) - 1)
-        equals = count_equal(part, low)
-        if CROWDED * equals > part.size:
-            return True
-        emit_row(part, begin, equals, low, index, bits[begin:end], code, table, tie, own_out, spots)
-        for i in range(part.size):  # in order of appearance, from one end of the row to the other
-            out[own_indices[i]] = own_out[i]
-        if order is not None:
-            for i in range(part.size):
-                order[begin + i] = own_indices[part[i] & index]
+    for p in range(ends.size):
+        end = ends[p]
+        part, low = words[begin:end], words.dtype.type(index_bits(end - begin))
+        equals = 0 if part.size > LONGEST_IN_PLACES else count_equal(part, low)
+        crowded[p] = part.size > LONGEST_IN_PLACES or CROWDED * equals > part.size
+        if not crowded[p]:
+            emit_part(
+                part, begin, equals, low, bits[begin:end], indices[begin:end], code, table, tie,
+                own_out, spots, out, order,
+            )  # fmt: skip
         begin = end
-    return False
+
+
+@njit(nogil=True, cache=True)
+def emit_part_by_key(
+    words: Bits,
+    first: int,
+    bits: Bits,
+    indices: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    order: Bits | None,
+) -> None:
+    """The same for one part, from sorted words of keys."""
+    own_out = np.empty(words.size, dtype=out.dtype)
+    spots = np.empty(words.size + LANES, dtype=np.uint32)
+    low = words.dtype.type(index_bits(words.size))
+    emit_part(
+        words, first, count_equal(words, low), low, bits, indices, code, table, tie, own_out, spots,
+        out, order,
+    )  # fmt: skip
+
+
+@njit(inline="always")
+def emit_part(
+    words: Bits,
+    first: int,
+    equals: int,
+    low: Unsigned,
+    bits: Bits,
+    indices: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    own_out: Bits,
+    spots: Bits,
+    out: Bits,
+    order: Bits | None,
+) -> None:
+    """The values of a part whose first rank is that, by way of memory for the part itself."""
+    index = words.dtype.type((1 << low) - 1)
+    emit_row(words, first, equals, low, index, bits, code, table, tie, own_out, spots)
+    for i in range(words.size):  # in order of appearance, from one end of the row to the other
+        out[indices[i]] = own_out[i]
+    if order is not None:
+        for i in range(words.size):
+            order[first + i] = indices[words[i] & index]

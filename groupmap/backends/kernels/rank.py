@@ -35,7 +35,6 @@ SHORTEST_IN_SEGMENTS = 2**14  # shorter ones are sorted as fast as they are deal
 LONGEST_IN_SEGMENTS = 2**15  # in longer ones too many entries would share a place
 SHORTEST_IN_PARTS = 2**18  # in shorter ones there is too little for each of several threads
 ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
-SHORTEST_OF_MANY_IN_PARTS = 2**20  # of floats of 32 bits: parts are faster than words of 64
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
 
@@ -126,10 +125,8 @@ def _ranked(
 
 def _are_better_in_parts(rows: np.ndarray[Any, Any], threads: int) -> bool:
     n_rows, n = rows.shape
-    if rows.dtype not in (np.float32, np.float64) or n < SHORTEST_IN_PARTS:
-        return False
-    is_narrow_and_long = rows.dtype == np.float32 and n >= SHORTEST_OF_MANY_IN_PARTS
-    return bool(is_narrow_and_long or n_rows < ROWS_PER_THREAD * threads)
+    is_float = rows.dtype in (np.float32, np.float64)
+    return is_float and n >= SHORTEST_IN_PARTS and n_rows < ROWS_PER_THREAD * threads
 
 
 def _rank_rows(task: Task, threads: int) -> None:
