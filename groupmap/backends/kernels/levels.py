@@ -65,7 +65,10 @@ def count_places(
     order: Bits | None,
     is_done: Bits,
 ) -> Unsigned:
-    """The same for rows of floats with room for a place for each of their values."""
+    """The same for rows of floats with room for a place for each of their values.
+
+    The magnitude is that of the rows that are not dismissed at first sight.
+    """
     n_rows, n = rows.shape
     levels = np.empty(n, dtype=np.uint16)
     key_of_level = np.empty(PLACES, dtype=bits.dtype)
@@ -73,17 +76,16 @@ def count_places(
     ends = np.empty(2, dtype=rows.dtype)
     for r in range(n_rows):
         row, own_bits = rows[r], bits[r]
+        is_done[r] = False
+        if not may_be_few(row, own_bits, code):
+            continue
         least, scale, greatest = extent(own_bits, code, rows.dtype.type(PLACES - 1), ends)
         magnitude = max(magnitude, greatest)
-        is_done[r] = ends[0] == ends[1] or (
-            scale > 0
-            and are_apart(
-                row[:TRIED_FIRST], own_bits[:TRIED_FIRST], code, least, scale, levels, key_of_level
-            )
-            and are_apart(row, own_bits, code, least, scale, levels, key_of_level)
-        )
         if ends[0] == ends[1]:
             levels[:] = 0
+            is_done[r] = True
+        elif scale > 0:
+            is_done[r] = are_apart(row, own_bits, code, least, scale, levels, key_of_level)
         if is_done[r]:
             emit_levels(levels, PLACES, table, tie, out[r], order, r)
     return magnitude
@@ -97,7 +99,9 @@ def may_be_few(row: np.ndarray[Any, Any], bits: Bits, code: Code) -> bool:
     least, scale, _ = extent(own_bits, code, row.dtype.type(PLACES - 1), ends)
     levels = np.empty(some.size, dtype=np.uint16)
     key_of_level = np.empty(PLACES, dtype=bits.dtype)
-    return scale > 0 and are_apart(some, own_bits, code, least, scale, levels, key_of_level)
+    if scale > 0:
+        return are_apart(some, own_bits, code, least, scale, levels, key_of_level)
+    return bool(ends[0] == ends[1])
 
 
 @njit(nogil=True, cache=True)
