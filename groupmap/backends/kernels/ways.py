@@ -3,7 +3,7 @@
 Words of 32 bits take half as long to sort as words of 64, and have room for the places of rows that
 are not too long, unless many entries crowd together; somewhat longer rows are dealt out to segments
 first. Entries of 16 bits are few enough to go without an index: the value is noted for the key, and
-looked up.
+looked up. Rows of few different values need no sort at all (see `levels`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.values import Tie, keys_of, look_up
 from groupmap.backends.kernels.words import index_bits, pack, place
 
-ENTRIES_PER_BLOCK = 2**17  # what is sorted in one call; it stays in the L2 cache until written
+ENTRIES_PER_BLOCK = 2**17  # in one call: fewer make the calls count, more leave the cache
 BYTES_OF_HALVES = 2
-LONGEST_IN_CACHE = 2**17
+LONGEST_IN_CACHE = 2**17  # a row whose values are gathered there before they are written
 # Rows of keys; in shorter ones it takes a while to find that there are many levels.
 SHORTEST_COUNTED = 2**12
 
