@@ -27,9 +27,17 @@ from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
-from groupmap.backends.kernels import elementwise, equals, levels, parts, rank, threads, vectors
+from groupmap.backends.kernels import (
+    dealing,
+    elementwise,
+    equals,
+    levels,
+    long_rows,
+    rank,
+    threads,
+    vectors,
+)
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
-from groupmap.backends.kernels.ways import BySegment, Task
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
@@ -313,70 +321,111 @@ def test_rows_that_are_not_finite_are_found(rng, monkeypatch, dtype, n, n_thread
         assert not maps(y, only_finite=True)
 
 
-@pytest.mark.parametrize("n", [16_384, 20_000, 32_768])
-def test_segments_on_every_processor(rng, monkeypatch, n):
-    """Vectors are dealt out where that is slow, too; there the way is not taken by itself."""
-    if not vectors.IS_KNOWN:
-        pytest.skip("this LLVM does not press vectors together")
-    monkeypatch.setattr(vectors, "IS_FAST", True)
-    table = np.arange(2 * n - 1, dtype=np.float64)
+BUCKETS = ("together", "in batches", "shared")
+
+
+@contextlib.contextmanager
+def all_in_buckets(how):
+    """Rows of any length are dealt out, to short buckets: no test needs millions of entries.
+
+    What comes back is a list that grows by whether most of some rows were crowded.
+    """
+    tries = []
+
+    def noted(rank_rows):
+        def rank_and_note(*arguments):
+            tries.append(rank_rows(*arguments))
+            return tries[-1]
+
+        return rank_and_note
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank, "SHORTEST_IN_BUCKETS", 2)
+        patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
+        patch.setattr(rank, "SHORTEST_SHARED", 2 if how == "shared" else 2**60)
+        patch.setattr(dealing, "SHORTEST_LINE", 64)
+        patch.setattr(long_rows, "ENTRIES_PER_BATCH", 3000)
+        if how == "shared":
+            patch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
+        for kind in (long_rows.SeveralRows, long_rows.LongRow):
+            patch.setattr(kind, "rank", noted(kind.rank))
+        yield tries
+
+
+def check_ranks_and_order(x, *, n_threads):
+    table = np.arange(2 * x.shape[1] - 1, dtype=np.float64)
+    for ties in ("average", "max", "ordinal"):
+        for t in (table, table.astype(np.float32)):  # of the entries' size, and of another
+            y, order = rank.rank_and_gather(
+                x, t, COUNTING_TIES.get(ties), with_order=True, threads=n_threads
+            )
+            np.testing.assert_array_equal(y, counted_ranks(x, ties))
+            expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
+            np.testing.assert_array_equal(order, expected)
+    less, less_equal = rank.count_less(x, threads=n_threads)
+    np.testing.assert_array_equal(less, counted_ranks(x, "min") / 2)
+    np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64"])
+@pytest.mark.parametrize("n", [2, 3, 100, 513, 8193, 20_000])
+def test_ranks_in_buckets(rng, how, dtype, n):
     for kind in KINDS:
-        x = rows_of(kind, "float32", (3, n), rng)
-        task = Task(x, code_of(x.dtype), None, (0, 1, 1), x.dtype, x)
-        assert rank.way_for(task) is BySegment
-        y, order = rank.rank_and_gather(
-            x, table, COUNTING_TIES["average"], with_order=True, threads=1
-        )
-        np.testing.assert_array_equal(y, counted_ranks(x, "average"))
-        np.testing.assert_array_equal(order, np.argsort(x + x.dtype.type(0), stable=True))
-
-
-@pytest.fixture
-def all_in_parts(monkeypatch):
-    """Rows of any length are dealt out to parts, and by several threads: no test needs millions."""
-    monkeypatch.setattr(rank, "SHORTEST_IN_PARTS", 2)
-    monkeypatch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
-    taken = []
-    by_parts = parts.rank_by_parts
-
-    def noted(*arguments):
-        taken.append(by_parts(*arguments))
-        return taken[-1]
-
-    monkeypatch.setattr(parts, "rank_by_parts", noted)
-    return taken
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [2, 3, 100, 8193, 20_000, 70_000])
-def test_ranks_in_parts(rng, all_in_parts, dtype, n):
-    table = np.arange(2 * n - 1, dtype=np.float64)
-    for kind in KINDS:
-        x = rows_of(kind, dtype, (2, n), rng)
-        for ties in ("average", "ordinal"):
-            for n_threads in (2, 3):
-                y, order = rank.rank_and_gather(
-                    x, table, COUNTING_TIES.get(ties), with_order=True, threads=n_threads
-                )
-                np.testing.assert_array_equal(y, counted_ranks(x, ties))
-                expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
-                np.testing.assert_array_equal(order, expected)
+        x = rows_of(kind, dtype, (3, n), rng)
+        with all_in_buckets(how) as tries:
+            check_ranks_and_order(x, n_threads=3)
         if kind == "random" and n > levels.TRIED_FIRST:  # else they may seem few enough to count
-            assert all_in_parts == [True] * 2 * 2 * 2
-        assert len(all_in_parts) >= 2 * 2  # where one row fails, the next is not tried
-        all_in_parts.clear()
+            assert tries
+            assert not any(tries)
 
 
-@pytest.mark.parametrize("crowd", [1000, 6000, 20_000])
-def test_parts_that_are_crowded_are_sorted_by_keys(rng, all_in_parts, crowd):
-    """Some hide in bins that are not too full, others have a part of their own."""
-    equal, close = np.full(crowd, 0.5), 0.25 + 1e-7 * rng.random(crowd)
-    x = rng.permutation(np.concatenate([rng.random(12_000), equal, close])).astype(np.float32)[None]
-    table = np.arange(2 * x.size - 1, dtype=np.uint32)
-    y, order = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=True, threads=2)
-    np.testing.assert_array_equal(y, counted_ranks(x, "average"))
-    np.testing.assert_array_equal(order, np.argsort(x, stable=True))
-    assert all_in_parts == [crowd < 20_000]  # else it is not worth it
+@pytest.mark.parametrize("how", BUCKETS)
+@given(drawn=BITS.filter(lambda drawn: np.dtype(drawn[0]).itemsize >= 4))
+def test_any_bits_in_buckets(how, drawn):
+    dtype, bits = drawn
+    x = bits.view(dtype)
+    if x.dtype.kind == "f":
+        x = np.where(np.isnan(x), x.dtype.type(0), x)
+    with all_in_buckets(how):
+        check_ranks_and_order(x, n_threads=2)
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+@pytest.mark.parametrize("scale", [1e-310, 1e-42, 1e300])
+def test_buckets_of_doubles_that_single_precision_cannot_hold(rng, how, scale):
+    """There they all count as zero, as few, or as infinite; and most of them may be crowded."""
+    with all_in_buckets(how) as tries:
+        check_ranks_and_order(scale * rng.normal(size=(2, 20_000)), n_threads=2)
+        assert any(tries) == (scale != 1e-42)
+        mixed = np.concatenate([rng.normal(size=12_000), scale * rng.normal(size=9000)])
+        tries.clear()
+        check_ranks_and_order(rng.permutation(mixed)[None], n_threads=2)
+        assert not any(tries)
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+@pytest.mark.parametrize("crowd", [1000, 9000, 40_000])
+def test_buckets_that_are_crowded_are_sorted_by_keys(rng, how, crowd):
+    """Many that are close together, but differ; equals apart from all others are no crowd."""
+    close, equal = 0.25 + 1e-9 * rng.random((4, crowd)), np.zeros((4, 40_000))
+    other = rng.random((4, 10_000))
+    for x, is_crowded in (
+        (np.concatenate([other, close], axis=1), crowd == 40_000),
+        (np.concatenate([other, close, equal], axis=1), False),
+    ):
+        with all_in_buckets(how) as tries:
+            check_ranks_and_order(rng.permuted(x, axis=1), n_threads=2)
+        assert any(tries) == is_crowded
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+def test_buckets_of_words_that_hold_too_little(rng, how):
+    """In a bucket of few entries lie a great one and others that are closer than its words say."""
+    n = 400
+    x = np.concatenate([1 + 1e-13 * rng.permutation(n), [1.5], -rng.random(3000) - 9])[None]
+    with all_in_buckets(how):
+        check_ranks_and_order(rng.permutation(x, axis=1), n_threads=2)
 
 
 def test_a_long_row_on_all_threads(rng):
@@ -390,16 +439,17 @@ def test_a_long_row_on_all_threads(rng):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_each_long_row_has_its_own_scale(rng, all_in_parts):
-    """Also those that cannot be dealt out to parts."""
+def test_each_long_row_has_its_own_scale(rng):
+    """Also those that are counted, after one that threads have shared."""
     x = rng.normal(size=(1, 4, 5000)).astype(np.float32)
     x[0, 2:] = np.round(x[0, 2:])
     weight, bias = rng.normal(size=(2, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "2")
-        found, expected = with_kernels_and_without(lambda: gm.group_map(x, 2, weight, bias))
+        with all_in_buckets("shared") as tries:
+            found, expected = with_kernels_and_without(lambda: gm.group_map(x, 2, weight, bias))
     np.testing.assert_array_equal(found, expected)
-    assert all_in_parts == [True, False]
+    assert tries == [False]
 
 
 LEVELS = st.lists(st.integers(0, 255).map(lambda k: np.float32(k) / np.float32(255)), min_size=1)

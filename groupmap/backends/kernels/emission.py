@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.equals import count_equal, find_equal
+from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.vectors import LANES
@@ -35,106 +35,81 @@ def emit(
     n = words.shape[1]
     low = words.dtype.type(index_bits(n))
     index = words.dtype.type((1 << low) - 1)
+    is_whole = 2 * rows.itemsize <= words.itemsize  # the words hold all of the keys
     spots = np.empty(n + LANES, dtype=np.uint32)
     for r in range(words.shape[0]):
-        equals = count_equal(words[r], low)
+        equals = find_equal(words[r], low, spots)
         if crowded is not None:
             crowded[r] = CROWDED * equals > n
             if crowded[r]:
                 continue
-        emit_row(words[r], 0, equals, low, index, rows[r], code, table, tie, out[r], spots)
+        emit_row(words[r], 0, spots[:equals], low, is_whole, rows[r], code, table, tie, out[r])
         if order is not None:
             for i in range(n):
                 order[r, i] = words[r, i] & index
-
-
-@njit(nogil=True, cache=True)
-def emit_segments(
-    words: Bits,
-    bounds: Bits,
-    low: int,
-    rows: Bits,
-    code: Code,
-    table: Bits | None,
-    tie: Tie,
-    out: Bits,
-    order: Bits | None,
-    crowded: Bits,
-) -> None:
-    """The same of rows whose words lie in segments, each of them sorted."""
-    n = rows.shape[1]
-    low = words.dtype.type(low)
-    index = words.dtype.type((1 << low) - 1)
-    spots = np.empty(n + LANES, dtype=np.uint32)
-    equals = np.empty(bounds.shape[1], dtype=np.int64)
-    for r in range(rows.shape[0]):
-        for segment in range(bounds.shape[1]):
-            begin, end = bounds[r, segment]
-            equals[segment] = count_equal(words[r, begin:end], low)
-        crowded[r] = CROWDED * equals.sum() > n
-        if crowded[r]:
-            continue
-        first = 0
-        for segment in range(bounds.shape[1]):
-            begin, end = bounds[r, segment]
-            part = words[r, begin:end]
-            emit_row(
-                part, first, equals[segment], low, index, rows[r], code, table, tie, out[r], spots
-            )
-            if order is not None:
-                for i in range(part.size):
-                    order[r, first + i] = part[i] & index
-            first += part.size
 
 
 @njit(inline="always")
 def emit_row(
     words: Bits,
     first: int,
-    equals: int,
+    equals: Bits,
     low: Unsigned,
-    index: Unsigned,
+    is_whole: bool,
     row: Bits,
     code: Code,
     table: Bits | None,
     tie: Tie,
     out: Bits,
-    spots: Bits,
 ) -> None:
     """The values of the words of a row that come after its `first` ones: as if all prefixes were
-    distinct, then again for those that are not. Loops without branches are several times faster,
-    and most rows need no more."""
-    n = words.size
-    if not tie[0] and 2 * row.itemsize <= words.itemsize and FEW * equals > n:
+    distinct, then again for those that are `equals` of the next. Loops without branches are several
+    times faster, and most rows need no more.
+
+    Where words hold the whole of their keys, these need not be looked at.
+    """
+    n, index = words.size, words.dtype.type((1 << low) - 1)
+    if not tie[0] and is_whole and FEW * equals.size > n:
         emit_all_ties(words, first, low, index, table, tie, out)
         return
-    for i in range(n):
-        out[words[i] & index] = value_of_one(first + i, table)
-    if 2 * row.itemsize <= words.itemsize and tie[0]:
-        return  # words that hold all of their keys are in order of appearance
-    if equals > 0:
-        spots = spots[: find_equal(words, low, spots)]
-        begin = 0
-        while begin < spots.size:
-            end = begin + 1
-            while end < spots.size and spots[end] == spots[end - 1] + 1:
-                end += 1
-            if end - begin == 1:
-                emit_pair(words, first, spots[begin], index, row, code, table, tie, out)
-            else:
-                emit_run(
-                    words,
-                    first,
-                    spots[begin],
-                    spots[end - 1] + 2,
-                    index,
-                    row,
-                    code,
-                    table,
-                    tie,
-                    out,
-                )
-            begin = end
+    if table is None:
+        for i in range(n):
+            out[words[i] & index] = value_of_one(first + i, table)
+    else:
+        own_table = table[2 * first : 2 * (first + n)]  # one sum less for each entry
+        for i in range(n):
+            out[words[i] & index] = own_table[2 * i]
+    # Else they are in order of appearance.
+    if equals.size > 0 and not (is_whole and tie[0]):
+        emit_equals(words, first, equals, low, row, code, table, tie, out)
+
+
+# Not inline: what is rare would keep the compiler from making the most of what is not.
+@njit(nogil=True, cache=True)
+def emit_equals(
+    words: Bits,
+    first: int,
+    equals: Bits,
+    low: Unsigned,
+    row: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> None:
+    """The values of words whose prefixes are `equals` of the next."""
+    index = words.dtype.type((1 << low) - 1)
+    begin = 0
+    while begin < equals.size:
+        end = begin + 1
+        while end < equals.size and equals[end] == equals[end - 1] + 1:
+            end += 1
+        if end - begin == 1:
+            emit_pair(words, first, equals[begin], index, row, code, table, tie, out)
+        else:
+            behind = equals[end - 1] + 2
+            emit_run(words, first, equals[begin], behind, index, row, code, table, tie, out)
+        begin = end
 
 
 @njit(nogil=True, cache=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned
-from groupmap.backends.kernels.vectors import CHUNK, IS_FAST, LANES, NOWHERE, append_to_each
+from groupmap.backends.kernels.vectors import IS_FAST, LANES, append_equal
 
 STRIDE = 32
 
@@ -44,15 +43,12 @@ def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
 @njit(inline="always")
 def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
     """The same, a vector at once."""
-    indices, is_distinct = np.empty(CHUNK, dtype=np.uint32), np.empty(CHUNK, dtype=np.uint32)
-    ends = (0,)
-    for begin in range(0, words.size - 1, CHUNK):
-        part = words[begin : begin + CHUNK + 1]
-        first = np.uint32(begin)
-        for i in range(part.size - 1):
-            is_distinct[i] = np.uint32(part[i] >> low != part[i + 1] >> low)
-            indices[i] = first + np.uint32(i)
-        is_distinct[part.size - 1 :] = NOWHERE
-        for i in range(0, part.size - 1, LANES):
-            ends = append_to_each(indices, is_distinct, i, spots, ends)
-    return ends[0]
+    last = words.size - 1
+    in_vectors = last - last % LANES
+    found = 0
+    for begin in range(0, in_vectors, LANES):
+        found = append_equal(words, begin, low, spots, found)
+    for i in range(in_vectors, last):
+        spots[found] = i
+        found += words[i] >> low == words[i + 1] >> low
+    return found

@@ -15,8 +15,9 @@ from groupmap.backends._bits import Bits, as_bits, code_of
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.knots import with_middles
 from groupmap.backends.kernels.rank import tie_of, way_for
+from groupmap.backends.kernels.task import NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK, NotFiniteError, Task
+from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK
 
 MOST_ROWS_PER_UNIT = 8  # of a table's columns so many lie in one line of the cache
 TILE = 128  # columns whose lines stay in the cache until they are full

@@ -14,26 +14,27 @@ import numpy as np
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
 from groupmap.backends._ops import TieRule
-from groupmap.backends.kernels import parts, vectors
+from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
+from groupmap.backends.kernels.long_rows import LongRow
 from groupmap.backends.kernels.scaling import Scaling
+from groupmap.backends.kernels.task import NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.ways import (
     ENTRIES_PER_BLOCK,
+    ByBatch,
+    ByBucket,
     ByKey,
     ByPlace,
-    BySegment,
     ByValue,
-    NotFiniteError,
-    Task,
     Way,
     Worker,
 )
 from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
-SHORTEST_IN_SEGMENTS = 2**14  # shorter ones are sorted as fast as they are dealt out
-LONGEST_IN_SEGMENTS = 2**15  # in longer ones too many entries would share a place
-SHORTEST_IN_PARTS = 2**18  # in shorter ones there is too little for each of several threads
+SHORTEST_IN_BUCKETS = 2**13 + 1  # shorter ones are sorted as fast as they are dealt out
+LONGEST_AT_ONCE = 2**17
+SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
 ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
@@ -116,17 +117,17 @@ def _ranked(
         scaling=scaling,
         limit=limit,
     )
-    if threads > 1 and _are_better_in_parts(rows, threads):
-        _rank_long_rows(task, threads)
+    if threads > 1 and _are_better_shared(rows, threads):
+        _rank_shared_rows(task, threads)
     else:
         _rank_rows(task, threads)
     return task.result.reshape(shape), None if task.order is None else task.order.reshape(shape)
 
 
-def _are_better_in_parts(rows: np.ndarray[Any, Any], threads: int) -> bool:
+def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
     n_rows, n = rows.shape
     is_float = rows.dtype in (np.float32, np.float64)
-    return is_float and n >= SHORTEST_IN_PARTS and n_rows < ROWS_PER_THREAD * threads
+    return is_float and n >= SHORTEST_SHARED and n_rows < ROWS_PER_THREAD * threads
 
 
 def _rank_rows(task: Task, threads: int) -> None:
@@ -137,15 +138,23 @@ def _rank_rows(task: Task, threads: int) -> None:
     )  # fmt: skip
 
 
-def _rank_long_rows(task: Task, threads: int) -> None:
-    """One row after the other on all threads, until one cannot be divided."""
+def _rank_shared_rows(task: Task, threads: int) -> None:
+    """One row after the other on all threads, until one is better ranked by itself."""
     n_rows, n = task.rows.shape
+    shared = LongRow(task, threads)
     values = np.empty(n, dtype=task.dtype)
     for r in range(n_rows):
-        if not parts.rank_by_parts(task, r, values, threads):
-            _rank_rows(task.since(r), threads)  # nor can the next ones, most likely
+        first = np.ascontiguousarray(task.rows[r, :TRIED_FIRST])
+        is_few = first.dtype.kind == "f" and may_be_few(first, as_bits(first), task.code)
+        order = None if task.order is None else task.order[r]
+        if is_few:
+            _rank_rows(task.since(r), threads)  # then so are the next ones, most likely
             return
+        is_crowded = shared.rank(as_bits(task.rows[r]), as_bits(values), order)
         task.finish(values[np.newaxis], r, r + 1)
+        if is_crowded:
+            _rank_rows(task.since(r + 1), threads)
+            return
 
 
 def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
@@ -156,6 +165,6 @@ def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
         return ByKey if in_order else ByValue
     if dtype.kind == "f" and n <= LONGEST_IN_PLACES:
         return ByPlace
-    if dtype == np.float32 and SHORTEST_IN_SEGMENTS <= n <= LONGEST_IN_SEGMENTS and vectors.IS_FAST:
-        return BySegment
+    if n >= SHORTEST_IN_BUCKETS:
+        return ByBucket if n <= LONGEST_AT_ONCE else ByBatch
     return ByKey

@@ -1,15 +1,9 @@
-"""Numbers of a vector dealt out by where they belong, all at once.
-
-Those that belong to one end are pressed together and written there, and what lies behind them is
-overwritten by the next. That is one instruction where there is AVX-512; elsewhere it is as slow as
-one number after the other.
-"""
+"""Instructions of processors that compiled code cannot name otherwise."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
@@ -17,9 +11,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 LANES = 16  # numbers of 32 bits in a vector
-CHUNK = 1024  # numbers that are made ready before they are dealt out
-NOWHERE = np.uint32(2**32 - 1)
-KNOWN_SINCE = 19  # the version of LLVM that presses vectors together, for every processor
+KNOWN_SINCE = 19  # the version of LLVM that has them all, for every processor
 IS_KNOWN = binding.llvm_version_info[0] >= KNOWN_SINCE
 
 
@@ -33,47 +25,87 @@ def _has_avx512() -> bool:
 IS_FAST = IS_KNOWN and _has_avx512()
 
 
-def _append_to_each(
-    typing_context: Any, numbers: Any, end_of: Any, begin: Any, out: Any, ends: Any
+def _append_equal(
+    typing_context: Any, words: Any, begin: Any, low: Any, spots: Any, found: Any
 ) -> Any:
-    """Append each of `LANES` numbers from `begin` on where it belongs in `out`; the new ends.
+    """Append to `spots`, of which so many are `found`, where words have the prefix of the next.
 
-    `end_of` says of each which of the `ends`, a tuple, it belongs to; `NOWHERE`, none. All arrays
-    are contiguous, of 32 bits. Compiled code has no other way to say this.
+    Of `LANES` words from `begin` on, and one behind them, all but the `low` bits are the prefix.
+    How many are found then comes back. Both arrays are contiguous; spots are of 32 bits, with room
+    for a whole vector: what is found is pressed together, and what lies behind is overwritten by
+    the next. That is one instruction where there is AVX-512, and slow elsewhere.
     """
-    del typing_context, begin
-    index = ends.dtype
-    signature = types.UniTuple(index, len(ends))(numbers, end_of, types.intp, out, ends)
+    del typing_context, begin, low, found
+    signature = types.intp(words, types.intp, words.dtype, spots, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word, flag = ir.IntType(32), ir.IntType(1)
-        vector, flags = ir.VectorType(word, LANES), ir.VectorType(flag, LANES)
-        begin, own_ends = arguments[2], arguments[4]
-        from_numbers, from_end_of, to_out = (
-            make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 1, 3)
+        _, begin, low, _, found = arguments
+        word, spot = ir.IntType(signature.args[0].dtype.bitwidth), ir.IntType(32)
+        flags = ir.VectorType(ir.IntType(1), LANES)
+        to_words, to_spots = (
+            make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 3)
         )
 
-        def vector_at(memory: Any, index: Any) -> Any:
+        def vector_at(memory: Any, index: Any, kind: Any) -> Any:
+            vector = ir.VectorType(kind, LANES)
             return builder.bitcast(builder.gep(memory, [index]), vector.as_pointer())
 
-        own_numbers = builder.load(vector_at(from_numbers, begin), align=4)
-        belongs = builder.load(vector_at(from_end_of, begin), align=4)
+        def in_each_lane(number: Any) -> Any:
+            vector = ir.VectorType(number.type, LANES)
+            undefined = ir.Constant(vector, ir.Undefined)
+            first = builder.insert_element(undefined, number, ir.Constant(spot, 0))
+            lanes = ir.Constant(ir.VectorType(spot, LANES), [0] * LANES)
+            return builder.shuffle_vector(first, undefined, lanes)
+
+        def prefixes_from(index: Any) -> Any:
+            own = builder.load(vector_at(to_words, index, word), align=word.width // 8)
+            return builder.lshr(own, in_each_lane(low))
+
+        behind = builder.add(begin, ir.Constant(begin.type, 1))
+        is_equal = builder.icmp_unsigned("==", prefixes_from(begin), prefixes_from(behind))
+        lanes = ir.Constant(ir.VectorType(spot, LANES), list(range(LANES)))
+        places = builder.add(in_each_lane(builder.trunc(begin, spot)), lanes)
         press = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(vector, [vector, flags, vector]),
+            ir.FunctionType(places.type, [places.type, flags, places.type]),
             f"llvm.experimental.vector.compress.v{LANES}i32",
         )
-        new_ends = []
-        for k in range(len(ends)):
-            end = builder.extract_value(own_ends, k)
-            mask = builder.icmp_unsigned("==", belongs, ir.Constant(vector, [k] * LANES))
-            pressed = builder.call(press, [own_numbers, mask, ir.Constant(vector, ir.Undefined)])
-            builder.store(pressed, vector_at(to_out, end), align=4)
-            found = builder.ctpop(builder.bitcast(mask, ir.IntType(LANES)))
-            new_ends.append(builder.add(end, builder.zext(found, end.type)))
-        return cgutils.pack_array(builder, new_ends)
+        pressed = builder.call(press, [places, is_equal, ir.Constant(places.type, ir.Undefined)])
+        builder.store(pressed, vector_at(to_spots, found, spot), align=4)
+        count = builder.ctpop(builder.bitcast(is_equal, ir.IntType(LANES)))
+        return builder.add(found, builder.zext(count, found.type))
 
     return signature, generate
 
 
-append_to_each: Any = intrinsic(_append_to_each)  # no caller has its first argument
+# No caller has the first argument of these.
+append_equal: Any = intrinsic(_append_equal)
+
+
+def _fetch(typing_context: Any, memory: Any, index: Any) -> Any:
+    """Have a processor fetch an entry of a contiguous array while it does other things.
+
+    Nothing depends on it: the entry need not be there, and an LLVM that is not known fetches none.
+    """
+    del typing_context, index
+    signature = types.void(memory, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if not IS_KNOWN:
+            return context.get_dummy_value()
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        fetch = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [place.type, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        to_be_written, for_long, data_cache = (ir.Constant(number, k) for k in (1, 3, 1))
+        builder.call(fetch, [place, to_be_written, for_long, data_cache])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+fetch: Any = intrinsic(_fetch)

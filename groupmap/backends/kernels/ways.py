@@ -1,72 +1,33 @@
 """The ways to rank a block of rows, each with the memory that it works in.
 
 Words of 32 bits take half as long to sort as words of 64, and have room for the places of rows that
-are not too long, unless many entries crowd together; somewhat longer rows are dealt out to segments
-first. Entries of 16 bits are few enough to go without an index: the value is noted for the key, and
-looked up. Rows of few different values need no sort at all (see `levels`).
+are not too long, unless many entries crowd together. Long rows are dealt out to buckets, which are
+short (see `dealing`). Entries of 16 bits are few enough to go without an index: the value is noted
+for the key, and looked up. Rows of few different values need no sort at all (see `levels`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
-from groupmap.backends.kernels import levels, segments
-from groupmap.backends.kernels.emission import emit, emit_segments
-from groupmap.backends.kernels.scaling import Scaling
-from groupmap.backends.kernels.values import Tie, keys_of, look_up
-from groupmap.backends.kernels.words import index_bits, pack, place
+from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends.kernels import levels
+from groupmap.backends.kernels.emission import emit
+from groupmap.backends.kernels.long_rows import LongRow, SeveralRows
+from groupmap.backends.kernels.task import Task
+from groupmap.backends.kernels.values import keys_of, look_up
+from groupmap.backends.kernels.words import pack, place
 
 ENTRIES_PER_BLOCK = 2**17  # in one call: fewer make the calls count, more leave the cache
 BYTES_OF_HALVES = 2
 LONGEST_IN_CACHE = 2**17  # a row whose values are gathered there before they are written
 # Rows of keys; in shorter ones it takes a while to find that there are many levels.
 SHORTEST_COUNTED = 2**12
-
-
-class NotFiniteError(Exception):
-    """An entry is greater than the limit that the task sets."""
-
-
-class Task(NamedTuple):
-    """Some rows ``(r, n)``, what is asked of them, and where it goes; both of any strides."""
-
-    rows: np.ndarray[Any, Any]
-    code: Code
-    table: Bits | None
-    tie: Tie
-    dtype: np.dtype[Any]  # of the values before they are scaled
-    result: np.ndarray[Any, Any]
-    order: Bits | None = None
-    scaling: Scaling | None = None
-    limit: Unsigned | None = None  # of the entries' magnitudes, as bit patterns
-    first_row: int = 0  # the number that the scaling knows the first of the rows by
-
-    def check(self, magnitude: Unsigned) -> None:
-        """Give all of it up if an entry of that magnitude is not to be there."""
-        if self.limit is not None and magnitude > self.limit:
-            raise NotFiniteError
-
-    def finish(self, values: np.ndarray[Any, Any], begin: int, end: int) -> None:
-        """Scale the values of these rows, and write them where they go, if they are elsewhere."""
-        result = self.result[begin:end]
-        if self.scaling is not None:
-            self.scaling(values, self.first_row + begin, result)
-        elif not np.shares_memory(values, result):
-            result[...] = values
-
-    def since(self, r: int) -> Task:
-        """The same for the rows from that one on."""
-        return self._replace(
-            rows=self.rows[r:],
-            result=self.result[r:],
-            order=None if self.order is None else self.order[r:],
-            first_row=self.first_row + r,
-        )
 
 
 class Worker:
@@ -77,7 +38,7 @@ class Worker:
         n, result = task.rows.shape[1], task.result
         is_direct = result.dtype == task.dtype and result.flags.c_contiguous
         self.values: np.ndarray[Any, Any] | None = None
-        if n <= LONGEST_IN_CACHE or not is_direct:
+        if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not is_direct:
             self.values = np.empty((block, n), dtype=task.dtype)
 
     def __call__(self, begin: int, end: int) -> None:
@@ -95,6 +56,8 @@ class Worker:
 
 class Way(ABC):
     """A way to rank some rows of a task, and the memory that it works in."""
+
+    WRITES_IN_ORDER = False  # the values of a row, one after the other
 
     def __init__(self, task: Task, block: int) -> None:
         del block
@@ -220,26 +183,55 @@ class ByPlace(_ByPlaceOrKey):
         emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
 
 
-class BySegment(_ByPlaceOrKey):
-    """Words of places, dealt out to segments."""
+class _InBuckets(_ByLevelFirst):
+    """Words of keys, in buckets; in none, from the first rows on of which most are crowded."""
+
+    WRITES_IN_ORDER = True
 
     def __init__(self, task: Task, block: int) -> None:
         super().__init__(task, block)
-        n = task.rows.shape[1]
-        self.places = np.empty((block, segments.length_with_gaps(n)), dtype=np.uint32)
-        self.bounds = np.empty((block, segments.SEGMENTS, 2), dtype=np.int64)
-        self.low = index_bits(n)
+        self.block = block
+        self.were_crowded = False
 
-    def rank_by_place(
-        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits
-    ) -> None:
-        """Sort each segment by itself."""
-        task, bits = self.task, as_bits(rows)
-        words, bounds = self.places[: len(rows)], self.bounds[: len(rows)]
-        task.check(segments.deal_out(rows, bits, task.code, self.low, words, bounds))
-        for own, own_bounds in zip(words, bounds.tolist(), strict=True):
-            for begin, end in own_bounds:
-                own[begin:end].sort()
-        emit_segments(
-            words, bounds, self.low, bits, task.code, task.table, task.tie, out, order, crowded
-        )
+    @cached_property
+    def by_key(self) -> ByKey:
+        """The way for rows that are crowded."""
+        return ByKey(self.task, self.block)
+
+    def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """In buckets until the first are crowded; then so are the next ones, most likely."""
+        if self.were_crowded:
+            self.by_key.rank_by_sort(rows, out, order)
+        else:
+            self.were_crowded = self.rank_in_buckets(as_bits(rows), out, order)
+
+    @abstractmethod
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """Deal out the entries, rank them, and collect the values; whether most are crowded."""
+
+
+class ByBucket(_InBuckets):
+    """All of the rows at once."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        self.several = SeveralRows(task, block)
+
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """The buckets of all of them together."""
+        return self.several.rank(rows, out, order)
+
+
+class ByBatch(_InBuckets):
+    """Rows so long that some of the buckets of one are enough at once."""
+
+    def __init__(self, task: Task, block: int) -> None:
+        super().__init__(task, block)
+        self.one = LongRow(task, threads=1)
+
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """The buckets of one row after the other."""
+        are_crowded = False
+        for r, row in enumerate(rows):
+            are_crowded |= self.one.rank(row, out[r], None if order is None else order[r])
+        return are_crowded

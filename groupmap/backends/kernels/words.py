@@ -17,6 +17,7 @@ from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 
 LONGEST_IN_PLACES = 2**13  # in longer rows too many entries would share one
+WORD_BITS = 32  # of the shorter words
 LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
 

@@ -1,0 +1,220 @@
+"""Buckets (see `dealing`) ranked, each as the short row that it is.
+
+A bucket spans few keys, so that words of 32 bits tell most of its entries apart. The words of each
+bucket lie in a line, with words behind them that sort last, and NumPy sorts all lines in one call;
+the few buckets that are longer have several lines, and are sorted again as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.dealing import Dealt, line_length
+from groupmap.backends.kernels.emission import CROWDED, emit_row
+from groupmap.backends.kernels.equals import find_equal
+from groupmap.backends.kernels.values import Tie
+from groupmap.backends.kernels.vectors import LANES
+from groupmap.backends.kernels.words import (
+    LONGEST_IN_PLACES,
+    WORD_BITS,
+    bit_length,
+    index_bits,
+    pack,
+)
+
+BEHIND_ALL = np.uint32(2**WORD_BITS - 1)
+
+
+class Lines(NamedTuple):
+    """The words of some buckets."""
+
+    words: Bits  # (line, word)
+    first: Bits  # line of each bucket
+    is_whole: Bits  # they hold the whole of the keys of the bucket
+    is_long: Bits  # they are to be sorted across lines
+    is_crowded: Bits  # they leave too much open; where that was clear at once, there are none
+
+    @classmethod
+    def memory(cls, n_lines: int, n_buckets: int, n: int) -> Lines:
+        """Memory for so many lines of words of rows of n entries."""
+        flags = np.empty((3, n_buckets), dtype=np.bool_)
+        words = np.empty((n_lines, line_length(n)), dtype=np.uint32)
+        return cls(words, np.empty(n_buckets, dtype=np.int64), *flags)
+
+
+def sort_words(lines: Lines, n_lines: int, n_long: int, bounds: Bits) -> None:
+    """Sort the words of each bucket."""
+    lines.words[:n_lines].sort(axis=-1)
+    if n_long == 0:
+        return
+    words, length = lines.words.reshape(-1), lines.words.shape[1]
+    for k in np.flatnonzero(lines.is_long[: len(bounds) - 1]):
+        begin = lines.first[k] * length
+        words[begin : begin + bounds[k + 1] - bounds[k]].sort()
+
+
+def emit_crowded(
+    lines: Lines,
+    bounds: Bits,
+    n: int,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    dealt: Dealt,
+    beside: Bits | None,
+    indices: Bits | None,
+    order: Bits | None,
+) -> int:
+    """The values of crowded buckets, by words of 64 bits; how many entries these have."""
+    n_entries = 0
+    for k in np.flatnonzero(lines.is_crowded[: len(bounds) - 1]):
+        begin, end = bounds[k], bounds[k + 1]
+        words = np.empty((1, end - begin), dtype=np.uint64)
+        pack(dealt.keys[np.newaxis, begin:end], code, words)
+        words.sort(axis=-1)
+        own_values = None if beside is None else np.empty(end - begin, dtype=beside.dtype)
+        emit_one(words[0], begin, n, code, table, tie, dealt, own_values, indices, order)
+        n_entries += end - begin
+    return n_entries
+
+
+@njit(inline="always")
+def least_and_greatest(keys: Bits) -> tuple[Unsigned, Unsigned]:
+    """The least and the greatest key of a bucket."""
+    least = greatest = keys[0]
+    for i in range(keys.size):
+        least, greatest = min(least, keys[i]), max(greatest, keys[i])
+    return least, greatest
+
+
+@njit(nogil=True, cache=True)
+def write_words(dealt: Dealt, bounds: Bits, lines: Lines) -> tuple[int, int]:
+    """Words of the keys between these bounds, and of their indices in the bucket.
+
+    How many lines they take, and how many buckets are long, comes back.
+    """
+    words, length = lines.words.reshape(-1), lines.words.shape[1]
+    line, n_long = 0, 0
+    for k in range(bounds.size - 1):
+        bucket = dealt.keys[bounds[k] : bounds[k + 1]]
+        low = index_bits(bucket.size)
+        least, greatest = least_and_greatest(bucket)
+        lost = max(bit_length(np.uint64(greatest - least)) + low - WORD_BITS, 0)
+        is_crowded = lost > 0 and bucket.size > LONGEST_IN_PLACES
+        is_long = bucket.size > length and greatest > least and not is_crowded
+        lines.first[k], lines.is_whole[k] = line, lost == 0
+        lines.is_long[k], lines.is_crowded[k] = is_long, is_crowded
+        n_long += is_long
+        if is_crowded:
+            continue
+        begin = line * length
+        line += -(-bucket.size // length)
+        own_words = words[begin : begin + bucket.size]
+        down, up = bucket.dtype.type(lost), np.uint32(low)
+        for i in range(bucket.size):
+            distance = np.uint32((bucket[i] - least) >> down)
+            own_words[i] = (distance << up) | np.uint32(i)
+        for i in range(begin + bucket.size, line * length):
+            words[i] = BEHIND_ALL
+    return line, n_long
+
+
+@njit(nogil=True, cache=True)
+def emit_buckets(
+    lines: Lines,
+    bounds: Bits,
+    n: int,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    dealt: Dealt,
+    beside: Bits | None,
+    indices: Bits | None,
+    order: Bits | None,
+) -> int:
+    """The sorted words of each bucket to values, and to the order of its row.
+
+    Where values take the place of keys, there is memory `beside` for those of the longest bucket.
+
+    How many buckets are crowded, and left as they are, comes back.
+    """
+    words, length = lines.words.reshape(-1), lines.words.shape[1]
+    longest, n_crowded = 0, 0
+    for k in range(bounds.size - 1):
+        longest = max(longest, bounds[k + 1] - bounds[k])
+    spots = np.empty(longest + LANES, dtype=np.uint32)
+    for k in range(bounds.size - 1):
+        if lines.is_crowded[k]:
+            n_crowded += 1
+            continue
+        begin, size, first_word = bounds[k], bounds[k + 1] - bounds[k], lines.first[k] * length
+        own_words, low = words[first_word : first_word + size], np.uint32(index_bits(size))
+        equals = find_equal(own_words, low, spots)
+        if not lines.is_whole[k] and CROWDED * equals > size:
+            lines.is_crowded[k] = True
+            n_crowded += 1
+            continue
+        emit_bucket(
+            own_words, begin, spots[:equals], low, lines.is_whole[k], n, code, table, tie, dealt,
+            beside, indices, order,
+        )  # fmt: skip
+    return n_crowded
+
+
+@njit(nogil=True, cache=True)
+def emit_one(
+    words: Bits,
+    begin: int,
+    n: int,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    dealt: Dealt,
+    beside: Bits | None,
+    indices: Bits | None,
+    order: Bits | None,
+) -> None:
+    """The same for the sorted words of the bucket that begins there, crowded or not."""
+    low = words.dtype.type(index_bits(words.size))
+    is_whole = 2 * dealt.keys.itemsize <= words.itemsize
+    spots = np.empty(words.size + LANES, dtype=np.uint32)
+    equals = spots[: find_equal(words, low, spots)]
+    emit_bucket(
+        words, begin, equals, low, is_whole, n, code, table, tie, dealt, beside, indices, order
+    )
+
+
+@njit(inline="always")
+def emit_bucket(
+    words: Bits,
+    begin: int,
+    equals: Bits,
+    low: Unsigned,
+    is_whole: bool,
+    n: int,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    dealt: Dealt,
+    beside: Bits | None,
+    indices: Bits | None,
+    order: Bits | None,
+) -> None:
+    """The values of one bucket, by way of memory `beside` where they take the place of its keys."""
+    end = begin + words.size
+    row, first = begin // n, begin % n
+    keys, values = dealt.keys[begin:end], dealt.values[begin:end]
+    if beside is None:
+        emit_row(words, first, equals, low, is_whole, keys, code, table, tie, values)
+    else:
+        emit_row(words, first, equals, low, is_whole, keys, code, table, tie, beside)
+        for i in range(words.size):
+            values[i] = beside[i]
+    if order is not None and indices is not None:
+        index, own_indices = words.dtype.type((1 << low) - 1), indices[begin:end]
+        for i in range(words.size):
+            order[row, first + i] = own_indices[words[i] & index]

@@ -1,0 +1,52 @@
+"""What is asked of the kernels that rank."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.scaling import Scaling
+from groupmap.backends.kernels.values import Tie
+
+
+class NotFiniteError(Exception):
+    """An entry is greater than the limit that the task sets."""
+
+
+class Task(NamedTuple):
+    """Some rows ``(r, n)``, what is asked of them, and where it goes; both of any strides."""
+
+    rows: np.ndarray[Any, Any]
+    code: Code
+    table: Bits | None
+    tie: Tie
+    dtype: np.dtype[Any]  # of the values before they are scaled
+    result: np.ndarray[Any, Any]
+    order: Bits | None = None
+    scaling: Scaling | None = None
+    limit: Unsigned | None = None  # of the entries' magnitudes, as bit patterns
+    first_row: int = 0  # the number that the scaling knows the first of the rows by
+
+    def check(self, magnitude: Unsigned) -> None:
+        """Give all of it up if an entry of that magnitude is not to be there."""
+        if self.limit is not None and magnitude > self.limit:
+            raise NotFiniteError
+
+    def finish(self, values: np.ndarray[Any, Any], begin: int, end: int) -> None:
+        """Scale the values of these rows, and write them where they go, if they are elsewhere."""
+        result = self.result[begin:end]
+        if self.scaling is not None:
+            self.scaling(values, self.first_row + begin, result)
+        elif not np.shares_memory(values, result):
+            result[...] = values
+
+    def since(self, r: int) -> Task:
+        """The same for the rows from that one on."""
+        return self._replace(
+            rows=self.rows[r:],
+            result=self.result[r:],
+            order=None if self.order is None else self.order[r:],
+            first_row=self.first_row + r,
+        )
