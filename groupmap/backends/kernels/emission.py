@@ -27,26 +27,30 @@ def emit(
     out: Bits,
     order: Bits | None,
     crowded: Bits | None,
-) -> None:
+) -> int:
     """Sorted words to values, and to the order of each row.
 
-    Rows of places too close together are noted as crowded and left as they are.
+    Rows of places too close together are noted as crowded and left as they are. How many are comes
+    back.
     """
     n = words.shape[1]
     low = words.dtype.type(index_bits(n))
     index = words.dtype.type((1 << low) - 1)
     is_whole = 2 * rows.itemsize <= words.itemsize  # the words hold all of the keys
     spots = np.empty(n + LANES, dtype=np.uint32)
+    n_crowded = 0
     for r in range(words.shape[0]):
         equals = find_equal(words[r], low, spots)
         if crowded is not None:
             crowded[r] = CROWDED * equals > n
             if crowded[r]:
+                n_crowded += 1
                 continue
         emit_row(words[r], 0, spots[:equals], low, is_whole, rows[r], code, table, tie, out[r])
         if order is not None:
             for i in range(n):
                 order[r, i] = words[r, i] & index
+    return n_crowded
 
 
 @njit(inline="always")

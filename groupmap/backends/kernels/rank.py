@@ -160,11 +160,11 @@ def _rank_shared_rows(task: Task, threads: int) -> None:
 def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
     """The way that is fastest for the task's rows."""
     n, dtype = task.rows.shape[1], task.rows.dtype
+    with_order = with_order or task.order is not None
     if dtype.itemsize == 2:
-        in_order = with_order or task.order is not None or task.tie == IN_ORDER_OF_APPEARANCE
-        return ByKey if in_order else ByValue
+        return ByKey if with_order or task.tie == IN_ORDER_OF_APPEARANCE else ByValue
     if dtype.kind == "f" and n <= LONGEST_IN_PLACES:
         return ByPlace
-    if n >= SHORTEST_IN_BUCKETS:
-        return ByBucket if n <= LONGEST_AT_ONCE else ByBatch
-    return ByKey
+    if n < SHORTEST_IN_BUCKETS * (1 + (dtype != np.float32)) * (1 + with_order):
+        return ByKey
+    return ByBucket if n <= LONGEST_AT_ONCE else ByBatch

@@ -47,33 +47,40 @@ class Scaling(NamedTuple):
 
         The values are overwritten, and may lie in `out` already.
         """
-        scale_rows(values, self.weight, self.bias, self.spans, first)
         if self.dtype == values.dtype:
-            if not np.shares_memory(values, out):
-                out[...] = values
-        elif self.is_bfloat:
+            scale_rows(values, self.weight, self.bias, self.spans, first, out)
+            return
+        scale_rows(values, self.weight, self.bias, self.spans, first, None)
+        if self.is_bfloat:
             round_to_bfloat(as_bits(values), as_bits(out))
         else:
             round_to_half(as_bits(values), as_bits(out))
 
 
 @njit(nogil=True, cache=True)
-def scale_rows(values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int) -> None:
-    """Each entry times its weight plus its bias, in two roundings."""
+def scale_rows(
+    values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int, out: Bits | None
+) -> None:
+    """Each entry times its weight plus its bias, in two roundings; without `out`, in its place.
+
+    Compiled code is slow where it has to ask whether both are one.
+    """
     each_rows, own_rows, each_entries, own_entries = spans
     for r in range(values.shape[0]):
         begin = (first + r) // each_rows % own_rows * own_entries
         row = values[r]
+        own_out = row if out is None else out[r]
         w, b = weight[begin : begin + own_entries], bias[begin : begin + own_entries]
         if each_entries == 1 and own_entries == row.size:
             for i in range(row.size):
-                row[i] = row[i] * w[i] + b[i]
+                own_out[i] = row[i] * w[i] + b[i]
         else:
             for k in range(own_entries):
-                part = row[k * each_entries : (k + 1) * each_entries]
+                entries = slice(k * each_entries, (k + 1) * each_entries)
+                part, scaled = row[entries], own_out[entries]
                 factor, summand = w[k], b[k]
                 for i in range(part.size):
-                    part[i] = part[i] * factor + summand
+                    scaled[i] = part[i] * factor + summand
 
 
 @njit(nogil=True, cache=True)

@@ -20,7 +20,7 @@ Scratch = TypeVar("Scratch")
 
 LEAST_ENTRIES_PER_THREAD = 2**16  # what takes less gains nothing where other threads spin
 LEAST_ENTRIES_PER_BLOCK = 2**13  # likewise for a call
-LEAST_ROUNDS = 2
+LEAST_ROUNDS = 1
 
 
 class _Shared:

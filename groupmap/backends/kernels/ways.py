@@ -139,48 +139,30 @@ class ByKey(_ByLevelFirst):
         emit(words, bits, task.code, task.table, task.tie, out, order, None)
 
 
-class _ByPlaceOrKey(Way):
+class ByPlace(Way):
     """Words of 32 bits; and of 64, in the same memory, for rows whose places are crowded."""
 
     def __init__(self, task: Task, block: int) -> None:
         super().__init__(task, block)
         self.by_key = ByKey(task, block)
+        words = self.by_key.words
+        self.places = words.reshape(-1).view(np.uint32)[: words.size]
         self.were_crowded = False
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
-        """By places as long as most rows are not crowded."""
-        if self.were_crowded:  # then so are the next ones, most likely
+        """By places until most rows are crowded; then so are the next ones, most likely."""
+        if self.were_crowded:
             self.by_key.rank(rows, out, order)
             return
-        crowded = np.empty(len(rows), dtype=np.bool_)
-        self.rank_by_place(rows, out, order, crowded)
-        self.were_crowded = 2 * int(np.count_nonzero(crowded)) > len(rows)
-        for_some(self.by_key.rank, crowded, rows, out, order)
-
-    @abstractmethod
-    def rank_by_place(
-        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits
-    ) -> None:
-        """The same for all rows but those that it finds crowded."""
-
-
-class ByPlace(_ByPlaceOrKey):
-    """Words of places."""
-
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
-        words = self.by_key.words
-        self.places = words.reshape(-1).view(np.uint32)[: words.size]
-
-    def rank_by_place(
-        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, crowded: Bits
-    ) -> None:
-        """Sort the words, and write the values where their indices say."""
         task, bits = self.task, as_bits(rows)
         words = self.places[: rows.size].reshape(rows.shape)
+        crowded = np.empty(len(rows), dtype=np.bool_)
         task.check(place(rows, bits, task.code, words))
         words.sort(axis=-1)
-        emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
+        n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
+        if n_crowded > 0:
+            self.were_crowded = 2 * n_crowded > len(rows)
+            for_some(self.by_key.rank, crowded, rows, out, order)
 
 
 class _InBuckets(_ByLevelFirst):
