@@ -33,6 +33,7 @@ STOREYS = (
      "backends.kernels.normal", "backends.kernels.values",
      "backends.kernels.emission", "backends.kernels.vectors", "backends.kernels.dealing",
      "backends.kernels.buckets", "backends.kernels.long_rows", "backends.kernels.task",
+     "backends.kernels.memory",
      "backends.kernels.scaling", "backends.kernels.ways", "backends.kernels.normalizing",
      "backends.kernels.levels", "backends.kernels.equals"},
     {"dtypes", "incomplete", "positions", "windows"},

@@ -37,6 +37,7 @@ from groupmap.backends.kernels import (
     threads,
     vectors,
 )
+from groupmap.backends.kernels.memory import BYTES_KEPT, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
@@ -836,3 +837,24 @@ def test_compiled_with_the_operator_inside_and_exported_without(rng):
         for size in (3, 7):
             again = torch.as_tensor(rng.normal(size=(size, 4, 5)), dtype=torch.float32)
             torch.testing.assert_close(program.module()(again), layer(again))
+
+
+def test_memory_is_laid_out_and_kept():
+    with lent() as lend:
+        first = lend()
+        arrays = [first.empty((3, 5), np.float32), first.empty(7, "u8"), first.empty((), np.uint16)]
+        for k, array in enumerate(arrays):
+            array.fill(k)
+        assert all(np.all(array == k) for k, array in enumerate(arrays))  # none lies in another
+        other = lend().empty(7, np.uint8)  # a second one for the same thread
+        assert not any(np.shares_memory(other, array) for array in arrays)
+        assert first.empty(BYTES_KEPT, np.uint8).base is None  # too long to be kept
+    with lent() as lend:
+        again = lend().empty(3, np.float32)
+        assert np.shares_memory(again, other) or np.shares_memory(again, arrays[0])
+
+
+def test_memory_belongs_to_the_thread_that_asks():
+    with lent() as lend, ThreadPoolExecutor(1) as pool:
+        own, others = lend().empty(5, np.uint8), pool.submit(lambda: lend().empty(5, np.uint8))
+        assert not np.shares_memory(own, others.result())

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.dealing import Dealt, line_length
+from groupmap.backends.kernels.dealing import Dealt
 from groupmap.backends.kernels.emission import CROWDED, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.values import Tie
@@ -39,11 +39,9 @@ class Lines(NamedTuple):
     is_crowded: Bits  # they leave too much open; where that was clear at once, there are none
 
     @classmethod
-    def memory(cls, n_lines: int, n_buckets: int, n: int) -> Lines:
-        """Memory for so many lines of words of rows of n entries."""
-        flags = np.empty((3, n_buckets), dtype=np.bool_)
-        words = np.empty((n_lines, line_length(n)), dtype=np.uint32)
-        return cls(words, np.empty(n_buckets, dtype=np.int64), *flags)
+    def for_buckets(cls, count: int, words: Bits) -> Lines:
+        """For so many buckets, with memory for their words."""
+        return cls(words, np.empty(count, dtype=np.int64), *np.empty((3, count), dtype=np.bool_))
 
 
 def sort_words(lines: Lines, n_lines: int, n_long: int, bounds: Bits) -> None:

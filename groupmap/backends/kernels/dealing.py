@@ -19,6 +19,7 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.keys import bits_of, key_at
+from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.vectors import fetch
 from groupmap.backends.kernels.words import bit_length
 
@@ -55,15 +56,17 @@ class Bins(NamedTuple):
     longest: int  # bucket of several bins
 
     @classmethod
-    def for_rows_of(cls, n: int, dtype: np.dtype[Any], dealt: Dealt) -> Bins:
+    def for_rows_of(cls, n: int, dtype: np.dtype[Any], dealt: Dealt, memory: Memory) -> Bins:
         """Bins for rows of n entries that are dealt out there."""
         line = line_length(n)
         count = max(_power_of_two(n) * BINS_PER_LINE // line, GROUP)
+        counts = memory.empty((len(dealt.at), count), np.uint32)
+        counts.fill(0)
         return cls(
             code_of(dtype),
             code_of(np.dtype(np.float32)) if dtype == np.float64 else None,
-            np.zeros((len(dealt.at), count), dtype=np.uint32),
-            np.empty(count, dtype=dealt.bucket_of.dtype),
+            counts,
+            memory.empty(count, dealt.bucket_of.dtype),
             line - GAP,
         )
 
@@ -78,8 +81,9 @@ class Dealt(NamedTuple):
     values: Bits  # of the entries, perhaps in the place of the keys
 
     @classmethod
-    def memory(
+    def for_rows_of(
         cls,
+        memory: Memory,
         n_rows: int,
         n: int,
         dtype: np.dtype[Any],
@@ -88,18 +92,18 @@ class Dealt(NamedTuple):
         stretches: int = 1,
         in_place: bool,
     ) -> Dealt:
-        """Memory for rows of n entries, each in some stretches.
+        """For some rows of n entries, each in some stretches.
 
         In place: values take the place of the keys, if they have their size.
         """
         # Any two buckets that adjoin are too long for one.
         most = n_rows * (2 * n // (line_length(n) - GAP) + 2)
-        keys = values = np.empty(n_rows * n, dtype=f"u{dtype.itemsize}")
+        keys = values = memory.empty(n_rows * n, f"u{dtype.itemsize}")
         if not in_place or dtype_of_values.itemsize != dtype.itemsize:
-            values = np.empty(n_rows * n, dtype=f"u{dtype_of_values.itemsize}")
+            values = memory.empty(n_rows * n, f"u{dtype_of_values.itemsize}")
         return cls(
-            bucket_of=np.empty((n_rows, n), dtype=np.uint16 if most <= 2**16 else np.uint32),
-            at=np.empty((stretches, most), dtype=np.uint32),
+            bucket_of=memory.empty((n_rows, n), np.uint16 if most <= 2**16 else np.uint32),
+            at=memory.empty((stretches, most), np.uint32),
             bounds=np.zeros(most + 1, dtype=np.int64),
             keys=keys,
             values=values,

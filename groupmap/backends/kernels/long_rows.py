@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -32,25 +33,29 @@ from groupmap.backends.kernels.dealing import (
     line_length,
 )
 from groupmap.backends.kernels.keys import magnitude_of
+from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.words import least_and_greatest_key
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words then stay in the cache
+LINES_PER_FULL = 2  # lines that words may take, for each that would be full
 
 
 class _Rows:
     """Memory for some rows of a task, each in some stretches."""
 
-    def __init__(self, task: Task, n_rows: int, *, stretches: int, in_place: bool) -> None:
+    def __init__(
+        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, in_place: bool
+    ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
-        self.task, self.n = task, n
-        self.dealt = Dealt.memory(
-            n_rows, n, dtype, task.dtype, stretches=stretches, in_place=in_place
+        self.task, self.n, self.line = task, n, line_length(n)
+        self.dealt = Dealt.for_rows_of(
+            memory, n_rows, n, dtype, task.dtype, stretches=stretches, in_place=in_place
         )
-        self.bins = Bins.for_rows_of(n, dtype, self.dealt)
-        self.indices = np.empty(n_rows * n, dtype=np.int32)
+        self.bins = Bins.for_rows_of(n, dtype, self.dealt, memory)
+        self.indices = memory.empty(n_rows * n, np.int32)
 
     def asked(
         self, beside: Bits | None, indices: Bits | None, order: Bits | None
@@ -64,11 +69,12 @@ class _Rows:
 class SeveralRows(_Rows):
     """Memory for some rows of a task that are ranked together, by one thread."""
 
-    def __init__(self, task: Task, n_rows: int) -> None:
-        super().__init__(task, n_rows, stretches=1, in_place=False)
+    def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
+        super().__init__(task, n_rows, memory, stretches=1, in_place=False)
         n_buckets = self.dealt.at.shape[1]
-        n_lines = n_buckets + n_rows * self.n // line_length(self.n)
-        self.lines = Lines.memory(n_lines, n_buckets, self.n)
+        n_lines = n_buckets + n_rows * self.n // self.line
+        words = memory.empty((n_lines, self.line), np.uint32)
+        self.lines = Lines.for_buckets(n_buckets, words)
 
     def rank(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """Write the values of rows ``(r, n)``, and their order; whether most are crowded."""
@@ -90,11 +96,14 @@ class SeveralRows(_Rows):
 
 
 class LongRow(_Rows):
-    """Memory for one row of a task at a time, which some threads share."""
+    """Memory for one row of a task at a time; threads that share it have words of their own."""
 
-    def __init__(self, task: Task, threads: int) -> None:
-        self.threads = min(threads, task.rows.shape[1])
-        super().__init__(task, 1, stretches=self.threads, in_place=True)
+    def __init__(
+        self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
+    ) -> None:
+        self.threads, self.lend = min(threads, task.rows.shape[1]), lend
+        super().__init__(task, 1, memory, stretches=self.threads, in_place=True)
+        self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
 
@@ -125,6 +134,17 @@ class LongRow(_Rows):
         self._for_each_stretch(lambda s: collect(bucket_of[s], s, dealt, out[self.stretches[s]]))
         return bool(2 * n_crowded > self.n)
 
+    def _words(self, memory: Memory) -> Bits:
+        n_lines = LINES_PER_FULL * ENTRIES_PER_BATCH // self.line
+        return memory.empty((n_lines, self.line), np.uint32)
+
+    def _own_words(self, _: int) -> Bits:
+        """Those of the thread that asks."""
+        if get_ident() not in self.words_of:
+            assert self.lend is not None
+            self.words_of[get_ident()] = self._words(self.lend())
+        return self.words_of[get_ident()]
+
     def _for_each_stretch(self, work: Callable[[int], None]) -> None:
         def some(_: None, begin: int, end: int) -> None:
             for s in range(begin, end):
@@ -137,14 +157,17 @@ class LongRow(_Rows):
 
     def _rank_buckets(self, n_buckets: int, indices: Bits | None, order: Bits | None) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
-        dealt, length = self.dealt, line_length(self.n)
+        dealt = self.dealt
         is_in_place = dealt.values is dealt.keys
         crowded: list[int] = []
 
-        def work(_: None, first: int, last: int) -> None:
+        def work(words: Bits, first: int, last: int) -> None:
             bounds = dealt.bounds[first : last + 1]
             sizes = np.diff(bounds)
-            lines = Lines.memory(int(np.sum(-(-sizes // length))), last - first, self.n)
+            n_lines = int(np.sum(-(-sizes // self.line)))
+            if n_lines > len(words):
+                words = np.empty((n_lines, self.line), dtype=np.uint32)
+            lines = Lines.for_buckets(last - first, words)
             n_lines, n_long = write_words(dealt, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
             beside = np.empty(np.max(sizes), dtype=dealt.values.dtype) if is_in_place else None
@@ -153,7 +176,7 @@ class LongRow(_Rows):
                 crowded.append(emit_crowded(lines, bounds, *asked))
 
         over_rows(
-            work, lambda _: None, n_buckets, -(-self.n // n_buckets),
+            work, self._own_words, n_buckets, -(-self.n // n_buckets),
             entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
         )  # fmt: skip
         return sum(crowded)

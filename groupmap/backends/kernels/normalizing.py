@@ -14,6 +14,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, as_bits, code_of
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.knots import with_middles
+from groupmap.backends.kernels.memory import Memory, lent
 from groupmap.backends.kernels.rank import tie_of, way_for
 from groupmap.backends.kernels.task import NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
@@ -68,9 +69,9 @@ def normalize_rows(
 class _Unit:
     """Memory for some rows."""
 
-    def __init__(self, task: Task, n_rows: int) -> None:
-        self.way = way_for(task, with_order=True)(task, n_rows)
-        self.order = np.empty((n_rows, task.rows.shape[1]), dtype=np.int32)
+    def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
+        self.order = memory.empty((n_rows, task.rows.shape[1]), np.int32)
+        self.way = way_for(task, with_order=True)(task, n_rows, memory)
 
 
 def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
@@ -90,10 +91,11 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
             unit.way.rank(rows, task.result[u * size : (u + 1) * size], order)
             add_in_order(rows, order, sums[u])
 
-    over_rows(
-        work, lambda _: _Unit(task, size), len(sums), size * n,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
-    )  # fmt: skip
+    with lent() as lend:
+        over_rows(
+            work, lambda _: _Unit(task, size, lend()), len(sums), size * n,
+            entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+        )  # fmt: skip
     mean: np.ndarray[Any, Any] = sums.sum(axis=0) / n_rows
     return mean
 

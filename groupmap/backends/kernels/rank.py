@@ -7,7 +7,6 @@ value goes. The ways to do so are in `ways`; here is which of them serves which 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
 from groupmap.backends.kernels.long_rows import LongRow
+from groupmap.backends.kernels.memory import lent
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.task import NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
@@ -132,29 +132,34 @@ def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
 
 def _rank_rows(task: Task, threads: int) -> None:
     """Some rows on each thread."""
-    over_rows(
-        lambda worker, begin, end: worker(begin, end), partial(Worker, way_for(task), task),
-        *task.rows.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
-    )  # fmt: skip
+    with lent() as lend:
+        over_rows(
+            lambda worker, begin, end: worker(begin, end),
+            lambda block: Worker(way_for(task), task, lend(), block),
+            *task.rows.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+        )  # fmt: skip
 
 
 def _rank_shared_rows(task: Task, threads: int) -> None:
     """One row after the other on all threads, until one is better ranked by itself."""
     n_rows, n = task.rows.shape
-    shared = LongRow(task, threads)
-    values = np.empty(n, dtype=task.dtype)
-    for r in range(n_rows):
-        first = np.ascontiguousarray(task.rows[r, :TRIED_FIRST])
-        is_few = first.dtype.kind == "f" and may_be_few(first, as_bits(first), task.code)
-        order = None if task.order is None else task.order[r]
-        if is_few:
-            _rank_rows(task.since(r), threads)  # then so are the next ones, most likely
-            return
-        is_crowded = shared.rank(as_bits(task.rows[r]), as_bits(values), order)
-        task.finish(values[np.newaxis], r, r + 1)
-        if is_crowded:
-            _rank_rows(task.since(r + 1), threads)
-            return
+    done, values = 0, np.empty(n, dtype=task.dtype)
+    with lent() as lend:
+        shared = LongRow(task, lend(), threads, lend)
+        is_crowded = False
+        # Where a row is crowded, or has few levels, the next ones are alike, most likely.
+        while done < n_rows and not (is_crowded or _has_few_levels(task, done)):
+            order = None if task.order is None else task.order[done]
+            is_crowded = shared.rank(as_bits(task.rows[done]), as_bits(values), order)
+            task.finish(values[np.newaxis], done, done + 1)
+            done += 1
+    if done < n_rows:
+        _rank_rows(task.since(done), threads)
+
+
+def _has_few_levels(task: Task, r: int) -> bool:
+    first = np.ascontiguousarray(task.rows[r, :TRIED_FIRST])
+    return may_be_few(first, as_bits(first), task.code)
 
 
 def way_for(task: Task, *, with_order: bool = False) -> type[Way]:

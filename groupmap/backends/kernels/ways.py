@@ -19,6 +19,7 @@ from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends.kernels import levels
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_rows import LongRow, SeveralRows
+from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import keys_of, look_up
 from groupmap.backends.kernels.words import pack, place
@@ -33,13 +34,13 @@ SHORTEST_COUNTED = 2**12
 class Worker:
     """What one thread does with one block of rows after the other, and the memory for it."""
 
-    def __init__(self, way: type[Way], task: Task, block: int) -> None:
-        self.way, self.task = way(task, block), task
+    def __init__(self, way: type[Way], task: Task, memory: Memory, block: int) -> None:
+        self.way, self.task = way(task, block, memory), task
         n, result = task.rows.shape[1], task.result
         is_direct = result.dtype == task.dtype and result.flags.c_contiguous
         self.values: np.ndarray[Any, Any] | None = None
         if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not is_direct:
-            self.values = np.empty((block, n), dtype=task.dtype)
+            self.values = memory.empty((block, n), task.dtype)
 
     def __call__(self, begin: int, end: int) -> None:
         """Rank these rows, and write their values, scaled.
@@ -59,8 +60,8 @@ class Way(ABC):
 
     WRITES_IN_ORDER = False  # the values of a row, one after the other
 
-    def __init__(self, task: Task, block: int) -> None:
-        del block
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        del block, memory
         self.task = task
 
     @abstractmethod
@@ -108,10 +109,10 @@ def for_some(
 class ByValue(_ByLevelFirst):
     """Keys of 16 bits, sorted as they are."""
 
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
-        self.keys = np.empty((block, task.rows.shape[1]), dtype=np.uint16)
-        self.value_of_key = np.empty(2**16, dtype=f"u{task.dtype.itemsize}")
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
+        self.keys = memory.empty((block, task.rows.shape[1]), np.uint16)
+        self.value_of_key = memory.empty(2**16, f"u{task.dtype.itemsize}")
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Sort the keys, note each one's value, and look it up."""
@@ -125,11 +126,11 @@ class ByValue(_ByLevelFirst):
 class ByKey(_ByLevelFirst):
     """Words of keys, with 16 bits for the index of short rows of 16 bits, else of 64."""
 
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
         n = task.rows.shape[1]
         is_short = task.rows.dtype.itemsize == BYTES_OF_HALVES and n <= 2**16
-        self.words = np.empty((block, n), dtype=np.uint32 if is_short else np.uint64)
+        self.words = memory.empty((block, n), np.uint32 if is_short else np.uint64)
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Sort the words, and write the values where their indices say."""
@@ -142,9 +143,9 @@ class ByKey(_ByLevelFirst):
 class ByPlace(Way):
     """Words of 32 bits; and of 64, in the same memory, for rows whose places are crowded."""
 
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
-        self.by_key = ByKey(task, block)
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
+        self.by_key = ByKey(task, block, memory)
         words = self.by_key.words
         self.places = words.reshape(-1).view(np.uint32)[: words.size]
         self.were_crowded = False
@@ -170,15 +171,15 @@ class _InBuckets(_ByLevelFirst):
 
     WRITES_IN_ORDER = True
 
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
-        self.block = block
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
+        self.block, self.memory = block, memory
         self.were_crowded = False
 
     @cached_property
     def by_key(self) -> ByKey:
         """The way for rows that are crowded."""
-        return ByKey(self.task, self.block)
+        return ByKey(self.task, self.block, self.memory)
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """In buckets until the first are crowded; then so are the next ones, most likely."""
@@ -195,9 +196,9 @@ class _InBuckets(_ByLevelFirst):
 class ByBucket(_InBuckets):
     """All of the rows at once."""
 
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
-        self.several = SeveralRows(task, block)
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
+        self.several = SeveralRows(task, block, memory)
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of all of them together."""
@@ -207,9 +208,9 @@ class ByBucket(_InBuckets):
 class ByBatch(_InBuckets):
     """Rows so long that some of the buckets of one are enough at once."""
 
-    def __init__(self, task: Task, block: int) -> None:
-        super().__init__(task, block)
-        self.one = LongRow(task, threads=1)
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
+        self.one = LongRow(task, memory)
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of one row after the other."""

@@ -1,0 +1,76 @@
+"""Memory for the work of kernels, kept from one call to the next.
+
+A system hands out memory page by page, as it is first touched, and takes it back when it is let go:
+that can take three times as long as ranking a small input does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+BYTES_KEPT = 2**23  # for each thread; what needs more works long enough to wait for it
+LINE = 64  # bytes of the cache
+# Arrays that are gone through side by side should not lie whole pages apart.
+BETWEEN = 13 * LINE
+
+Lend = Callable[[], "Memory"]
+
+
+class Memory:
+    """Memory for one thread: arrays in one piece, as far as that goes."""
+
+    def __init__(self, piece: np.ndarray[Any, Any]) -> None:
+        self._piece, self._used = piece, 0
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+        """An array, as `numpy.empty` gives it."""
+        shape = (shape,) if isinstance(shape, int) else shape
+        size = prod(shape) * np.dtype(dtype).itemsize
+        if self._used + size > BYTES_KEPT:
+            return np.empty(shape, dtype=dtype)
+        own = np.ndarray(shape, dtype=dtype, buffer=self._piece, offset=self._used)
+        self._used += -(-size // LINE) * LINE + BETWEEN
+        return own
+
+
+class _Shelf:
+    """Where the piece of a thread lies while it is not lent."""
+
+    piece: np.ndarray[Any, Any] | None = None
+
+
+class _Shelves(threading.local):
+    def __init__(self) -> None:
+        self.own = _Shelf()
+
+
+_shelves = _Shelves()
+
+
+@contextmanager
+def lent() -> Iterator[Lend]:
+    """A function that lends memory to the thread that asks; none of it may be used after the end.
+
+    A thread gets the piece that it had before, which may still be in the cache of its core.
+    """
+    pieces: list[tuple[_Shelf, np.ndarray[Any, Any]]] = []
+
+    def lend() -> Memory:
+        shelf = _shelves.own
+        piece, shelf.piece = shelf.piece, None
+        if piece is None:
+            piece = np.empty(BYTES_KEPT, dtype=np.uint8)
+        pieces.append((shelf, piece))
+        return Memory(piece)
+
+    try:
+        yield lend
+    finally:
+        for shelf, piece in pieces:
+            shelf.piece = piece
