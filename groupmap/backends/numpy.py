@@ -14,8 +14,6 @@ from groupmap.backends._bits import INFINITY
 from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.kernels import threads
 
-ENTRIES_FOR_ALL_THREADS = 2**18  # from here on one row is ranked by all of them
-
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
@@ -204,7 +202,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
 
 
 def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Namespace) -> Array:
-    """Several at a time, unless each is long enough for all threads."""
+    """Several at a time."""
     del xp
     first = function(0)
     stack = np.empty((count, *first.shape), dtype=dtype)
@@ -216,7 +214,7 @@ def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Nam
 
     threads.over_rows(
         work, lambda _: None, count - 1, max(first.size, 1), entries_per_block=1,
-        threads=kernels.default_threads() if first.size < ENTRIES_FOR_ALL_THREADS else 1,
+        threads=kernels.default_threads(),
     )  # fmt: skip
     return stack
 
