@@ -170,6 +170,7 @@ def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
         return ByKey if with_order or task.tie == IN_ORDER_OF_APPEARANCE else ByValue
     if dtype.kind == "f" and n <= LONGEST_IN_PLACES:
         return ByPlace
-    if n < SHORTEST_IN_BUCKETS * (1 + (dtype != np.float32)) * (1 + with_order):
+    shortest = SHORTEST_IN_BUCKETS * (1 if dtype == np.float32 else 2) * (2 if with_order else 1)
+    if n < shortest:
         return ByKey
     return ByBucket if n <= LONGEST_AT_ONCE else ByBatch

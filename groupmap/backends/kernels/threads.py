@@ -20,7 +20,6 @@ Scratch = TypeVar("Scratch")
 
 LEAST_ENTRIES_PER_THREAD = 2**16  # what takes less gains nothing where other threads spin
 LEAST_ENTRIES_PER_BLOCK = 2**13  # likewise for a call
-LEAST_ROUNDS = 1
 
 
 class _Shared:
@@ -75,11 +74,9 @@ def over_rows(
     if n_rows == 0:
         return
     threads = max(1, min(threads, n_rows * n // LEAST_ENTRIES_PER_THREAD))
-    # As many for each of the threads, and several, since one of them may be late: other libraries'
-    # threads spin for a while where they have worked.
+    # As many for each of the threads: each call of a kernel is worth some microseconds, and where
+    # several threads call, one waits for the other.
     rounds = -(-n_rows * n // (entries_per_block * threads))
-    if threads > 1:
-        rounds = max(rounds, LEAST_ROUNDS)
     block = max(-(-n_rows // (rounds * threads)), LEAST_ENTRIES_PER_BLOCK // n, 1)
     blocks = deque(range(0, n_rows, block))
     failures: list[BaseException] = []
