@@ -2,8 +2,8 @@
 
 The highest bits of an entry's key, counted from the least of its row, say which of many bins it
 lies in; neighbouring bins make a bucket as long as together they have no more than some hundreds.
-So floats are spread by octaves, and tails of any weight find room. Those of 64 bits count as
-rounded to 32, which keeps them in order: most octaves of the wider format are empty.
+So floats are spread by octaves, and tails of any weight find room. Those of 64 bits count as if cut
+to 32, which keeps them in order: most octaves of the wider format are empty.
 
 Entries keep their order of appearance inside of a bucket. What becomes of them is therefore
 collected by going through the row once more and taking the next from each entry's bucket: nothing
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Code, Unsigned, code_of
-from groupmap.backends.kernels.keys import bits_of, key_at
+from groupmap.backends._bits import Bits, Code, Unsigned, as_bits, code_of
+from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.vectors import fetch
 from groupmap.backends.kernels.words import bit_length
@@ -30,8 +30,12 @@ MOST_LINES = 2**12  # if they were full
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
 BINS_PER_LINE = 128  # most bins of most rows are empty
-LONGEST_IN_CACHE = 2**17  # keys; those of longer rows have to be fetched
+LONGEST_NEAR = 2**17  # keys; where there are more they have to be fetched
 AHEAD = 8  # entries of a bucket: about a line of the cache
+# Doubles as floats of 32 bits would have them: the magnitudes of which less is zero, and more is
+# infinite, and the bits that these have not.
+SMALLEST, INFINITE = (np.uint64(as_bits(np.asarray(2.0**k))) for k in (-126, 128))
+BITS_CUT = np.uint64(29)
 CHUNK = 1024  # entries whose bins are found at once
 GROUP = 16  # bins that are passed over at once where they are empty
 
@@ -50,7 +54,7 @@ class Bins(NamedTuple):
     """How the bin of an entry is found, and memory to count the entries of each."""
 
     code: Code
-    code_if_rounded: Code | None  # for floats of 64 bits, that of 32
+    smallest: Unsigned | None  # for floats of 64 bits: `SMALLEST`
     counts: Bits  # (stretch, bin); 0 when no row is at work
     bucket_of: Bits
     longest: int  # bucket of several bins
@@ -61,12 +65,14 @@ class Bins(NamedTuple):
         line = line_length(n)
         count = max(_power_of_two(n) * BINS_PER_LINE // line, GROUP)
         counts = memory.empty((len(dealt.at), count), np.uint32)
+        bucket_of = memory.empty(count, dealt.bucket_of.dtype)
         counts.fill(0)
+        bucket_of.fill(0)
         return cls(
             code_of(dtype),
-            code_of(np.dtype(np.float32)) if dtype == np.float64 else None,
+            SMALLEST if dtype == np.float64 else None,
             counts,
-            memory.empty(count, dealt.bucket_of.dtype),
+            bucket_of,
             line - GAP,
         )
 
@@ -110,24 +116,32 @@ class Dealt(NamedTuple):
         )
 
 
-# Arguments of their own, since compiled code looks into no tuple for what is None.
+@njit(inline="always")
+def cut_to_single(key: Unsigned, smallest: Unsigned) -> Unsigned:
+    """The key of a double, cut to 32 bits: in integers, since threads may round differently."""
+    top = np.uint64(1 << 63)
+    is_negative = key < top
+    magnitude = np.uint64(np.uint64(top - np.uint64(1)) - key) if is_negative else key - top
+    kept = min(max(np.uint64(magnitude), smallest), INFINITE) - smallest
+    short = np.uint32(np.uint64(kept) >> BITS_CUT)
+    return np.uint32(np.uint32(2**31 - 1) - short) if is_negative else np.uint32(2**31) + short
+
+
+# `smallest` is an argument, since compiled code looks into no tuple for what is None.
 @njit(nogil=True, cache=True)
-def key_for_bins(key: Unsigned, code: Code, code_if_rounded: Code | None) -> Unsigned:
-    """What of an entry's key counts for its bin: all of it, or that of the rounded entry."""
-    if code_if_rounded is None:
+def key_for_bins(key: Unsigned, smallest: Unsigned | None) -> Unsigned:
+    """What of a key counts for the bin."""
+    if smallest is None:
         return key
-    number, rounded = np.empty(1, dtype=np.float64), np.empty(1, dtype=np.float32)
-    number.view(np.uint64)[0] = bits_of(key, code)
-    rounded[0] = number[0]
-    return key_at(rounded.view(np.uint32), 0, code_if_rounded)
+    return np.uint32(cut_to_single(key, smallest))
 
 
 @njit(nogil=True, cache=True)
 def first_and_shift(least: Unsigned, greatest: Unsigned, bins: Bins) -> tuple[Unsigned, int]:
     """What counts of the least key of a row, and how many of the lowest bits of the distance from
     it do not, so that the greatest key has a bin."""
-    first = key_for_bins(least, bins.code, bins.code_if_rounded)
-    last = key_for_bins(greatest, bins.code, bins.code_if_rounded)
+    first = key_for_bins(least, bins.smallest)
+    last = key_for_bins(greatest, bins.smallest)
     width = bit_length(np.uint64(last - first))
     return first, max(width + 1 - bit_length(np.uint64(bins.counts.shape[1])), 0)
 
@@ -136,27 +150,27 @@ def first_and_shift(least: Unsigned, greatest: Unsigned, bins: Bins) -> tuple[Un
 def find_bins(
     some: Bits,
     code: Code,
-    code_if_rounded: Code | None,
+    smallest: Unsigned | None,
     first: Unsigned,
     shift: int,
+    last: int,
     keys: Bits,
     bin_of: Bits,
 ) -> None:
-    """The keys of a chunk of entries, and the bins where they lie."""
+    """The keys of a chunk of entries, and the bins where they lie.
+
+    No bin is beyond the last, even if somebody else writes to the row in the meantime.
+    """
     for i in range(some.size):
         keys[i] = key_at(some, i, code)
-    if code_if_rounded is None:
-        few = some.dtype.type(shift)
+    if smallest is None:
+        few, last_bin = some.dtype.type(shift), some.dtype.type(last)
         for i in range(some.size):
-            bin_of[i] = (keys[i] - first) >> few
+            bin_of[i] = ((keys[i] - first) >> few) & last_bin
     else:
-        few = np.uint32(shift)
-        numbers, rounded = some.view(np.float64), np.empty(CHUNK, dtype=np.float32)
-        bits = rounded.view(np.uint32)
         for i in range(some.size):
-            rounded[i] = numbers[i]
-        for i in range(some.size):
-            bin_of[i] = (key_at(bits, i, code_if_rounded) - first) >> few
+            distance = np.uint32(cut_to_single(keys[i], smallest) - first)
+            bin_of[i] = (distance >> np.uint32(shift)) & np.uint32(last)
 
 
 @njit(nogil=True, cache=True)
@@ -164,10 +178,11 @@ def count_bins(row: Bits, least: Unsigned, greatest: Unsigned, bins: Bins, stret
     """Count the entries of each bin in a stretch of a row whose keys lie between these."""
     first, shift = first_and_shift(least, greatest, bins)
     counts = bins.counts[stretch]
+    last = counts.size - 1
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
         some = row[begin : begin + CHUNK]
-        find_bins(some, bins.code, bins.code_if_rounded, first, shift, keys, bin_of)
+        find_bins(some, bins.code, bins.smallest, first, shift, last, keys, bin_of)
         for i in range(some.size):
             counts[bin_of[i]] += np.uint32(1)
 
@@ -229,15 +244,17 @@ def deal_out(
     its index in the row, where the stretch begins with that one."""
     first, shift = first_and_shift(least, greatest, bins)
     at, all_keys = dealt.at[stretch], dealt.keys
-    is_far = row.size > LONGEST_IN_CACHE
+    last, last_spot = bins.counts.shape[1] - 1, np.uint32(all_keys.size - 1)
+    is_far = all_keys.size > LONGEST_NEAR
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
         some, own_bucket_of = row[begin : begin + CHUNK], bucket_of[begin : begin + CHUNK]
-        find_bins(some, bins.code, bins.code_if_rounded, first, shift, keys, bin_of)
+        find_bins(some, bins.code, bins.smallest, first, shift, last, keys, bin_of)
         for i in range(some.size):
             bucket = bins.bucket_of[bin_of[i]]
             own_bucket_of[i] = bucket
-            spot = at[bucket]
+            # The last spot is behind none, unless somebody else writes to the row in the meantime.
+            spot = min(at[bucket], last_spot)
             at[bucket] = spot + np.uint32(1)
             all_keys[spot] = keys[i]
             if is_far:
@@ -250,7 +267,7 @@ def deal_out(
 def collect(bucket_of: Bits, stretch: int, dealt: Dealt, out: Bits) -> None:
     """The value of each entry of a stretch: from the last on, since the spots are at the ends."""
     at, values = dealt.at[stretch], dealt.values
-    is_far = out.size > LONGEST_IN_CACHE
+    is_far = values.size > LONGEST_NEAR
     for i in range(out.size - 1, -1, -1):
         bucket = bucket_of[i]
         spot = at[bucket] - np.uint32(1)

@@ -49,7 +49,8 @@ def count_keys(
         is_done[r] = span < MOST_LEVELS and ENTRIES_PER_LEVEL * span < n
         if is_done[r]:
             for i in range(n):
-                levels[i] = np.uint16(key_at(row, i, code) - least)
+                # No more, even if somebody else writes to the row in the meantime.
+                levels[i] = np.uint16(min(np.uint64(key_at(row, i, code) - least), span))
             emit_levels(levels, int(span) + 1, table, tie, out[r], order, r)
     return magnitude
 
@@ -116,7 +117,9 @@ def are_apart(
 ) -> bool:
     """Whether every value has a place of its own, which is its level."""
     for i in range(row.size):
-        levels[i] = np.uint16(np.int32((row[i] - least) * scale))
+        place = np.int32((row[i] - least) * scale)
+        # No more, even if somebody else writes to the row in the meantime.
+        levels[i] = np.uint16(place & np.int32(PLACES - 1))
     for i in range(row.size):
         key_of_level[levels[i]] = key_at(bits, i, code)
     others = 0

@@ -8,6 +8,7 @@ appearance, whatever the number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from threading import get_ident
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, code_of
+from groupmap.backends.kernels import threads as thread_pool
 from groupmap.backends.kernels.buckets import (
     Lines,
     emit_buckets,
@@ -40,6 +42,7 @@ from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.words import least_and_greatest_key
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words then stay in the cache
+MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
 
 
@@ -50,17 +53,22 @@ class _Rows:
         self, task: Task, n_rows: int, memory: Memory, *, stretches: int, in_place: bool
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
-        self.task, self.n, self.line = task, n, line_length(n)
+        self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
         self.dealt = Dealt.for_rows_of(
             memory, n_rows, n, dtype, task.dtype, stretches=stretches, in_place=in_place
         )
         self.bins = Bins.for_rows_of(n, dtype, self.dealt, memory)
-        self.indices = memory.empty(n_rows * n, np.int32)
+
+    @cached_property
+    def indices(self) -> Bits:
+        """Memory for the index of each entry in its row."""
+        return self.memory.empty(self.dealt.keys.size, np.int32)
 
     def asked(
         self, beside: Bits | None, indices: Bits | None, order: Bits | None
     ) -> tuple[Any, ...]:
-        """What `emit_buckets` and its like are to do."""
+        """What `emit_buckets` and its like are to do: not in a tuple of names, in which compiled
+        code would not look for what is None."""
         task, dealt = self.task, self.dealt
         as_they_are = code_of(dealt.keys.dtype)  # keys are the codes of themselves
         return self.n, as_they_are, task.table, task.tie, dealt, beside, indices, order
@@ -101,14 +109,14 @@ class LongRow(_Rows):
     def __init__(
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
-        self.threads, self.lend = min(threads, task.rows.shape[1]), lend
+        self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
         super().__init__(task, 1, memory, stretches=self.threads, in_place=True)
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
 
     def rank(self, row: Bits, out: Bits, order: Bits | None) -> bool:
-        """The same for one row, of any stride."""
+        """Write the values of a row of any stride, and its order; whether most are crowded."""
         code, bins, dealt = self.task.code, self.bins, self.dealt
         indices = None if order is None else self.indices
         rows = [row[stretch] for stretch in self.stretches]
@@ -180,6 +188,11 @@ class LongRow(_Rows):
             entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
         )  # fmt: skip
         return sum(crowded)
+
+
+def _stretches(n: int, threads: int) -> int:
+    """Into how many a row of n entries is divided, each for a thread."""
+    return max(1, min(threads, MOST_STRETCHES, n // thread_pool.LEAST_ENTRIES_PER_THREAD))
 
 
 @njit(nogil=True, cache=True)

@@ -55,7 +55,9 @@ _shelves = _Shelves()
 
 @contextmanager
 def lent() -> Iterator[Lend]:
-    """A function that lends memory to the thread that asks; none of it may be used after the end.
+    """A function that lends memory to the thread that asks.
+
+    None of it may be used after the end, when all threads must have done their work.
 
     A thread gets the piece that it had before, which may still be in the cache of its core.
     """
@@ -65,7 +67,8 @@ def lent() -> Iterator[Lend]:
         shelf = _shelves.own
         piece, shelf.piece = shelf.piece, None
         if piece is None:
-            piece = np.empty(BYTES_KEPT, dtype=np.uint8)
+            piece = np.empty(BYTES_KEPT + LINE, dtype=np.uint8)
+            piece = piece[-piece.ctypes.data % LINE :][:BYTES_KEPT]
         pieces.append((shelf, piece))
         return Memory(piece)
 

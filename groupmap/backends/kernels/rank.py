@@ -32,8 +32,10 @@ from groupmap.backends.kernels.ways import (
 )
 from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
-SHORTEST_IN_BUCKETS = 2**13 + 1  # shorter ones are sorted as fast as they are dealt out
-LONGEST_AT_ONCE = 2**17
+# Shorter ones are sorted as fast as they are dealt out. Other kinds than float32 cost more to deal
+# out, and so does the index of each entry, where the order is asked for.
+SHORTEST_IN_BUCKETS = 2**14
+LONGEST_AT_ONCE = ENTRIES_PER_BLOCK  # of longer rows some of the buckets are enough at once
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
 ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
 
@@ -143,15 +145,16 @@ def _rank_rows(task: Task, threads: int) -> None:
 def _rank_shared_rows(task: Task, threads: int) -> None:
     """One row after the other on all threads, until one is better ranked by itself."""
     n_rows, n = task.rows.shape
-    done, values = 0, np.empty(n, dtype=task.dtype)
+    done, values = 0, None if task.is_direct else np.empty(n, dtype=task.dtype)
     with lent() as lend:
         shared = LongRow(task, lend(), threads, lend)
         is_crowded = False
         # Where a row is crowded, or has few levels, the next ones are alike, most likely.
         while done < n_rows and not (is_crowded or _has_few_levels(task, done)):
             order = None if task.order is None else task.order[done]
-            is_crowded = shared.rank(as_bits(task.rows[done]), as_bits(values), order)
-            task.finish(values[np.newaxis], done, done + 1)
+            out = task.result[done] if values is None else values
+            is_crowded = shared.rank(as_bits(task.rows[done]), as_bits(out), order)
+            task.finish(out[np.newaxis], done, done + 1)
             done += 1
     if done < n_rows:
         _rank_rows(task.since(done), threads)

@@ -29,6 +29,11 @@ class Task(NamedTuple):
     limit: Unsigned | None = None  # of the entries' magnitudes, as bit patterns
     first_row: int = 0  # the number that the scaling knows the first of the rows by
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether values can be written where they go, and scaled there."""
+        return self.result.dtype == self.dtype and self.result.flags.c_contiguous
+
     def check(self, magnitude: Unsigned) -> None:
         """Give all of it up if an entry of that magnitude is not to be there."""
         if self.limit is not None and magnitude > self.limit:

@@ -96,15 +96,34 @@ def over_rows(
             failures.append(failure)
 
     helpers = min(threads, len(blocks)) - 1
-    # Each helper in a copy of the caller's context, which holds NumPy's error state among others.
-    under_way = [_shared.submit(partial(copy_context().run, drain)) for _ in range(helpers)]
-    drain()
-    for future in under_way:
-        # Where the pool is busy with others, what has not begun has nothing left to do.
-        if future is not None and not future.cancel():
-            future.result()
+    under_way: list[Future[None]] = []
+    try:
+        for _ in range(helpers):
+            # In a copy of the caller's context, which holds NumPy's error state among others.
+            future = _shared.submit(partial(copy_context().run, drain))
+            if future is not None:
+                under_way.append(future)
+        drain()
+    finally:
+        # Even after an interrupt, since helpers use memory that others get after us.
+        _wait_for(under_way, blocks)
     if failures:
         try:
             raise failures[0]
         finally:
             failures.clear()  # which the traceback's frames hold, and with it all of their arrays
+
+
+def _wait_for(under_way: list[Future[None]], blocks: deque[int]) -> None:
+    """Until none of them is at work any more, come what may."""
+    interrupts: list[BaseException] = []
+    for future in under_way:
+        # Where the pool is busy with others, what has not begun has nothing left to do.
+        while not (future.cancel() or future.done()):
+            try:
+                future.exception()  # which waits; what fails is noted elsewhere
+            except BaseException as interrupt:
+                blocks.clear()
+                interrupts.append(interrupt)
+    if interrupts:
+        raise interrupts[0]

@@ -83,7 +83,7 @@ append_equal: Any = intrinsic(_append_equal)
 
 
 def _fetch(typing_context: Any, memory: Any, index: Any) -> Any:
-    """Have a processor fetch an entry of a contiguous array while it does other things.
+    """Have a processor fetch an entry of a contiguous array, to read or write it, in the meantime.
 
     Nothing depends on it: the entry need not be there, and an LLVM that is not known fetches none.
     """

@@ -36,10 +36,9 @@ class Worker:
 
     def __init__(self, way: type[Way], task: Task, memory: Memory, block: int) -> None:
         self.way, self.task = way(task, block, memory), task
-        n, result = task.rows.shape[1], task.result
-        is_direct = result.dtype == task.dtype and result.flags.c_contiguous
+        n = task.rows.shape[1]
         self.values: np.ndarray[Any, Any] | None = None
-        if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not is_direct:
+        if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not task.is_direct:
             self.values = memory.empty((block, n), task.dtype)
 
     def __call__(self, begin: int, end: int) -> None:
@@ -190,7 +189,7 @@ class _InBuckets(_ByLevelFirst):
 
     @abstractmethod
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """Deal out the entries, rank them, and collect the values; whether most are crowded."""
+        """Deal out the entries, rank them, and collect the values; whether those of a row crowd."""
 
 
 class ByBucket(_InBuckets):
