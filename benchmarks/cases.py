@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
     ("LayerMap", (64, 128, 768), None),
     ("LayerMap", (8, 1_000_000), None),
 )
+NUMPY_SHAPES = ((1024, 1568), (8192, 768), (512, 4096), (128, 25088), (32, 65536), (8, 1_000_000))
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -71,7 +72,7 @@ def arrays() -> Iterator[tuple[str, Sides]]:
         finally:
             kernels.INSTALLED = installed
 
-    for shape in ((1024, 1568), (8192, 768), (512, 4096), (128, 25088), (32, 65536)):
+    for shape in NUMPY_SHAPES:
         for dtype in (np.float32, np.float64):
             x = np.random.default_rng(0).normal(size=shape).astype(dtype)
             yield (

@@ -30,7 +30,7 @@ MOST_LINES = 2**12  # if they were full
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
 BINS_PER_LINE = 128  # most bins of most rows are empty
-LONGEST_NEAR = 2**17  # keys; where there are more they have to be fetched
+LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
 AHEAD = 8  # entries of a bucket: about a line of the cache
 # Doubles as floats of 32 bits would have them: the magnitudes of which less is zero, and more is
 # infinite, and the bits that these have not.
