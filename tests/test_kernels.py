@@ -29,7 +29,7 @@ from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
 from groupmap.backends.kernels import (
-    dealing,
+    bins,
     elementwise,
     equals,
     levels,
@@ -345,7 +345,7 @@ def all_in_buckets(how):
         patch.setattr(rank, "SHORTEST_IN_BUCKETS", 0)
         patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
         patch.setattr(rank, "SHORTEST_SHARED", 2 if how == "shared" else 2**60)
-        patch.setattr(dealing, "SHORTEST_LINE", 64)
+        patch.setattr(bins, "SHORTEST_LINE", 64)
         patch.setattr(long_rows, "ENTRIES_PER_BATCH", 3000)
         if how == "shared":
             patch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)

@@ -18,6 +18,7 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels import threads as thread_pool
+from groupmap.backends.kernels.bins import Bins, count_bins, line_length
 from groupmap.backends.kernels.buckets import (
     Lines,
     emit_buckets,
@@ -25,15 +26,7 @@ from groupmap.backends.kernels.buckets import (
     sort_words,
     write_words,
 )
-from groupmap.backends.kernels.dealing import (
-    Bins,
-    Dealt,
-    collect,
-    count_bins,
-    cut,
-    deal_out,
-    line_length,
-)
+from groupmap.backends.kernels.dealing import Dealt, collect, cut, deal_out
 from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.task import Task
@@ -57,7 +50,7 @@ class _Rows:
         self.dealt = Dealt.for_rows_of(
             memory, n_rows, n, dtype, task.dtype, stretches=stretches, in_place=in_place
         )
-        self.bins = Bins.for_rows_of(n, dtype, self.dealt, memory)
+        self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.bucket_of.dtype, memory)
 
     @cached_property
     def indices(self) -> Bits:
