@@ -214,5 +214,7 @@ def emit_bucket(
             values[i] = beside[i]
     if order is not None and indices is not None:
         index, own_indices = words.dtype.type((1 << low) - 1), indices[begin:end]
+        last = np.uint32(n - 1)
         for i in range(words.size):
-            order[row, first + i] = own_indices[words[i] & index]
+            # No more, even if somebody else writes to the row in the meantime.
+            order[row, first + i] = min(np.uint32(own_indices[words[i] & index]), last)
