@@ -14,7 +14,7 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.dealing import Dealt
-from groupmap.backends.kernels.emission import CROWDED, emit_row
+from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import LANES
@@ -151,13 +151,16 @@ def emit_buckets(
             continue
         begin, size, first_word = bounds[k], bounds[k + 1] - bounds[k], lines.first[k] * length
         own_words, low = words[first_word : first_word + size], np.uint32(index_bits(size))
-        equals = find_equal(own_words, low, spots)
-        if not lines.is_whole[k] and CROWDED * equals > size:
-            lines.is_crowded[k] = True
-            n_crowded += 1
-            continue
+        equals, is_exact = find_equal(own_words, low, spots), lines.is_whole[k]
+        if not is_exact and CROWDED * equals > size:
+            keys, index = dealt.keys[begin : begin + size], np.uint32((1 << low) - 1)
+            conflicts = count_conflicts(own_words, spots[:equals], index, keys, code)
+            is_exact, lines.is_crowded[k] = conflicts == 0, CROWDED * conflicts > size
+            if lines.is_crowded[k]:
+                n_crowded += 1
+                continue
         emit_bucket(
-            own_words, begin, spots[:equals], low, lines.is_whole[k], n, code, table, tie, dealt,
+            own_words, begin, spots[:equals], low, is_exact, n, code, table, tie, dealt,
             beside, indices, order,
         )  # fmt: skip
     return n_crowded

@@ -90,20 +90,21 @@ def cut(bins: Bins, first: int, dealt: Dealt) -> int:
         if some == 0:
             continue
         for b in range(group, group + GROUP):
-            count: Any = 0
-            for s in range(n_stretches):
+            count = np.int64(counts[0, b])
+            for s in range(1, n_stretches):
                 count += np.int64(counts[s, b])
-            if count == 0:
-                continue
-            if end > begin and end + count - begin > dealt.longest:
+            # In one branch that is rarely taken: which bins are empty could not be foretold.
+            if (count > 0) & (end > begin) & (end + count - begin > dealt.longest):
                 bucket += 1
                 bounds[bucket] = begin = end
                 at[:, bucket] = 0
             bins.bucket_of[b] = bucket
             end += count
-            for s in range(n_stretches):
-                at[s, bucket] += counts[s, b]
-                counts[s, b] = 0
+            if n_stretches > 1:
+                for s in range(n_stretches):
+                    at[s, bucket] += counts[s, b]
+        for s in range(n_stretches):
+            counts[s, group : group + GROUP] = 0
     bounds[bucket + 1] = end
     for k in range(first, bucket + 1):
         spot = bounds[k]

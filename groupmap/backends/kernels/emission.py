@@ -41,16 +41,28 @@ def emit(
     n_crowded = 0
     for r in range(words.shape[0]):
         equals = find_equal(words[r], low, spots)
-        if crowded is not None:
-            crowded[r] = CROWDED * equals > n
+        is_exact = is_whole
+        if crowded is not None and CROWDED * equals > n:
+            conflicts = count_conflicts(words[r], spots[:equals], index, rows[r], code)
+            is_exact, crowded[r] = conflicts == 0, CROWDED * conflicts > n
             if crowded[r]:
                 n_crowded += 1
                 continue
-        emit_row(words[r], 0, spots[:equals], low, is_whole, rows[r], code, table, tie, out[r])
+        emit_row(words[r], 0, spots[:equals], low, is_exact, rows[r], code, table, tie, out[r])
         if order is not None:
             for i in range(n):
                 order[r, i] = words[r, i] & index
     return n_crowded
+
+
+@njit(nogil=True, cache=True)
+def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code: Code) -> int:
+    """Of the words whose prefixes are `equals` of the next, how many have another key."""
+    conflicts = 0
+    for i in range(equals.size):
+        one, other = words[equals[i]] & index, words[equals[i] + 1] & index
+        conflicts += key_at(row, one, code) != key_at(row, other, code)
+    return conflicts
 
 
 @njit(inline="always")

@@ -156,7 +156,7 @@ class ByPlace(Way):
             return
         task, bits = self.task, as_bits(rows)
         words = self.places[: rows.size].reshape(rows.shape)
-        crowded = np.empty(len(rows), dtype=np.bool_)
+        crowded = np.zeros(len(rows), dtype=np.bool_)
         task.check(place(rows, bits, task.code, words))
         words.sort(axis=-1)
         n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
