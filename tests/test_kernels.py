@@ -44,7 +44,8 @@ from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
 FLOATS = ("float16", "float32", "float64")
-KINDS = ("random", "few values", "levels", "relu", "some ties", "constant", "one far away")
+KINDS = ("random", "few values", "levels", "relu", "clipped", "clipped and crowded", "half zero",
+         "some ties", "constant", "one far away")  # fmt: skip
 LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 20_000, 65535, 65536, 65537)
 
 
@@ -65,6 +66,12 @@ def rows_of(kind, dtype, shape, rng):
         x = rng.integers(-100, 156, size=shape) / 255 * rng.choice([-0.0, 1.0], p=[0.1, 0.9])
     elif kind == "relu":
         x = np.maximum(x, 0)
+    elif kind == "clipped":
+        x = np.clip(x, -0.5, 1)
+    elif kind == "clipped and crowded":
+        x = np.clip(x, 0, 2) ** 9
+    elif kind == "half zero":
+        x = np.where(rng.random(shape) < 0.5, 0, x)
     elif kind == "some ties":  # too few in most rows to speak of a crowd, and too many in the first
         copied = rng.integers(0, shape[-1], size=shape[-1] // 20)
         x[..., copied] = np.flip(x, axis=-1)[..., copied]
@@ -104,11 +111,12 @@ def test_ranks_and_order(rng, dtype, n):
         np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
 
 
-@pytest.mark.parametrize("kind", ["random", "relu", "some ties"])
-def test_many_blocks(rng, kind):
-    n = 1000
-    x = rows_of(kind, "float32", (500, n), rng)
-    x[300:] = rng.normal(size=(200, n))
+@pytest.mark.parametrize("kind", ["random", "relu", "clipped and crowded", "some ties"])
+@pytest.mark.parametrize("n", [1000, 9000])
+def test_many_blocks(rng, kind, n):
+    n_rows = 500_000 // n
+    x = rows_of(kind, "float32", (n_rows, n), rng)
+    x[n_rows * 3 // 5 :] = rng.normal(size=(n_rows - n_rows * 3 // 5, n))
     table = np.arange(2 * n - 1, dtype=np.float64)
     y, order = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=True, threads=2)
     np.testing.assert_array_equal(y, counted_ranks(x, "average"))
@@ -343,6 +351,7 @@ def all_in_buckets(how):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank, "SHORTEST_IN_BUCKETS", 0)
+        patch.setattr(rank, "LONGEST_IN_PLACES", 0)
         patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
         patch.setattr(rank, "SHORTEST_SHARED", 2 if how == "shared" else 2**60)
         patch.setattr(bins, "SHORTEST_LINE", 64)
@@ -398,7 +407,7 @@ def test_any_bits_in_buckets(how, drawn):
 def test_buckets_of_doubles_that_single_precision_cannot_hold(rng, how, scale):
     """There they all count as zero, or as infinite, and are crowded."""
     with all_in_buckets(how) as tries:
-        check_ranks_and_order(scale * rng.normal(size=(2, 20_000)), n_threads=2)
+        check_ranks_and_order(scale * rng.normal(size=(2, 40_000)), n_threads=2)
         assert any(tries)
         mixed = np.concatenate([rng.normal(size=12_000), scale * rng.normal(size=9000)])
         tries.clear()

@@ -10,11 +10,11 @@ from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.vectors import LANES
-from groupmap.backends.kernels.words import index_bits
+from groupmap.backends.kernels.words import index_bits, last_place
 
 LONGEST_INSERTION = 24
 FEW = 64  # one tie among so many words is dealt with by itself
-CROWDED = 8  # one tie among so few, and keys should have been taken for places
+CROWDED = 6  # one tie among so few, and keys should have been taken for places
 
 
 @njit(nogil=True, cache=True)
@@ -37,22 +37,76 @@ def emit(
     low = words.dtype.type(index_bits(n))
     index = words.dtype.type((1 << low) - 1)
     is_whole = 2 * rows.itemsize <= words.itemsize  # the words hold all of the keys
+    are_places = crowded is not None
     spots = np.empty(n + LANES, dtype=np.uint32)
     n_crowded = 0
     for r in range(words.shape[0]):
-        equals = find_equal(words[r], low, spots)
-        is_exact = is_whole
-        if crowded is not None and CROWDED * equals > n:
-            conflicts = count_conflicts(words[r], spots[:equals], index, rows[r], code)
-            is_exact, crowded[r] = conflicts == 0, CROWDED * conflicts > n
-            if crowded[r]:
-                n_crowded += 1
-                continue
-        emit_row(words[r], 0, spots[:equals], low, is_exact, rows[r], code, table, tie, out[r])
-        if order is not None:
+        if has_level_at_end(words[r], low, is_whole, are_places):
+            is_crowded = emit_between_levels(
+                words[r], spots, low, is_whole, are_places, rows[r], code, table, tie, out[r]
+            )
+        else:
+            is_crowded = emit_unless_crowded(
+                words[r], 0, spots, low, is_whole, are_places, rows[r], code, table, tie, out[r]
+            )
+        if crowded is not None:
+            crowded[r] = is_crowded
+            n_crowded += is_crowded
+        if order is not None and not is_crowded:
             for i in range(n):
                 order[r, i] = words[r, i] & index
     return n_crowded
+
+
+@njit(nogil=True, cache=True)
+def emit_between_levels(
+    words: Bits,
+    spots: Bits,
+    low: Unsigned,
+    is_whole: bool,
+    are_places: bool,
+    row: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> bool:
+    """The same for one row, in which many are equal to the least, or to the greatest."""
+    index = words.dtype.type((1 << low) - 1)
+    begin, end = between_levels(words, low, are_places)
+    emit_level(words[:begin], 0, index, table, tie, out)
+    emit_level(words[end:], end, index, table, tie, out)
+    if begin == end:
+        return False
+    return emit_unless_crowded(
+        words[begin:end], begin, spots, low, is_whole, are_places, row, code, table, tie, out
+    )
+
+
+@njit(inline="always")
+def emit_unless_crowded(
+    words: Bits,
+    first: int,
+    spots: Bits,
+    low: Unsigned,
+    is_whole: bool,
+    are_places: bool,
+    row: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> bool:
+    """The values of those words of a row that come after its `first` ones, or that they crowd."""
+    equals, is_exact = find_equal(words, low, spots), is_whole
+    if are_places and CROWDED * equals > words.size:
+        index = words.dtype.type((1 << low) - 1)
+        conflicts = count_conflicts(words, spots[:equals], index, row, code)
+        if CROWDED * conflicts > words.size:
+            return True
+        is_exact = conflicts == 0
+    emit_row(words, first, spots[:equals], low, is_exact, row, code, table, tie, out)
+    return False
 
 
 @njit(nogil=True, cache=True)
@@ -98,6 +152,62 @@ def emit_row(
     # Else they are in order of appearance.
     if equals.size > 0 and not (is_whole and tie[0]):
         emit_equals(words, first, equals, low, row, code, table, tie, out)
+
+
+@njit(inline="always")
+def has_level_at_end(words: Bits, low: Unsigned, is_whole: bool, are_places: bool) -> bool:
+    """Whether several entries are known to be equal to the least of their row, or the greatest.
+
+    Only the first and the last place belong to equal entries alone.
+    """
+    first, last = words[0] >> low, words[words.size - 1] >> low
+    is_level = bool(words[min(1, words.size - 1)] >> low == first)
+    is_last_level = bool(words[max(words.size - 2, 0)] >> low == last)
+    if are_places:
+        is_level &= bool(first == 0)
+        is_last_level &= bool(last == last_place(low))
+        return is_level | is_last_level
+    return is_whole & (is_level | is_last_level)
+
+
+@njit(nogil=True, cache=True)
+def between_levels(words: Bits, low: Unsigned, are_places: bool) -> tuple[int, int]:
+    """Where the words of the least entries end, if several are known to be, and those of the
+    greatest begin."""
+    first, last = words[0] >> low, words[words.size - 1] >> low
+    begin, end = 0, words.size
+    if not are_places or first == 0:
+        begin = first_beyond(words, first, low)
+    if begin < end and (not are_places or last == last_place(low)):
+        end = first_beyond(words, words.dtype.type(last - words.dtype.type(1)), low)
+    return begin, end
+
+
+@njit(nogil=True, cache=True)
+def first_beyond(words: Bits, prefix: Unsigned, low: Unsigned) -> int:
+    """Where the sorted words begin whose prefixes are greater."""
+    begin, end = 0, words.size
+    while begin < end:
+        middle = (begin + end) // 2
+        if words[middle] >> low > prefix:
+            end = middle
+        else:
+            begin = middle + 1
+    return begin
+
+
+@njit(nogil=True, cache=True)
+def emit_level(
+    words: Bits, first: int, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
+) -> None:
+    """The values of the words of a row that come after its `first` ones, and are all equal."""
+    if tie[0]:
+        for i in range(words.size):
+            out[words[i] & index] = value_of_one(first + i, table)
+    elif words.size > 0:
+        value = value_of_ties(first, first + words.size, table, tie)
+        for i in range(words.size):
+            out[words[i] & index] = value
 
 
 # Not inline: what is rare would keep the compiler from making the most of what is not.
@@ -165,17 +275,20 @@ def emit_pair(
     out: Bits,
 ) -> None:
     """The values of a run of two, without branches: which is less could not be foretold."""
-    one, other = words[begin], words[begin + 1]
+    spot, next_spot = np.uint64(begin), np.uint64(begin + 1)
+    one, other = words[spot], words[next_spot]
     key, next_key = key_at(row, one & index, code), key_at(row, other & index, code)
-    one, other = (other, one) if next_key < key else (one, other)
-    words[begin], words[begin + 1] = one, other
+    swapped = words.dtype.type((one ^ other) * words.dtype.type(next_key < key))
+    one, other = words.dtype.type(one ^ swapped), words.dtype.type(other ^ swapped)
+    words[spot], words[next_spot] = one, other
     is_tie = key == next_key and not tie[0]
     less = first + begin
     out[one & index] = value_of_ties(less, less + 1 + is_tie, table, tie)
     out[other & index] = value_of_ties(less + 1 - is_tie, less + 2, table, tie)
 
 
-@njit(inline="always")
+# Not inline, so that pairs, of which there are many more, keep the registers.
+@njit(nogil=True, cache=True)
 def emit_run(
     words: Bits,
     first: int,

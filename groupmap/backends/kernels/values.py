@@ -17,7 +17,7 @@ def value_of_one(less: int, table: Bits | None) -> Unsigned:
     """The value of an entry that is equal to no other."""
     if table is None:
         return both_counts(less, less + 1)
-    return table[2 * less]
+    return table[np.uint64(2 * less)]
 
 
 @njit(inline="always")
@@ -25,7 +25,8 @@ def value_of_ties(less: int, less_equal: int, table: Bits | None, tie: Tie) -> U
     """The table at the doubled mid-rank; where there is no table, the two counts."""
     if table is None:
         return both_counts(less, less_equal)
-    return table[tie[1] * less + tie[2] * (less_equal - 1)]
+    # Unsigned: an index that may be negative takes longer.
+    return table[np.uint64(tie[1] * less + tie[2] * (less_equal - 1))]
 
 
 @njit(inline="always")

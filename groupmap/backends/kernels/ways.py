@@ -26,6 +26,8 @@ from groupmap.backends.kernels.words import pack, place
 
 ENTRIES_PER_BLOCK = 2**17  # in one call: fewer make the calls count, more leave the cache
 BYTES_OF_HALVES = 2
+MOST_CROWDED = 3  # one row among so few, and places save less than is lost by sorting again
+LONGEST_UNTRIED = 2**13  # rows in places; of longer ones so many crowd that one is tried first
 LONGEST_IN_CACHE = 2**17  # a row whose values are gathered there before they are written
 # Rows of keys; in shorter ones it takes a while to find that there are many levels.
 SHORTEST_COUNTED = 2**12
@@ -147,21 +149,29 @@ class ByPlace(Way):
         self.by_key = ByKey(task, block, memory)
         words = self.by_key.words
         self.places = words.reshape(-1).view(np.uint32)[: words.size]
-        self.were_crowded = False
+        self.were_crowded, self.is_tried = False, task.rows.shape[1] <= LONGEST_UNTRIED
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
-        """By places until most rows are crowded; then so are the next ones, most likely."""
+        """By places until many rows are crowded; then so are the next ones, most likely."""
+        if not self.is_tried:
+            self.is_tried = True
+            self.rank(rows[:1], out[:1], None if order is None else order[:1])
+            rows, out, order = rows[1:], out[1:], None if order is None else order[1:]
         if self.were_crowded:
             self.by_key.rank(rows, out, order)
-            return
+        else:
+            self.rank_by_place(rows, out, order)
+
+    def rank_by_place(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Sort the words of places, and those of keys of rows that are crowded."""
         task, bits = self.task, as_bits(rows)
         words = self.places[: rows.size].reshape(rows.shape)
-        crowded = np.zeros(len(rows), dtype=np.bool_)
+        crowded = np.empty(len(rows), dtype=np.bool_)
         task.check(place(rows, bits, task.code, words))
         words.sort(axis=-1)
         n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
         if n_crowded > 0:
-            self.were_crowded = 2 * n_crowded > len(rows)
+            self.were_crowded = MOST_CROWDED * n_crowded > len(rows)
             for_some(self.by_key.rank, crowded, rows, out, order)
 
 

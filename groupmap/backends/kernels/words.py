@@ -16,7 +16,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 
-LONGEST_IN_PLACES = 2**13  # in longer rows too many entries would share one
+LONGEST_IN_PLACES = 2**14  # in longer rows too many entries would share one
 WORD_BITS = 32  # of the shorter words
 LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
@@ -74,25 +74,36 @@ def place(rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits) -> Un
     """Words of 32 bits of the entries' places between the row's least and greatest, and the index.
 
     A difference and a product are rounded in order, so places are in the order of the entries. The
-    greatest magnitude comes back.
+    least and the greatest have the first and the last place to themselves, since many an entry may
+    be equal to one of them. The greatest magnitude comes back.
     """
     n_rows, n = rows.shape
     low = np.uint32(index_bits(n))
-    greatest_place = rows.dtype.type((1 << (32 - low)) - 2)  # with room for two roundings
+    one, last = np.uint32(1), np.uint32(last_place(low))
+    greatest_between = rows.dtype.type(last - np.uint32(3))  # with room for two roundings
     magnitude = bits.dtype.type(0)
     ends = np.empty(2, dtype=rows.dtype)
     for r in range(n_rows):
         row, own_words = rows[r], words[r]
-        least, scale, greatest = extent(bits[r], code, greatest_place, ends)
-        magnitude = max(magnitude, greatest)
+        least, scale, own_magnitude = extent(bits[r], code, greatest_between, ends)
+        greatest = ends[1]
+        magnitude = max(magnitude, own_magnitude)
         if scale == 0:
             for i in range(n):
-                own_words[i] = np.uint32(i)
+                own_words[i] = (one << low) | np.uint32(i)
             continue
         for i in range(n):
-            distance = np.uint32(np.int32((row[i] - least) * scale))
-            own_words[i] = (distance << low) | np.uint32(i)
+            between = one + np.uint32(np.int32((row[i] - least) * scale))
+            between = np.uint32(0) if row[i] == least else between
+            between = last if row[i] == greatest else between
+            own_words[i] = (between << low) | np.uint32(i)
     return magnitude
+
+
+@njit(inline="always")
+def last_place(low: Unsigned) -> int:
+    """The last above an index of so many bits."""
+    return int((1 << (WORD_BITS - low)) - 1)
 
 
 @njit(inline="always")
