@@ -17,9 +17,9 @@ from groupmap.interpolation import take_rows
 from groupmap.positions import Probabilities, RankPositions
 from groupmap.targets import Target
 
-# Sixteen tables of at most 8 MiB each, and one of 32 MiB, so that what is remembered stays small.
-REMEMBERED_TABLES, REMEMBERED_LENGTH = 16, 2**20
-LONG_REMEMBERED_TABLES, LONG_REMEMBERED_LENGTH = 1, 2**22
+# So many tables of at most so many bytes each, so that what is remembered stays small.
+REMEMBERED_TABLES, REMEMBERED_BYTES = 16, 2**23
+LONG_REMEMBERED_TABLES, LONG_REMEMBERED_BYTES = 1, 2**25
 
 
 def table_of_quantiles(
@@ -37,9 +37,10 @@ def table_of_quantiles(
         tables, _ = _host_tables(target, np.asarray([n]), parameters)
         return xp.astype(xp.asarray(tables, device=ops.device(like)), dtype, copy=False)
     if target.is_remembered and ops.keeps_tables and ops.can_read(like):
-        if 2 * n <= REMEMBERED_LENGTH:
+        size = 2 * n * (xp.finfo(dtype).bits // 8)
+        if size <= REMEMBERED_BYTES:
             return _remembered_table(target, n, parameters, dtype, ops.device(like), xp)
-        if 2 * n <= LONG_REMEMBERED_LENGTH:
+        if size <= LONG_REMEMBERED_BYTES:
             return _remembered_long_table(target, n, parameters, dtype, ops.device(like), xp)
     return _new_table(target, n, parameters, dtype, ops.device(like), xp, ops)
 
@@ -88,8 +89,10 @@ def _new_table(
         positions = RankPositions(h, n, *parameters, xp=xp)
         return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
 
-    h = as_widest_real(xp.arange(2 * n - 1, device=on), xp, ops)
-    return ops.in_blocks(quantiles, h, dtype) if target.is_elementwise else quantiles(h)
+    is_mirrored = target.is_mirrored and parameters[0] == parameters[1]
+    h = as_widest_real(xp.arange(n if is_mirrored else 2 * n - 1, device=on), xp, ops)
+    table = ops.in_blocks(quantiles, h, dtype) if target.is_elementwise else quantiles(h)
+    return xp.concat([table, -xp.flip(table[:-1])]) if is_mirrored else table
 
 
 def _table_to_remember(

@@ -37,6 +37,9 @@ class Target(ABC):
     is_elementwise: ClassVar[bool] = False
     """Whether Q may be asked at some of the positions without the others."""
 
+    is_mirrored: ClassVar[bool] = False
+    """Whether Q(1 − p) = −Q(p) to the last bit."""
+
     keeps_nan: ClassVar[bool] = False
     """Whether both quantiles and probabilities of NaN are NaN."""
 
@@ -202,6 +205,8 @@ class SymmetricTarget(FormulaTarget):
     Probabilities are clamped to [clamp, 1 − clamp], which keeps the extremes finite. Both tails
     are computed as the lower one, so that Q(1 − p) = −Q(p) to the last bit.
     """
+
+    is_mirrored: ClassVar[bool] = True
 
     clamp: float = DEFAULT_CLAMP
 

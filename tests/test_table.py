@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from array_api_compat import device
@@ -268,13 +270,17 @@ def test_named_targets_round_once(typed_backend, name):
 def test_missing_values_change_nothing_elsewhere(typed_backend, rng, target):
     """To the last bit: in other rows, and in their own as if they were not there."""
     backend, dtype = typed_backend
-    for n in (1, 2, 7, 27, 38, 100):
+    for n, positions in product((1, 2, 7, 27, 38, 100), ("linear", (0.25, 0.75))):
+
+        def mapped(data, positions=positions):
+            x = backend.asarray(data, dtype)
+            return backend.to_numpy(gm.quantile_map(x, target, positions=positions))
+
         data = rng.normal(size=(3, n)).astype(np.float32)
-        whole = backend.to_numpy(gm.quantile_map(backend.asarray(data, dtype), target))
+        whole = mapped(data)
         holed = np.concatenate([data, np.full((3, 2), np.nan)], axis=1)
         holed[2, -1] = 0.5
-        found = backend.to_numpy(gm.quantile_map(backend.asarray(holed, dtype), target))
-        np.testing.assert_array_equal(found[:2, :n], whole[:2])
+        np.testing.assert_array_equal(mapped(holed)[:2, :n], whole[:2])
 
 
 def test_named_targets_are_callables_of_every_library(backend):
