@@ -169,8 +169,8 @@ def parameter_of(spans, parameter, r, i):
 
 
 @pytest.mark.parametrize("spans", [(1, 1, 1, 12), (1, 3, 4, 3), (2, 2, 12, 1)])
-@given(has_weight=st.booleans(), has_bias=st.booleans())
-def test_scaling_rounds_twice(spans, has_weight, has_bias):
+@given(has_weight=st.booleans(), has_bias=st.booleans(), cut=st.integers(0, 12))
+def test_scaling_rounds_twice(spans, has_weight, has_bias, cut):
     rng = np.random.default_rng(0)
     y = rng.normal(size=(6, 12)).astype(np.float32)
     y[0, 0] = -0.0
@@ -185,7 +185,8 @@ def test_scaling_rounds_twice(spans, has_weight, has_bias):
     scaling = Scaling.of(weight if has_weight else None, bias if has_bias else None, spans, y.dtype)
     out = np.empty_like(y)
     scaling(y[:1].copy(), 0, out[:1])
-    scaling(y[1:].copy(), 1, out[1:])  # the second block of rows
+    scaling(y[1:, cut:].copy(), 1, out[1:, cut:], start=cut)  # the other rows, in two parts
+    scaling(y[1:, :cut].copy(), 1, out[1:, :cut])
     assert out.tobytes() == expected.tobytes()
 
 
@@ -358,6 +359,9 @@ def all_in_buckets(how):
         patch.setattr(long_rows, "ENTRIES_PER_BATCH", 3000)
         if how == "shared":
             patch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
+        if how != "together":  # blocks of one row
+            patch.setattr(rank, "ENTRIES_PER_BLOCK", 1)
+            patch.setattr(threads, "LEAST_ENTRIES_PER_BLOCK", 1)
         for kind in (long_rows.SeveralRows, long_rows.LongRow):
             patch.setattr(kind, "rank", noted(kind.rank))
         yield tries
@@ -499,17 +503,19 @@ def test_a_long_row_on_all_threads(rng):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_each_long_row_has_its_own_scale(rng):
+@pytest.mark.parametrize("how", BUCKETS)
+def test_each_long_row_has_its_own_scale(rng, how):
     """Also those that are counted, after one that threads have shared."""
     x = rng.normal(size=(1, 4, 5000)).astype(np.float32)
     x[0, 2:] = np.round(x[0, 2:])
     weight, bias = rng.normal(size=(2, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "2")
-        with all_in_buckets("shared") as tries:
+        with all_in_buckets(how) as tries:
             found, expected = with_kernels_and_without(lambda: gm.group_map(x, 2, weight, bias))
     np.testing.assert_array_equal(found, expected)
     assert tries == [False]
+    assert len(np.unique(found[0, 2])) < 20
 
 
 LEVELS = st.lists(st.integers(0, 255).map(lambda k: np.float32(k) / np.float32(255)), min_size=1)

@@ -39,6 +39,10 @@ MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
 
 
+# What is done with the values from one entry of a row up to another, as soon as they are there.
+Finish = Callable[[int, int], None]
+
+
 class _Rows:
     """Memory for some rows of a task, each in some stretches."""
 
@@ -108,7 +112,7 @@ class LongRow(_Rows):
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
 
-    def rank(self, row: Bits, out: Bits, order: Bits | None) -> bool:
+    def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish) -> bool:
         """Write the values of a row of any stride, and its order; whether most are crowded."""
         code, bins, dealt = self.task.code, self.bins, self.dealt
         indices = None if order is None else self.indices
@@ -132,7 +136,15 @@ class LongRow(_Rows):
 
         self._for_each_stretch(deal)
         n_crowded = self._rank_buckets(n_buckets, indices, order)
-        self._for_each_stretch(lambda s: collect(bucket_of[s], s, dealt, out[self.stretches[s]]))
+
+        def collect_and_finish(s: int) -> None:
+            stretch = self.stretches[s]
+            for end in range(stretch.stop, stretch.start, -ENTRIES_PER_BATCH):
+                begin = max(end - ENTRIES_PER_BATCH, stretch.start)
+                collect(dealt.bucket_of[0, begin:end], s, dealt, out[begin:end])
+                finish(begin, end)
+
+        self._for_each_stretch(collect_and_finish)
         return bool(2 * n_crowded > self.n)
 
     def _words(self, memory: Memory) -> Bits:

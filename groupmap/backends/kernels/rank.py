@@ -153,8 +153,11 @@ def _rank_shared_rows(task: Task, threads: int) -> None:
         while done < n_rows and not (is_crowded or _has_few_levels(task, done)):
             order = None if task.order is None else task.order[done]
             out = task.result[done] if values is None else values
-            is_crowded = shared.rank(as_bits(task.rows[done]), as_bits(out), order)
-            task.finish(out[np.newaxis], done, done + 1)
+
+            def finish(first: int, last: int, r: int = done, out: Any = out) -> None:
+                task.finish(out[np.newaxis, first:last], r, r + 1, start=first)
+
+            is_crowded = shared.rank(as_bits(task.rows[done]), as_bits(out), order, finish)
             done += 1
     if done < n_rows:
         _rank_rows(task.since(done), threads)

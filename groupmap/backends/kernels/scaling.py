@@ -42,15 +42,18 @@ class Scaling(NamedTuple):
             bias = np.full_like(weight, -0.0)
         return cls(weight, bias, spans, dtype, is_bfloat)
 
-    def __call__(self, values: np.ndarray[Any, Any], first: int, out: np.ndarray[Any, Any]) -> None:
+    def __call__(
+        self, values: np.ndarray[Any, Any], first: int, out: np.ndarray[Any, Any], *, start: int = 0
+    ) -> None:
         """Write the values of some rows, the first of which has that number, scaled to `out`.
 
-        The values are overwritten, and may lie in `out` already.
+        They are those of the entries from `start` on. They are overwritten, and may lie in `out`
+        already.
         """
         if self.dtype == values.dtype:
-            scale_rows(values, self.weight, self.bias, self.spans, first, out)
+            scale_rows(values, self.weight, self.bias, self.spans, first, start, out)
             return
-        scale_rows(values, self.weight, self.bias, self.spans, first, None)
+        scale_rows(values, self.weight, self.bias, self.spans, first, start, None)
         if self.is_bfloat:
             round_to_bfloat(as_bits(values), as_bits(out))
         else:
@@ -59,28 +62,35 @@ class Scaling(NamedTuple):
 
 @njit(nogil=True, cache=True)
 def scale_rows(
-    values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int, out: Bits | None
+    values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int, start: int, out: Bits | None
 ) -> None:
     """Each entry times its weight plus its bias, in two roundings; without `out`, in its place.
+
+    The first of the rows has that number, and `start` is the index of their first entries.
 
     Compiled code is slow where it has to ask whether both are one.
     """
     each_rows, own_rows, each_entries, own_entries = spans
+    size = values.shape[1]
     for r in range(values.shape[0]):
         begin = (first + r) // each_rows % own_rows * own_entries
         row = values[r]
         own_out = row if out is None else out[r]
         w, b = weight[begin : begin + own_entries], bias[begin : begin + own_entries]
-        if each_entries == 1 and own_entries == row.size:
-            for i in range(row.size):
+        if each_entries == 1:
+            w, b = w[start : start + size], b[start : start + size]
+            for i in range(size):
                 own_out[i] = row[i] * w[i] + b[i]
         else:
-            for k in range(own_entries):
-                entries = slice(k * each_entries, (k + 1) * each_entries)
-                part, scaled = row[entries], own_out[entries]
+            entry = 0
+            while entry < size:
+                k = (start + entry) // each_entries
+                end = min((k + 1) * each_entries - start, size)
+                part, scaled = row[entry:end], own_out[entry:end]
                 factor, summand = w[k], b[k]
                 for i in range(part.size):
                     scaled[i] = part[i] * factor + summand
+                entry = end
 
 
 @njit(nogil=True, cache=True)

@@ -39,11 +39,12 @@ class Task(NamedTuple):
         if self.limit is not None and magnitude > self.limit:
             raise NotFiniteError
 
-    def finish(self, values: np.ndarray[Any, Any], begin: int, end: int) -> None:
-        """Scale the values of these rows, and write them where they go, if they are elsewhere."""
-        result = self.result[begin:end]
+    def finish(self, values: np.ndarray[Any, Any], begin: int, end: int, *, start: int = 0) -> None:
+        """Scale the values of these rows, which are those of the entries from `start` on, and write
+        them where they go, if they are elsewhere."""
+        result = self.result[begin:end, start : start + values.shape[1]]
         if self.scaling is not None:
-            self.scaling(values, self.first_row + begin, result)
+            self.scaling(values, self.first_row + begin, result, start=start)
         elif not np.shares_memory(values, result):
             result[...] = values
 

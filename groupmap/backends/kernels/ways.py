@@ -18,7 +18,7 @@ import numpy as np
 from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends.kernels import levels
 from groupmap.backends.kernels.emission import emit
-from groupmap.backends.kernels.long_rows import LongRow, SeveralRows
+from groupmap.backends.kernels.long_rows import Finish, LongRow, SeveralRows
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import keys_of, look_up
@@ -52,8 +52,12 @@ class Worker:
         task, values = self.task, self.values
         values = task.result[begin:end] if values is None else values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
-        self.way.rank(np.ascontiguousarray(task.rows[begin:end]), as_bits(values), order)
-        task.finish(values, begin, end)
+
+        def finish(first: int, last: int) -> None:
+            task.finish(values[:, first:last], begin, end, start=first)
+
+        rows = np.ascontiguousarray(task.rows[begin:end])
+        self.way.rank_and_finish(rows, as_bits(values), order, finish)
 
 
 class Way(ABC):
@@ -69,12 +73,24 @@ class Way(ABC):
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Write the values of some rows, and their order."""
 
+    def rank_and_finish(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
+    ) -> None:
+        """The same, and then what there is to do with the values."""
+        self.rank(rows, out, order)
+        finish(0, rows.shape[1])
+
 
 class _ByLevelFirst(Way):
     """Rows of few levels are counted; only the others are sorted."""
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Count what can be counted, and sort the rest."""
+        is_done = self.count(rows, out, order)
+        for_some(self.rank_by_sort, ~is_done, rows, out, order)
+
+    def count(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> Bits:
+        """Count what can be counted; which rows it is."""
         task, bits = self.task, as_bits(rows)
         is_done = np.zeros(len(rows), dtype=np.bool_)
         rest = (task.code, task.table, task.tie, out, order, is_done)
@@ -82,7 +98,7 @@ class _ByLevelFirst(Way):
             task.check(levels.count_places(rows, bits, *rest))
         elif rows.shape[1] >= SHORTEST_COUNTED:
             task.check(levels.count_keys(bits, *rest))
-        for_some(self.rank_by_sort, ~is_done, rows, out, order)
+        return is_done
 
     @abstractmethod
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
@@ -175,7 +191,7 @@ class ByPlace(Way):
             for_some(self.by_key.rank, crowded, rows, out, order)
 
 
-class _InBuckets(_ByLevelFirst):
+class ByBucket(_ByLevelFirst):
     """Words of keys, in buckets; in none, from the first rows on of which most are crowded."""
 
     WRITES_IN_ORDER = True
@@ -190,40 +206,46 @@ class _InBuckets(_ByLevelFirst):
         """The way for rows that are crowded."""
         return ByKey(self.task, self.block, self.memory)
 
+    @cached_property
+    def in_buckets(self) -> SeveralRows:
+        """Memory to deal them out."""
+        return SeveralRows(self.task, self.block, self.memory)
+
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """In buckets until the first are crowded; then so are the next ones, most likely."""
         if self.were_crowded:
             self.by_key.rank_by_sort(rows, out, order)
         else:
-            self.were_crowded = self.rank_in_buckets(as_bits(rows), out, order)
-
-    @abstractmethod
-    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """Deal out the entries, rank them, and collect the values; whether those of a row crowd."""
+            self.were_crowded = self.in_buckets.rank(as_bits(rows), out, order)
 
 
-class ByBucket(_InBuckets):
-    """All of the rows at once."""
-
-    def __init__(self, task: Task, block: int, memory: Memory) -> None:
-        super().__init__(task, block, memory)
-        self.several = SeveralRows(task, block, memory)
-
-    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """The buckets of all of them together."""
-        return self.several.rank(rows, out, order)
+def _leave(first: int, last: int) -> None:
+    """Nothing is to be done with the values."""
+    del first, last
 
 
-class ByBatch(_InBuckets):
-    """Rows so long that some of the buckets of one are enough at once."""
+class ByBatch(ByBucket):
+    """Single rows, so long that some of the buckets are enough at once."""
 
-    def __init__(self, task: Task, block: int, memory: Memory) -> None:
-        super().__init__(task, block, memory)
-        self.one = LongRow(task, memory)
+    @cached_property
+    def long_row(self) -> LongRow:
+        """Memory to deal one out."""
+        return LongRow(self.task, self.memory)
 
-    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """The buckets of one row after the other."""
-        are_crowded = False
-        for r, row in enumerate(rows):
-            are_crowded |= self.one.rank(row, out[r], None if order is None else order[r])
-        return are_crowded
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """The row's values and its order."""
+        self.rank_and_finish(rows, out, order, _leave)
+
+    def rank_and_finish(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
+    ) -> None:
+        """The same; what there is to do with the values is done while they are in the cache."""
+        assert len(rows) == 1
+        if np.all(self.count(rows, out, order)):
+            finish(0, rows.shape[1])
+        elif self.were_crowded:
+            self.by_key.rank_by_sort(rows, out, order)
+            finish(0, rows.shape[1])
+        else:
+            own_order = None if order is None else order[0]
+            self.were_crowded = self.long_row.rank(as_bits(rows[0]), out[0], own_order, finish)
