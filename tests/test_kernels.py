@@ -30,11 +30,13 @@ from tests.backends import kernels_for_all_sizes, no_kernels
 pytest.importorskip("numba")
 from groupmap.backends.kernels import (
     bins,
+    common,
     elementwise,
     equals,
     levels,
-    long_rows,
+    long_row,
     rank,
+    several_rows,
     threads,
     vectors,
 )
@@ -45,7 +47,7 @@ DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "
           "int64", "uint64")  # fmt: skip
 FLOATS = ("float16", "float32", "float64")
 KINDS = ("random", "few values", "levels", "relu", "clipped", "clipped and crowded", "half zero",
-         "some ties", "constant", "one far away")  # fmt: skip
+         "rain", "some ties", "constant", "one far away")  # fmt: skip
 LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 20_000, 65535, 65536, 65537)
 
 
@@ -72,6 +74,8 @@ def rows_of(kind, dtype, shape, rng):
         x = np.clip(x, 0, 2) ** 9
     elif kind == "half zero":
         x = np.where(rng.random(shape) < 0.5, 0, x)
+    elif kind == "rain":  # which on other days is as much as the gauge holds
+        x = np.clip(3 * x - 6, 0, 1)
     elif kind == "some ties":  # too few in most rows to speak of a crowd, and too many in the first
         copied = rng.integers(0, shape[-1], size=shape[-1] // 20)
         x[..., copied] = np.flip(x, axis=-1)[..., copied]
@@ -356,13 +360,13 @@ def all_in_buckets(how):
         patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
         patch.setattr(rank, "SHORTEST_SHARED", 2 if how == "shared" else 2**60)
         patch.setattr(bins, "SHORTEST_LINE", 64)
-        patch.setattr(long_rows, "ENTRIES_PER_BATCH", 3000)
+        patch.setattr(long_row, "ENTRIES_PER_BATCH", 3000)
         if how == "shared":
             patch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
         if how != "together":  # blocks of one row
             patch.setattr(rank, "ENTRIES_PER_BLOCK", 1)
             patch.setattr(threads, "LEAST_ENTRIES_PER_BLOCK", 1)
-        for kind in (long_rows.SeveralRows, long_rows.LongRow):
+        for kind in (several_rows.SeveralRows, long_row.LongRow):
             patch.setattr(kind, "rank", noted(kind.rank))
         yield tries
 
@@ -377,6 +381,10 @@ def check_ranks_and_order(x, *, n_threads):
             np.testing.assert_array_equal(y, counted_ranks(x, ties))
             expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
             np.testing.assert_array_equal(order, expected)
+            without, _ = rank.rank_and_gather(
+                x, t, COUNTING_TIES.get(ties), with_order=False, threads=n_threads
+            )
+            np.testing.assert_array_equal(without, y)
     less, less_equal = rank.count_less(x, threads=n_threads)
     np.testing.assert_array_equal(less, counted_ranks(x, "min") / 2)
     np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
@@ -465,9 +473,11 @@ WRITTEN_MEANWHILE = """
 import threading, time
 import numpy as np, groupmap as gm
 rng = np.random.default_rng(0)
-kinds = [(2, 100_000, 1.0), (4, 5000, 1.0), (40, 20_000, 1.0), (1, 300_000, 1.0), (2, 9000, 0.0)]
-for rows, n, noise in kinds:
+kinds = [(2, 100_000, 1, 0), (4, 5000, 1, 0), (40, 20_000, 1, 0), (1, 300_000, 1, 0),
+         (2, 9000, 0, 0), (40, 20_000, 1, 0.5), (1, 300_000, 1, 0.5)]
+for rows, n, noise, zeros in kinds:
     levels = rng.integers(0, 9, size=(rows, n)) + noise * rng.normal(size=(rows, n))
+    levels[rng.random(size=(rows, n)) < zeros] = 0
     other = np.exp(40 * rng.normal(size=(rows, n)))
     x, done = levels.copy(), threading.Event()
     def write():
@@ -569,6 +579,61 @@ def test_more_levels_than_are_counted_in_copies(rng):
     levels.count_keys(as_bits(x), code_of(x.dtype), table, rule, out, None, is_done)
     assert is_done[0]
     np.testing.assert_array_equal(out, counted_ranks(x, "average"))
+
+
+COMMON = st.sampled_from(["float32", "float64", "int32", "uint64"]).flatmap(
+    lambda dtype: hnp.arrays(
+        dtype,
+        st.integers(1, 40) | st.integers(1000, 1100),
+        elements=st.sampled_from([0, 0, 0, -0.0, 1, 1, 2, 3] if dtype[0] == "f" else [0, 0, 1, 2]),
+    )
+)
+
+
+@given(COMMON, st.sampled_from(["uint32", "uint64"]))
+def test_common_values_are_set_aside(x, dtype_of_values):
+    bits, code = as_bits(x), code_of(x.dtype)
+    patterns = np.empty(4, dtype=bits.dtype)
+    sample = x[:: max(x.size // common.SAMPLE, 1)][: common.SAMPLE]
+    levels_of_sample, counts = np.unique(sample, return_counts=True)
+    found = common.find_common(bits, code, patterns)
+    assert found == (counts.max(initial=0) >= common.LEAST_FIRST)
+    if not found:
+        return
+    first, second = patterns.view(x.dtype)[::2]
+    assert {first, second} <= set(levels_of_sample[counts >= common.LEAST_SECOND])
+    assert first <= second
+    is_first, is_second = x == first, (x == second) & (x != first)
+    is_rest = ~(is_first | is_second)
+    rest = np.empty_like(bits)
+    size, *both = common.squeeze(bits, patterns, rest)
+    assert [size, *both] == [is_rest.sum(), is_first.sum(), is_second.sum()]
+    np.testing.assert_array_equal(rest[:size], bits[is_rest])
+    less = common.count_less(rest[:size], patterns, code)
+    assert less == (np.sum(x[is_rest] < first), np.sum(x[is_rest] < second))
+    of_rest = np.arange(x.size, dtype=dtype_of_values)
+    out, expected = np.empty((2, x.size), dtype=dtype_of_values)
+    two = np.array([7, 8], dtype=dtype_of_values)
+    assert common.spread(bits, patterns, two, of_rest, out) == size
+    expected[is_first], expected[is_second], expected[is_rest] = 7, 8, of_rest[:size]
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+def test_common_values_that_are_not_finite(rng, how):
+    x = rng.normal(size=(2, 2000)).astype(np.float32)
+    x[1, rng.random(2000) < 0.5] = np.inf
+    table = np.arange(2 * 2000 - 1, dtype=np.float32)
+    for only_finite in (False, True):
+        with all_in_buckets(how):
+            found = rank.map_rows(
+                x, table, COUNTING_TIES["average"], with_order=False, threads=2,
+                limit=limit_of(INFINITY[4], only_finite=only_finite),
+            )  # fmt: skip
+        if only_finite:
+            assert found is None
+        else:
+            np.testing.assert_array_equal(found[0], counted_ranks(x, "average"))
 
 
 def test_where_equals_stand(rng):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends._bits import Bits, Unsigned
 from groupmap.backends.kernels.dealing import Dealt
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
@@ -58,8 +58,8 @@ def sort_words(lines: Lines, n_lines: int, n_long: int, bounds: Bits) -> None:
 def emit_crowded(
     lines: Lines,
     bounds: Bits,
-    n: int,
-    code: Code,
+    buckets: tuple[int, int],
+    start: int,
     table: Bits | None,
     tie: Tie,
     dealt: Dealt,
@@ -67,15 +67,16 @@ def emit_crowded(
     indices: Bits | None,
     order: Bits | None,
 ) -> int:
-    """The values of crowded buckets, by words of 64 bits; how many entries these have."""
+    """The values of those of the buckets that are crowded, by words of 64 bits; how many entries
+    these have."""
     n_entries = 0
-    for k in np.flatnonzero(lines.is_crowded[: len(bounds) - 1]):
+    for k in np.flatnonzero(lines.is_crowded[slice(*buckets)]) + buckets[0]:
         begin, end = bounds[k], bounds[k + 1]
         words = np.empty((1, end - begin), dtype=np.uint64)
-        pack(dealt.keys[np.newaxis, begin:end], code, words)
+        pack(dealt.keys[np.newaxis, begin:end], dealt.code_of_keys, words)
         words.sort(axis=-1)
         own_values = None if beside is None else np.empty(end - begin, dtype=beside.dtype)
-        emit_one(words[0], begin, n, code, table, tie, dealt, own_values, indices, order)
+        emit_one(words[0], begin, start, table, tie, dealt, own_values, indices, order)
         n_entries += end - begin
     return n_entries
 
@@ -125,8 +126,8 @@ def write_words(dealt: Dealt, bounds: Bits, lines: Lines) -> tuple[int, int]:
 def emit_buckets(
     lines: Lines,
     bounds: Bits,
-    n: int,
-    code: Code,
+    buckets: tuple[int, int],
+    start: int,
     table: Bits | None,
     tie: Tie,
     dealt: Dealt,
@@ -134,7 +135,8 @@ def emit_buckets(
     indices: Bits | None,
     order: Bits | None,
 ) -> int:
-    """The sorted words of each bucket to values, and to the order of its row.
+    """The sorted words of some buckets, from one up to another, to values, and to the order of
+    their row, whose entries begin at that start.
 
     Where values take the place of keys, there is memory `beside` for those of the longest bucket.
 
@@ -142,10 +144,10 @@ def emit_buckets(
     """
     words, length = lines.words.reshape(-1), lines.words.shape[1]
     longest, n_crowded = 0, 0
-    for k in range(bounds.size - 1):
+    for k in range(*buckets):
         longest = max(longest, bounds[k + 1] - bounds[k])
     spots = np.empty(longest + LANES, dtype=np.uint32)
-    for k in range(bounds.size - 1):
+    for k in range(*buckets):
         if lines.is_crowded[k]:
             n_crowded += 1
             continue
@@ -154,13 +156,13 @@ def emit_buckets(
         equals, is_exact = find_equal(own_words, low, spots), lines.is_whole[k]
         if not is_exact and CROWDED * equals > size:
             keys, index = dealt.keys[begin : begin + size], np.uint32((1 << low) - 1)
-            conflicts = count_conflicts(own_words, spots[:equals], index, keys, code)
+            conflicts = count_conflicts(own_words, spots[:equals], index, keys, dealt.code_of_keys)
             is_exact, lines.is_crowded[k] = conflicts == 0, CROWDED * conflicts > size
             if lines.is_crowded[k]:
                 n_crowded += 1
                 continue
         emit_bucket(
-            own_words, begin, spots[:equals], low, is_exact, n, code, table, tie, dealt,
+            own_words, begin, spots[:equals], low, is_exact, start, table, tie, dealt,
             beside, indices, order,
         )  # fmt: skip
     return n_crowded
@@ -170,8 +172,7 @@ def emit_buckets(
 def emit_one(
     words: Bits,
     begin: int,
-    n: int,
-    code: Code,
+    start: int,
     table: Bits | None,
     tie: Tie,
     dealt: Dealt,
@@ -185,7 +186,7 @@ def emit_one(
     spots = np.empty(words.size + LANES, dtype=np.uint32)
     equals = spots[: find_equal(words, low, spots)]
     emit_bucket(
-        words, begin, equals, low, is_whole, n, code, table, tie, dealt, beside, indices, order
+        words, begin, equals, low, is_whole, start, table, tie, dealt, beside, indices, order
     )
 
 
@@ -196,8 +197,7 @@ def emit_bucket(
     equals: Bits,
     low: Unsigned,
     is_whole: bool,
-    n: int,
-    code: Code,
+    start: int,
     table: Bits | None,
     tie: Tie,
     dealt: Dealt,
@@ -206,9 +206,9 @@ def emit_bucket(
     order: Bits | None,
 ) -> None:
     """The values of one bucket, by way of memory `beside` where they take the place of its keys."""
-    end = begin + words.size
-    row, first = begin // n, begin % n
+    end, first = begin + words.size, begin - start
     keys, values = dealt.keys[begin:end], dealt.values[begin:end]
+    code = dealt.code_of_keys
     if beside is None:
         emit_row(words, first, equals, low, is_whole, keys, code, table, tie, values)
     else:
@@ -217,7 +217,7 @@ def emit_bucket(
             values[i] = beside[i]
     if order is not None and indices is not None:
         index, own_indices = words.dtype.type((1 << low) - 1), indices[begin:end]
-        last = np.uint32(n - 1)
+        last = np.uint32(order.size - 1)
         for i in range(words.size):
             # No more, even if somebody else writes to the row in the meantime.
-            order[row, first + i] = min(np.uint32(own_indices[words[i] & index]), last)
+            order[first + i] = min(np.uint32(own_indices[words[i] & index]), last)

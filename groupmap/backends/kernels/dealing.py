@@ -9,12 +9,13 @@ has to say where an entry came from.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.bins import (
     CHUNK,
     GROUP,
@@ -24,6 +25,7 @@ from groupmap.backends.kernels.bins import (
     line_length,
 )
 from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch
 
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
@@ -40,6 +42,7 @@ class Dealt(NamedTuple):
     bounds: Bits  # where each bucket begins, and where the last one ends
     keys: Bits  # of the entries, by buckets
     values: Bits  # of the entries, perhaps in the place of the keys
+    code_of_keys: Code  # which are the codes of themselves
     longest: int  # bucket of several bins
 
     @classmethod
@@ -69,8 +72,28 @@ class Dealt(NamedTuple):
             bounds=np.zeros(most + 1, dtype=np.int64),
             keys=keys,
             values=values,
+            code_of_keys=code_of(keys.dtype),
             longest=longest,
         )
+
+
+class Dealer:
+    """Memory to deal out some rows of a task, each in some stretches."""
+
+    def __init__(
+        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, in_place: bool
+    ) -> None:
+        n, dtype = task.rows.shape[1], task.rows.dtype
+        self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
+        self.dealt = Dealt.for_rows_of(
+            memory, n_rows, n, dtype, task.dtype, stretches=stretches, in_place=in_place
+        )
+        self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.bucket_of.dtype, memory)
+
+    @cached_property
+    def indices(self) -> Bits:
+        """Memory for the index of each entry in its row."""
+        return self.memory.empty(self.dealt.keys.size, np.int32)
 
 
 @njit(nogil=True, cache=True)

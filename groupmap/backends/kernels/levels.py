@@ -21,6 +21,7 @@ MOST_LEVELS = 2**16
 ENTRIES_PER_LEVEL = 4  # at least, on average; else it is faster to sort
 PLACES = 2**12
 TRIED_FIRST = 2**10  # entries; where values are many, two of these share a place
+MOST_ALONE = 0.8  # of the levels of those entries; of 4096 levels even fewer
 COPIES = 4  # of each count of few: the same one would often be awaited
 
 
@@ -101,8 +102,22 @@ def may_be_few(row: np.ndarray[Any, Any], bits: Bits, code: Code) -> bool:
     levels = np.empty(some.size, dtype=np.uint16)
     key_of_level = np.empty(PLACES, dtype=bits.dtype)
     if scale > 0:
-        return are_apart(some, own_bits, code, least, scale, levels, key_of_level)
+        are_few = are_apart(some, own_bits, code, least, scale, levels, key_of_level)
+        return are_few and (row.size < TRIED_FIRST or not are_mostly_alone(levels))
     return bool(ends[0] == ends[1])
+
+
+@njit(nogil=True, cache=True)
+def are_mostly_alone(levels: Bits) -> bool:
+    """Whether most levels are those of one entry: so it is with numbers among many equal ones."""
+    counts = np.zeros(PLACES, dtype=np.uint16)
+    for i in range(levels.size):
+        counts[levels[i]] += np.uint16(1)
+    n_levels = n_alone = 0
+    for level in range(PLACES):
+        n_levels += counts[level] > 0
+        n_alone += counts[level] == 1
+    return n_alone > MOST_ALONE * n_levels
 
 
 @njit(nogil=True, cache=True)

@@ -14,7 +14,7 @@ import numpy as np
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
-from groupmap.backends.kernels.long_rows import LongRow
+from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import lent
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.task import NotFiniteError, Task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.values import Tie
+
+# What is done with the values from one entry of a row up to another, as soon as they are there.
+Finish = Callable[[int, int], None]
 
 
 class NotFiniteError(Exception):
@@ -28,6 +32,12 @@ class Task(NamedTuple):
     scaling: Scaling | None = None
     limit: Unsigned | None = None  # of the entries' magnitudes, as bit patterns
     first_row: int = 0  # the number that the scaling knows the first of the rows by
+
+    @property
+    def may_be_divided(self) -> bool:
+        """Whether entries of one value may be set aside: they are ties, and nobody asks for their
+        order."""
+        return self.table is not None and not self.tie[0]
 
     @property
     def is_direct(self) -> bool:

@@ -10,7 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-LANES = 16  # numbers of 32 bits in a vector
+BITS_OF_VECTOR = 512
+LANES = BITS_OF_VECTOR // 32  # numbers of 32 bits in a vector
 KNOWN_SINCE = 19  # the version of LLVM that has them all, for every processor
 IS_KNOWN = binding.llvm_version_info[0] >= KNOWN_SINCE
 
@@ -80,6 +81,105 @@ def _append_equal(
 
 # No caller has the first argument of these.
 append_equal: Any = intrinsic(_append_equal)
+
+
+def _append_where(
+    typing_context: Any, flags: Any, source: Any, begin: Any, target: Any, found: Any
+) -> Any:
+    """Append those entries of `source` to `target`, of which it has so many, that have a flag.
+
+    As many as are in a vector of 64 bytes are looked at, from `begin` on; there is room for all of
+    them. How many are found then comes back. All arrays are contiguous; flags are bytes.
+    """
+    del typing_context, begin, found
+    signature = types.intp(flags, source, types.intp, target, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, _, begin, _, found = arguments
+        to_flags, to_source, to_target = _data(context, builder, signature, arguments, (0, 1, 3))
+        word = ir.IntType(signature.args[1].dtype.bitwidth)
+        lanes = BITS_OF_VECTOR // word.width
+        has_flag = _flags_at(builder, to_flags, begin, lanes)
+        entries = _load(builder, to_source, begin, ir.VectorType(word, lanes))
+        press = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(entries.type, [entries.type, has_flag.type, entries.type]),
+            f"llvm.experimental.vector.compress.v{lanes}i{word.width}",
+        )
+        pressed = builder.call(press, [entries, has_flag, ir.Constant(entries.type, ir.Undefined)])
+        at = _pointer(builder, to_target, found, entries.type)
+        builder.store(pressed, at, align=word.width // 8)
+        return _count(builder, has_flag, found)
+
+    return signature, generate
+
+
+append_where: Any = intrinsic(_append_where)
+
+
+def _take_where(
+    typing_context: Any, flags: Any, source: Any, taken: Any, target: Any, begin: Any
+) -> Any:
+    """Put the next entries of `source`, of which so many are `taken`, where `target` has a flag.
+
+    The reverse of `append_where`.
+    """
+    del typing_context, begin, taken
+    signature = types.intp(flags, source, types.intp, target, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, _, taken, _, begin = arguments
+        to_flags, to_source, to_target = _data(context, builder, signature, arguments, (0, 1, 3))
+        word = ir.IntType(signature.args[1].dtype.bitwidth)
+        lanes = BITS_OF_VECTOR // word.width
+        vector = ir.VectorType(word, lanes)
+        has_flag = _flags_at(builder, to_flags, begin, lanes)
+        before = _load(builder, to_target, begin, vector)
+        at = builder.gep(to_source, [taken])
+        expand = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, [at.type, has_flag.type, vector]),
+            f"llvm.masked.expandload.v{lanes}i{word.width}",
+        )
+        entries = builder.call(expand, [at, has_flag, before])
+        at = _pointer(builder, to_target, begin, vector)
+        builder.store(entries, at, align=word.width // 8)
+        return _count(builder, has_flag, taken)
+
+    return signature, generate
+
+
+take_where: Any = intrinsic(_take_where)
+
+
+def _data(
+    context: Any, builder: Any, signature: Any, arguments: Any, which: tuple[int, ...]
+) -> tuple[Any, ...]:
+    """Where the memory of these arguments, which are arrays, begins."""
+    return tuple(make_array(signature.args[k])(context, builder, arguments[k]).data for k in which)
+
+
+def _pointer(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
+    return builder.bitcast(builder.gep(memory, [index]), vector.as_pointer())
+
+
+def _load(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
+    """A vector, which begins at that entry."""
+    at = _pointer(builder, memory, index, vector)
+    return builder.load(at, align=vector.element.width // 8)
+
+
+def _flags_at(builder: Any, memory: Any, index: Any, lanes: int) -> Any:
+    """Which of some bytes, from that one on, are not 0."""
+    bytes_there = ir.VectorType(ir.IntType(8), lanes)
+    own = _load(builder, memory, index, bytes_there)
+    return builder.icmp_unsigned("!=", own, ir.Constant(bytes_there, [0] * lanes))
+
+
+def _count(builder: Any, flags: Any, before: Any) -> Any:
+    """So many more than before as there are flags."""
+    count = builder.ctpop(builder.bitcast(flags, ir.IntType(flags.type.count)))
+    return builder.add(before, builder.zext(count, before.type))
 
 
 def _fetch(typing_context: Any, memory: Any, index: Any) -> Any:

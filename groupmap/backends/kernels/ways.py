@@ -18,9 +18,10 @@ import numpy as np
 from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends.kernels import levels
 from groupmap.backends.kernels.emission import emit
-from groupmap.backends.kernels.long_rows import Finish, LongRow, SeveralRows
+from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import Memory
-from groupmap.backends.kernels.task import Task
+from groupmap.backends.kernels.several_rows import SeveralRows
+from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.values import keys_of, look_up
 from groupmap.backends.kernels.words import pack, place
 
@@ -219,9 +220,9 @@ class ByBucket(_ByLevelFirst):
             self.were_crowded = self.in_buckets.rank(as_bits(rows), out, order)
 
 
-def _leave(first: int, last: int) -> None:
+def _leave(begin: int, end: int) -> None:
     """Nothing is to be done with the values."""
-    del first, last
+    del begin, end
 
 
 class ByBatch(ByBucket):

@@ -1,0 +1,201 @@
+"""Values that many entries of a long row share: set aside, so that only the rest has to be ranked.
+
+Activations behind a ReLU, counts, rain and clipped signals have one or two such values. The rest is
+a shorter row with a table of its own: the row's without the ranks of the common values.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.keys import bits_of, key_at
+from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.task import Task
+from groupmap.backends.kernels.values import Tie, value_of_ties
+from groupmap.backends.kernels.vectors import IS_FAST, append_where, take_where
+
+SAMPLE = 64  # entries of a row that are looked at
+LEAST_FIRST, LEAST_SECOND = 12, 6  # equal ones among them that make a value common, and another
+
+CHUNK = 1024  # entries that are gone through more than once while they are near
+BYTES = 64  # of a vector
+WHOLE = -1
+
+Two = tuple[int, int]
+
+
+class Rest(NamedTuple):
+    """What some rows are without their common values, and memory for it."""
+
+    bits: Bits  # (r, n), of which there are fewer
+    values: Bits  # of these, perhaps in their place
+    tables: Bits  # (r, 2n − 1), likewise
+    sizes: Bits  # how many entries are left in each row; or that it is whole: -1
+    # (r, 4): those of a common value and of a greater one, two each since zero has two. Where there
+    # is no other, they are those of the first again.
+    patterns: Bits
+    two: Bits  # values (r, 2) of the entries that were set aside
+
+    @classmethod
+    def for_rows_of(cls, task: Task, n_rows: int, memory: Memory) -> Rest | None:
+        """For some rows; none where they may not be divided."""
+        if task.table is None or not task.may_be_divided:
+            return None
+        n, dtype, kind = task.rows.shape[1], f"u{task.rows.dtype.itemsize}", task.table.dtype
+        bits = values = memory.empty((n_rows, n), dtype)
+        if kind != bits.dtype:
+            values = memory.empty((n_rows, n), kind)
+        return cls(
+            bits,
+            values,
+            tables=memory.empty((n_rows, 2 * n - 1), kind),
+            sizes=np.full(n_rows, WHOLE),
+            patterns=np.empty((n_rows, 4), dtype=dtype),
+            two=np.empty((n_rows, 2), dtype=kind),
+        )
+
+
+@njit(nogil=True, cache=True)
+def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) -> Unsigned:
+    """Divide a row, the r-th, if it has common values; their greatest magnitude comes back."""
+    patterns = rest.patterns[r]
+    rest.sizes[r] = WHOLE
+    if not find_common(row, code, patterns):
+        return row.dtype.type(0)
+    size, n_first, n_second = squeeze(row, patterns, rest.bits[r])
+    less = count_less(rest.bits[r, :size], patterns, code)
+    own_table = rest.tables[r, : max(2 * size - 1, 0)]
+    divide_table(table, tie, (n_first, n_second), less, own_table, rest.two[r])
+    rest.sizes[r] = size
+    return max(patterns[0] & code.flip, patterns[2] & code.flip)
+
+
+@njit(nogil=True, cache=True)
+def find_common(row: Bits, code: Code, patterns: Bits) -> bool:
+    """Whether a row has common values, as far as a sample tells; and the four `patterns`."""
+    step, size = max(row.size // SAMPLE, 1), min(row.size, SAMPLE)
+    sample, counts = np.empty(size, dtype=row.dtype), np.empty(size, dtype=np.int32)
+    for i in range(size):
+        sample[i] = key_at(row, i * step, code)
+    for i in range(size):
+        counts[i] = 0
+        for j in range(size):
+            counts[i] += sample[j] == sample[i]
+    first = np.argmax(counts)
+    if counts[first] < LEAST_FIRST:
+        return False
+    for i in range(size):
+        counts[i] = 0 if sample[i] == sample[first] else counts[i]
+    second = np.argmax(counts)
+    second = second if counts[second] >= LEAST_SECOND else first
+    lesser = first if sample[first] <= sample[second] else second
+    for k, which in enumerate((lesser, first + second - lesser)):
+        bits = bits_of(sample[which], code)
+        patterns[2 * k] = bits
+        patterns[2 * k + 1] = code.negative_zero if bits == 0 else bits
+    return True
+
+
+@njit(inline="always")
+def find_others(some: Bits, patterns: Bits, flags: Bits) -> None:
+    """Flag the entries that are neither of the two."""
+    first, first_too, second, second_too = patterns[0], patterns[1], patterns[2], patterns[3]
+    for i in range(some.size):
+        bits = some[i]
+        is_first = (bits == first) | (bits == first_too)
+        flags[i] = not (is_first | (bits == second) | (bits == second_too))
+
+
+@njit(nogil=True, cache=True)
+def squeeze(row: Bits, patterns: Bits, rest: Bits) -> tuple[int, int, int]:
+    """Write the other entries to `rest`, one behind the other.
+
+    How many these are comes back, and how many have each of the two values. There is memory for
+    the whole row.
+    """
+    n_rest, n_first = 0, 0
+    first, first_too = patterns[0], patterns[1]
+    near, flags = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint8)
+    for begin in range(0, row.size, CHUNK):
+        some = near[: min(row.size - begin, CHUNK)]
+        theirs = row[begin : begin + CHUNK]
+        for i in range(some.size):
+            some[i] = theirs[i]  # which somebody else may write to in the meantime
+        find_others(some, patterns, flags)
+        for i in range(some.size):
+            n_first += (some[i] == first) | (some[i] == first_too)
+        in_vectors = 0
+        if IS_FAST:
+            lanes = BYTES // row.itemsize
+            in_vectors = some.size - some.size % lanes
+            for i in range(0, in_vectors, lanes):
+                n_rest = append_where(flags, some, i, rest, n_rest)
+        for i in range(in_vectors, some.size):
+            rest[np.uint64(n_rest)] = some[i]
+            n_rest += flags[i]
+    return n_rest, n_first, row.size - n_rest - n_first
+
+
+@njit(nogil=True, cache=True)
+def count_less(rest: Bits, patterns: Bits, code: Code) -> Two:
+    """How many entries are less than each of the two values."""
+    ends = np.empty(2, dtype=rest.dtype)
+    ends[0], ends[1] = patterns[0], patterns[2]
+    first, second = key_at(ends, 0, code), key_at(ends, 1, code)
+    less_than_first = less_than_second = 0
+    for i in range(rest.size):
+        key = key_at(rest, i, code)
+        less_than_first += key < first
+        less_than_second += key < second
+    return less_than_first, less_than_second
+
+
+@njit(nogil=True, cache=True)
+def divide_table(table: Bits, tie: Tie, counts: Two, less: Two, of_rest: Bits, two: Bits) -> None:
+    """What of the table is left for the rest, and the values of the two."""
+    n_first, n_second = counts
+    behind_first, behind_second = less[0] + n_first, less[1] + n_first + n_second
+    two[:] = table[0]
+    if n_first > 0:
+        two[:] = value_of_ties(less[0], behind_first, table, tie)
+    if n_second > 0:
+        two[1] = value_of_ties(behind_second - n_second, behind_second, table, tie)
+    ends = 0, min(2 * less[0], of_rest.size), min(2 * less[1], of_rest.size), of_rest.size
+    steps = 0, 2 * n_first, 2 * (n_first + n_second)
+    for k in range(3):
+        left, kept = of_rest[ends[k] : ends[k + 1]], table[ends[k] + steps[k] :]
+        for i in range(left.size):
+            left[i] = kept[i]
+
+
+@njit(nogil=True, cache=True)
+def spread(row: Bits, patterns: Bits, two: Bits, of_rest: Bits, out: Bits) -> int:
+    """The value of each entry of a row: one of the two, or the next `of_rest`.
+
+    How many of these were taken comes back. There are as many as the row is long, if only by name.
+    """
+    n_rest = 0
+    first, first_too = patterns[0], patterns[1]
+    value_of_first, value_of_second = two[0], two[1]
+    flags = np.empty(CHUNK, dtype=np.uint8)
+    for begin in range(0, row.size, CHUNK):
+        some, own_out = row[begin : begin + CHUNK], out[begin : begin + CHUNK]
+        find_others(some, patterns, flags)
+        for i in range(some.size):
+            is_first = (some[i] == first) | (some[i] == first_too)
+            own_out[i] = value_of_first if is_first else value_of_second
+        in_vectors = 0
+        if IS_FAST:
+            lanes = BYTES // out.itemsize
+            in_vectors = some.size - some.size % lanes
+            for i in range(0, in_vectors, lanes):
+                n_rest = take_where(flags, of_rest, n_rest, own_out, i)
+        for i in range(in_vectors, some.size):
+            value = of_rest[np.uint64(n_rest)]
+            own_out[i] = value if flags[i] else own_out[i]
+            n_rest += flags[i]
+    return n_rest

@@ -1,0 +1,231 @@
+"""Rows that are dealt out to buckets (see `dealing`) one at a time, if need be by several threads.
+
+Each thread deals out a stretch of the row and ranks some of the buckets. Each stretch has its own
+spots in every bucket, so that the entries of a bucket stay in order of appearance, whatever the
+number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from threading import get_ident
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels import common
+from groupmap.backends.kernels import threads as thread_pool
+from groupmap.backends.kernels.bins import count_bins
+from groupmap.backends.kernels.buckets import (
+    Lines,
+    emit_buckets,
+    emit_crowded,
+    sort_words,
+    write_words,
+)
+from groupmap.backends.kernels.common import Rest
+from groupmap.backends.kernels.dealing import Dealer, collect, cut, deal_out
+from groupmap.backends.kernels.keys import magnitude_of
+from groupmap.backends.kernels.memory import Lend, Memory
+from groupmap.backends.kernels.task import Finish, Task
+from groupmap.backends.kernels.threads import over_rows
+from groupmap.backends.kernels.words import least_and_greatest_key
+
+ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
+MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
+LINES_PER_FULL = 2  # lines that words may take, for each that would be full
+
+
+class LongRow(Dealer):
+    """Memory for one row of a task at a time; threads that share it have words of their own."""
+
+    def __init__(
+        self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
+    ) -> None:
+        self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
+        super().__init__(task, 1, memory, stretches=self.threads, in_place=True)
+        self.words_of = {get_ident(): self._words(memory)}
+        ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
+        self.stretches = [slice(*both) for both in pairwise(ends)]
+
+    @cached_property
+    def rest(self) -> Rest | None:
+        """Memory for what the row is without its common values, where it may be divided."""
+        return Rest.for_rows_of(self.task, 1, self.memory)
+
+    def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish) -> bool:
+        """Write the values of a row of any stride, and its order; whether most are crowded."""
+        rows, outs = ([each[stretch] for stretch in self.stretches] for each in (row, out))
+        if not row.flags.c_contiguous:
+
+            def copy(s: int) -> None:
+                rows[s] = np.ascontiguousarray(rows[s])
+
+            self._for_each_stretch(copy)
+        if order is None and self.rest is not None and _has_common(row, self.task.code, self.rest):
+            return self._rank_divided(rows, outs, self.rest, finish)
+
+        def finish_part(s: int, begin: int, end: int) -> None:
+            finish(self.stretches[s].start + begin, self.stretches[s].start + end)
+
+        return self._rank(rows, outs, order, self.task.table, finish_part)
+
+    def _rank_divided(
+        self, rows: Sequence[Bits], outs: Sequence[Bits], rest: Rest, finish: Finish
+    ) -> bool:
+        """The same for a row of which the common values are set aside."""
+        task, patterns, two = self.task, rest.patterns[0], rest.two[0]
+        assert task.table is not None
+        task.check(max(patterns[0] & task.code.flip, patterns[2] & task.code.flip))
+        counts, less = np.empty((self.threads, 3), np.int64), np.empty((self.threads, 2), np.int64)
+
+        def squeeze(s: int) -> None:
+            bits = rest.bits[0, self.stretches[s]]
+            counts[s] = common.squeeze(rows[s], patterns, bits)
+            less[s] = common.count_less(bits[: counts[s, 0]], patterns, task.code)
+
+        self._for_each_stretch(squeeze)
+        size, *both = counts.sum(axis=0).tolist()
+        table = rest.tables[0, : max(2 * size - 1, 0)]
+        common.divide_table(
+            task.table, task.tie, tuple(both), tuple(less.sum(axis=0).tolist()), table, two
+        )
+        pieces, values = (
+            [memory[0, self.stretches[s]][: counts[s, 0]] for s in range(self.threads)]
+            for memory in (rest.bits, rest.values)
+        )
+        are_crowded = size > 0 and self._rank(pieces, values, None, table, _leave)
+
+        def spread(s: int) -> None:
+            stretch = self.stretches[s]
+            of_rest = rest.values[0, stretch]
+            for begin in range(0, rows[s].size, ENTRIES_PER_BATCH):
+                some = slice(begin, min(begin + ENTRIES_PER_BATCH, rows[s].size))
+                taken = common.spread(rows[s][some], patterns, two, of_rest, outs[s][some])
+                of_rest = of_rest[taken:]
+                finish(stretch.start + some.start, stretch.start + some.stop)
+
+        self._for_each_stretch(spread)
+        return are_crowded
+
+    def _rank(
+        self,
+        rows: Sequence[Bits],
+        outs: Sequence[Bits],
+        order: Bits | None,
+        table: Bits | None,
+        finish: Callable[[int, int, int], None],
+    ) -> bool:
+        """The same for a row that is given in pieces, one for each stretch, and may be shorter."""
+        starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
+        code, bins, dealt = self.task.code, self.bins, self.dealt
+        indices = None if order is None else self.indices
+        bucket_of = [dealt.bucket_of[0, begin:end] for begin, end in pairwise(starts)]
+        ends = np.zeros((2, len(rows)), dtype=rows[0].dtype)
+        ends[0] -= 1  # the greatest there is, where a piece is empty
+
+        def look(s: int) -> None:
+            if rows[s].size > 0:
+                ends[:, s] = least_and_greatest(rows[s], code)
+
+        self._for_each_stretch(look)
+        least, greatest = np.min(ends[0]), np.max(ends[1])
+        self.task.check(greatest_magnitude(least, greatest, code))
+        self._for_each_stretch(lambda s: count_bins(rows[s], least, greatest, bins, s))
+        n_buckets = cut(bins, 0, dealt)
+
+        def deal(s: int) -> None:
+            first, own_bucket_of = starts[s], bucket_of[s]
+            deal_out(rows[s], first, least, greatest, bins, s, own_bucket_of, dealt, indices)
+
+        self._for_each_stretch(deal)
+        n_crowded = self._rank_buckets(n_buckets, table, indices, order)
+
+        def collect_and_finish(s: int) -> None:
+            for end in range(rows[s].size, 0, -ENTRIES_PER_BATCH):
+                begin = max(end - ENTRIES_PER_BATCH, 0)
+                collect(bucket_of[s][begin:end], s, dealt, outs[s][begin:end])
+                finish(s, begin, end)
+
+        self._for_each_stretch(collect_and_finish)
+        return bool(2 * n_crowded > self.n)
+
+    def _words(self, memory: Memory) -> Bits:
+        n_lines = LINES_PER_FULL * ENTRIES_PER_BATCH // self.line
+        return memory.empty((n_lines, self.line), np.uint32)
+
+    def _own_words(self, _: int) -> Bits:
+        """Those of the thread that asks."""
+        if get_ident() not in self.words_of:
+            assert self.lend is not None
+            self.words_of[get_ident()] = self._words(self.lend())
+        return self.words_of[get_ident()]
+
+    def _for_each_stretch(self, work: Callable[[int], None]) -> None:
+        def some(_: None, begin: int, end: int) -> None:
+            for s in range(begin, end):
+                work(s)
+
+        over_rows(
+            some, lambda _: None, self.threads, self.n // self.threads,
+            entries_per_block=1, threads=self.threads,
+        )  # fmt: skip
+
+    def _rank_buckets(
+        self, n_buckets: int, table: Bits | None, indices: Bits | None, order: Bits | None
+    ) -> int:
+        """Some of them at a time on each thread; how many entries were crowded."""
+        dealt, tie = self.dealt, self.task.tie
+        is_in_place = dealt.values is dealt.keys
+        crowded: list[int] = []
+
+        def work(words: Bits, first: int, last: int) -> None:
+            bounds = dealt.bounds[first : last + 1]
+            sizes = np.diff(bounds)
+            n_lines = int(np.sum(-(-sizes // self.line)))
+            if n_lines > len(words):
+                words = np.empty((n_lines, self.line), dtype=np.uint32)
+            lines = Lines.for_buckets(last - first, words)
+            n_lines, n_long = write_words(dealt, bounds, lines)
+            sort_words(lines, n_lines, n_long, bounds)
+            beside = np.empty(np.max(sizes), dtype=dealt.values.dtype) if is_in_place else None
+            asked = ((0, last - first), 0, table, tie, dealt, beside, indices, order)
+            if emit_buckets(lines, bounds, *asked) > 0:
+                crowded.append(emit_crowded(lines, bounds, *asked))
+
+        over_rows(
+            work, self._own_words, n_buckets, -(-int(dealt.bounds[n_buckets]) // n_buckets),
+            entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
+        )  # fmt: skip
+        return sum(crowded)
+
+
+def _leave(s: int, begin: int, end: int) -> None:
+    """Nothing is to be done with the values."""
+    del s, begin, end
+
+
+def _has_common(row: Bits, code: Code, rest: Rest) -> bool:
+    """Whether a row of any stride has common values, whose patterns the rest then has."""
+    sample = np.ascontiguousarray(row[:: max(row.size // common.SAMPLE, 1)])
+    return bool(common.find_common(sample, code, rest.patterns[0]))
+
+
+def _stretches(n: int, threads: int) -> int:
+    """Into how many a row of n entries is divided, each for a thread."""
+    return max(1, min(threads, MOST_STRETCHES, n // thread_pool.LEAST_ENTRIES_PER_THREAD))
+
+
+@njit(nogil=True, cache=True)
+def least_and_greatest(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
+    """The least and the greatest key."""
+    return least_and_greatest_key(row, code)
+
+
+@njit(nogil=True, cache=True)
+def greatest_magnitude(least: Unsigned, greatest: Unsigned, code: Code) -> Unsigned:
+    """The greatest between these keys."""
+    return magnitude_of(least, greatest, code)

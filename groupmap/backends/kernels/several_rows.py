@@ -1,0 +1,152 @@
+"""Rows that are dealt out to buckets (see `dealing`) together, by one thread."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends.kernels.bins import Bins, count_bins
+from groupmap.backends.kernels.buckets import (
+    Lines,
+    emit_buckets,
+    emit_crowded,
+    sort_words,
+    write_words,
+)
+from groupmap.backends.kernels.common import Rest, set_aside, spread
+from groupmap.backends.kernels.dealing import Dealer, Dealt, collect, cut, deal_out
+from groupmap.backends.kernels.keys import magnitude_of
+from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.task import Task
+from groupmap.backends.kernels.values import Tie
+from groupmap.backends.kernels.words import least_and_greatest_key
+
+
+class SeveralRows(Dealer):
+    """Memory for some rows of a task."""
+
+    def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
+        super().__init__(task, n_rows, memory, stretches=1, in_place=False)
+        n_buckets = self.dealt.at.shape[1]
+        n_lines = n_buckets + n_rows * self.n // self.line
+        words = memory.empty((n_lines, self.line), np.uint32)
+        self.lines = Lines.for_buckets(n_buckets, words)
+        self.buckets_of = np.zeros(n_rows + 1, dtype=np.int64)
+        self.rest = Rest.for_rows_of(task, n_rows, memory)
+
+    def rank(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """Write the values of rows ``(r, n)``, and their order; whether most are crowded."""
+        task, dealt, lines, buckets_of = self.task, self.dealt, self.lines, self.buckets_of
+        rest, indices = (self.rest, None) if order is None else (None, self.indices)
+        limit = rows.dtype.type(np.iinfo(rows.dtype).max if task.limit is None else task.limit)
+        n_lines, n_long, magnitude = deal_out_rows(
+            rows, limit, self.bins, task.table, task.tie, rest, dealt, indices, buckets_of, lines
+        )
+        task.check(magnitude)
+        bounds = dealt.bounds[: buckets_of[len(rows)] + 1]
+        sort_words(lines, n_lines, n_long, bounds)
+        asked = (task.table, task.tie, rest, dealt, indices)
+        if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order):
+            return False
+        n_crowded = self._emit_crowded(bounds, rest, indices, out, order)
+        collect_rows(rows, dealt, rest, out)
+        return 2 * n_crowded > rows.size
+
+    def _emit_crowded(
+        self, bounds: Bits, rest: Rest | None, indices: Bits | None, out: Bits, order: Bits | None
+    ) -> int:
+        """How many entries were in crowded buckets."""
+        task, buckets_of, n_crowded = self.task, self.buckets_of, 0
+        for r in range(len(out)):
+            buckets, table = (buckets_of[r], buckets_of[r + 1]), task.table
+            if rest is not None and rest.sizes[r] >= 0:
+                table = rest.tables[r, : max(2 * rest.sizes[r] - 1, 0)]
+            n_crowded += emit_crowded(
+                self.lines, bounds, buckets, bounds[buckets[0]], table, task.tie, self.dealt,
+                None, indices, None if order is None else order[r],
+            )  # fmt: skip
+        return n_crowded
+
+
+@njit(nogil=True, cache=True)
+def deal_out_rows(
+    rows: Bits,
+    limit: Unsigned,
+    bins: Bins,
+    table: Bits | None,
+    tie: Tie,
+    rest: Rest | None,
+    dealt: Dealt,
+    indices: Bits | None,
+    buckets_of: Bits,
+    lines: Lines,
+) -> tuple[int, int, Unsigned]:
+    """Deal out rows ``(r, n)``, or the rest of them, each to buckets of its own, and write the
+    words of these.
+
+    Where the buckets of each row begin goes to `buckets_of`. What comes back is what `write_words`
+    gives, and the greatest magnitude. If it exceeds the limit, there are no buckets.
+    """
+    n_buckets = 0
+    magnitude = rows.dtype.type(0)
+    for r in range(rows.shape[0]):
+        row, bucket_of = rows[r], dealt.bucket_of[r]
+        if rest is not None and table is not None:
+            magnitude = max(magnitude, set_aside(row, bins.code, table, tie, rest, r))
+            if rest.sizes[r] >= 0:
+                row = rest.bits[r, : rest.sizes[r]]
+        if row.size > 0:
+            least, greatest = least_and_greatest_key(row, bins.code)
+            magnitude = max(magnitude, magnitude_of(least, greatest, bins.code))
+            if magnitude > limit:  # before bins are sought for NaN, which need not be in order
+                return 0, 0, magnitude
+            count_bins(row, least, greatest, bins, 0)
+            n_buckets = cut(bins, n_buckets, dealt)
+            deal_out(row, 0, least, greatest, bins, 0, bucket_of, dealt, indices)
+        buckets_of[r + 1] = n_buckets
+    n_lines, n_long = write_words(dealt, dealt.bounds[: n_buckets + 1], lines)
+    return n_lines, n_long, magnitude
+
+
+@njit(nogil=True, cache=True)
+def emit_and_collect(
+    rows: Bits,
+    lines: Lines,
+    bounds: Bits,
+    buckets_of: Bits,
+    table: Bits | None,
+    tie: Tie,
+    rest: Rest | None,
+    dealt: Dealt,
+    indices: Bits | None,
+    out: Bits,
+    order: Bits | None,
+) -> bool:
+    """The values of rows; whether that is all, or some buckets are crowded and left for later."""
+    n_crowded = 0
+    for r in range(out.shape[0]):
+        buckets = buckets_of[r], buckets_of[r + 1]
+        own_order = None if order is None else order[r]
+        own_table = table
+        if rest is not None and rest.sizes[r] >= 0:
+            own_table = rest.tables[r, : max(2 * rest.sizes[r] - 1, 0)]
+        n_crowded += emit_buckets(
+            lines, bounds, buckets, bounds[buckets[0]], own_table, tie, dealt, None, indices,
+            own_order,
+        )  # fmt: skip
+    if n_crowded == 0:
+        collect_rows(rows, dealt, rest, out)
+    return n_crowded == 0
+
+
+@njit(nogil=True, cache=True)
+def collect_rows(rows: Bits, dealt: Dealt, rest: Rest | None, out: Bits) -> None:
+    """The value of each entry of rows that were dealt out."""
+    for r in range(out.shape[0]):
+        if rest is not None and rest.sizes[r] >= 0:
+            values = rest.values[r]
+            collect(dealt.bucket_of[r], 0, dealt, values[: rest.sizes[r]])
+            spread(rows[r], rest.patterns[r], rest.two[r], values, out[r])
+        else:
+            collect(dealt.bucket_of[r], 0, dealt, out[r])
