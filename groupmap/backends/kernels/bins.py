@@ -50,12 +50,12 @@ class Bins(NamedTuple):
 
     @classmethod
     def for_rows_of(
-        cls, n: int, dtype: np.dtype[Any], stretches: int, dtype_of_bucket: Any, memory: Memory
+        cls, n: int, dtype: np.dtype[Any], stretches: int, most_buckets: int, memory: Memory
     ) -> Bins:
-        """Bins for rows of n entries, each in some stretches."""
+        """Bins for rows of n entries, each in some stretches, that make no more buckets."""
         count = max(_power_of_two(n) * BINS_PER_LINE // line_length(n), GROUP)
         counts = memory.empty((stretches, count), np.uint32)
-        bucket_of = memory.empty(count, dtype_of_bucket)
+        bucket_of = memory.empty(count, np.uint16 if most_buckets <= 2**16 else np.uint32)
         counts.fill(0)
         bucket_of.fill(0)
         return cls(

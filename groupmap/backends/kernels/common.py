@@ -41,10 +41,9 @@ class Rest(NamedTuple):
     two: Bits  # values (r, 2) of the entries that were set aside
 
     @classmethod
-    def for_rows_of(cls, task: Task, n_rows: int, memory: Memory) -> Rest | None:
-        """For some rows; none where they may not be divided."""
-        if task.table is None or not task.may_be_divided:
-            return None
+    def for_rows_of(cls, task: Task, n_rows: int, memory: Memory) -> Rest:
+        """For some rows that may be divided."""
+        assert task.table is not None
         n, dtype, kind = task.rows.shape[1], f"u{task.rows.dtype.itemsize}", task.table.dtype
         bits = values = memory.empty((n_rows, n), dtype)
         if kind != bits.dtype:

@@ -2,9 +2,9 @@
 
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
 
-Entries keep their order of appearance inside of a bucket. What becomes of them is therefore
-collected by going through the row once more and taking the next from each entry's bucket: nothing
-has to say where an entry came from.
+Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. Or
+only its bucket, which is slower, and takes half of the memory: entries keep their order of
+appearance there, so that it is enough to take the next one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AHEAD = 8  # entries of a bucket: about a line of the cache
 class Dealt(NamedTuple):
     """Some rows dealt out."""
 
-    bucket_of: Bits  # (row, entry)
+    noted: Bits  # (row, entry): its spot, or its bucket
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
     bounds: Bits  # where each bucket begins, and where the last one ends
     keys: Bits  # of the entries, by buckets
@@ -55,19 +55,21 @@ class Dealt(NamedTuple):
         dtype_of_values: np.dtype[Any],
         *,
         stretches: int = 1,
-        in_place: bool,
+        is_sparing: bool,
     ) -> Dealt:
         """For some rows of n entries, each in some stretches.
 
-        In place: values take the place of the keys, if they have their size.
+        Where memory is to be spared, values take the place of the keys, if they have their size,
+        and buckets are noted.
         """
         longest = line_length(n) - GAP
         most = n_rows * (2 * n // longest + 2)  # any two that adjoin are too long for one
+        bucket = np.uint16 if most <= 2**16 else np.uint32
         keys = values = memory.empty(n_rows * n, f"u{dtype.itemsize}")
-        if not in_place or dtype_of_values.itemsize != dtype.itemsize:
+        if not is_sparing or dtype_of_values.itemsize != dtype.itemsize:
             values = memory.empty(n_rows * n, f"u{dtype_of_values.itemsize}")
         return cls(
-            bucket_of=memory.empty((n_rows, n), np.uint16 if most <= 2**16 else np.uint32),
+            noted=memory.empty((n_rows, n), bucket if is_sparing else np.uint32),
             at=memory.empty((stretches, most), np.uint32),
             bounds=np.zeros(most + 1, dtype=np.int64),
             keys=keys,
@@ -81,14 +83,14 @@ class Dealer:
     """Memory to deal out some rows of a task, each in some stretches."""
 
     def __init__(
-        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, in_place: bool
+        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, is_sparing: bool
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
         self.dealt = Dealt.for_rows_of(
-            memory, n_rows, n, dtype, task.dtype, stretches=stretches, in_place=in_place
+            memory, n_rows, n, dtype, task.dtype, stretches=stretches, is_sparing=is_sparing
         )
-        self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.bucket_of.dtype, memory)
+        self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.at.shape[1], memory)
 
     @cached_property
     def indices(self) -> Bits:
@@ -146,7 +148,8 @@ def deal_out(
     greatest: Unsigned,
     bins: Bins,
     stretch: int,
-    bucket_of: Bits,
+    spots: Bits | None,
+    bucket_of: Bits | None,
     dealt: Dealt,
     indices: Bits | None,
 ) -> None:
@@ -158,14 +161,19 @@ def deal_out(
     is_far = all_keys.size > LONGEST_NEAR
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
-        some, own_bucket_of = row[begin : begin + CHUNK], bucket_of[begin : begin + CHUNK]
+        some = row[begin : begin + CHUNK]
+        own_spots = None if spots is None else spots[begin : begin + CHUNK]
+        own_buckets = None if bucket_of is None else bucket_of[begin : begin + CHUNK]
         find_bins(some, bins.code, bins.smallest, first, shift, last, keys, bin_of)
         for i in range(some.size):
             bucket = bins.bucket_of[bin_of[i]]
-            own_bucket_of[i] = bucket
             # The last spot is behind none, unless somebody else writes to the row in the meantime.
             spot = min(at[bucket], last_spot)
             at[bucket] = spot + np.uint32(1)
+            if own_spots is not None:
+                own_spots[i] = spot
+            if own_buckets is not None:
+                own_buckets[i] = bucket
             all_keys[spot] = keys[i]
             if is_far:
                 fetch(all_keys, np.int64(spot) + AHEAD)
@@ -174,8 +182,16 @@ def deal_out(
 
 
 @njit(nogil=True, cache=True)
-def collect(bucket_of: Bits, stretch: int, dealt: Dealt, out: Bits) -> None:
-    """The value of each entry of a stretch: from the last on, since the spots are at the ends."""
+def collect_from_spots(spots: Bits, values: Bits, out: Bits) -> None:
+    """The value of each entry, which lies there."""
+    for i in range(out.size):
+        out[i] = values[spots[i]]
+
+
+@njit(nogil=True, cache=True)
+def collect_from_buckets(bucket_of: Bits, stretch: int, dealt: Dealt, out: Bits) -> None:
+    """The same for a stretch, which the next spot of each bucket lies at the end of: from the last
+    entry on."""
     at, values = dealt.at[stretch], dealt.values
     is_far = values.size > LONGEST_NEAR
     for i in range(out.size - 1, -1, -1):

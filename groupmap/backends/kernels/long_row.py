@@ -26,8 +26,8 @@ from groupmap.backends.kernels.buckets import (
     sort_words,
     write_words,
 )
-from groupmap.backends.kernels.common import Rest
-from groupmap.backends.kernels.dealing import Dealer, collect, cut, deal_out
+from groupmap.backends.kernels.common import Rest, find_common
+from groupmap.backends.kernels.dealing import Dealer, collect_from_buckets, cut, deal_out
 from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.task import Finish, Task
@@ -46,14 +46,14 @@ class LongRow(Dealer):
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
-        super().__init__(task, 1, memory, stretches=self.threads, in_place=True)
+        super().__init__(task, 1, memory, stretches=self.threads, is_sparing=True)
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
 
     @cached_property
-    def rest(self) -> Rest | None:
-        """Memory for what the row is without its common values, where it may be divided."""
+    def rest(self) -> Rest:
+        """Memory for what a row that may be divided is without its common values."""
         return Rest.for_rows_of(self.task, 1, self.memory)
 
     def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish) -> bool:
@@ -65,8 +65,10 @@ class LongRow(Dealer):
                 rows[s] = np.ascontiguousarray(rows[s])
 
             self._for_each_stretch(copy)
-        if order is None and self.rest is not None and _has_common(row, self.task.code, self.rest):
-            return self._rank_divided(rows, outs, self.rest, finish)
+        if order is None and self.task.may_be_divided:
+            patterns = np.empty(4, dtype=row.dtype)
+            if find_common(_sample_of(row), self.task.code, patterns):
+                return self._rank_divided(rows, outs, patterns, finish)
 
         def finish_part(s: int, begin: int, end: int) -> None:
             finish(self.stretches[s].start + begin, self.stretches[s].start + end)
@@ -74,10 +76,11 @@ class LongRow(Dealer):
         return self._rank(rows, outs, order, self.task.table, finish_part)
 
     def _rank_divided(
-        self, rows: Sequence[Bits], outs: Sequence[Bits], rest: Rest, finish: Finish
+        self, rows: Sequence[Bits], outs: Sequence[Bits], patterns: Bits, finish: Finish
     ) -> bool:
-        """The same for a row of which the common values are set aside."""
-        task, patterns, two = self.task, rest.patterns[0], rest.two[0]
+        """The same for a row of which the common values, which have these patterns, are set
+        aside."""
+        task, rest, two = self.task, self.rest, self.rest.two[0]
         assert task.table is not None
         task.check(max(patterns[0] & task.code.flip, patterns[2] & task.code.flip))
         counts, less = np.empty((self.threads, 3), np.int64), np.empty((self.threads, 2), np.int64)
@@ -123,7 +126,7 @@ class LongRow(Dealer):
         starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
         code, bins, dealt = self.task.code, self.bins, self.dealt
         indices = None if order is None else self.indices
-        bucket_of = [dealt.bucket_of[0, begin:end] for begin, end in pairwise(starts)]
+        bucket_of = [dealt.noted[0, begin:end] for begin, end in pairwise(starts)]
         ends = np.zeros((2, len(rows)), dtype=rows[0].dtype)
         ends[0] -= 1  # the greatest there is, where a piece is empty
 
@@ -138,8 +141,8 @@ class LongRow(Dealer):
         n_buckets = cut(bins, 0, dealt)
 
         def deal(s: int) -> None:
-            first, own_bucket_of = starts[s], bucket_of[s]
-            deal_out(rows[s], first, least, greatest, bins, s, own_bucket_of, dealt, indices)
+            noted = None, bucket_of[s]
+            deal_out(rows[s], starts[s], least, greatest, bins, s, *noted, dealt, indices)
 
         self._for_each_stretch(deal)
         n_crowded = self._rank_buckets(n_buckets, table, indices, order)
@@ -147,7 +150,7 @@ class LongRow(Dealer):
         def collect_and_finish(s: int) -> None:
             for end in range(rows[s].size, 0, -ENTRIES_PER_BATCH):
                 begin = max(end - ENTRIES_PER_BATCH, 0)
-                collect(bucket_of[s][begin:end], s, dealt, outs[s][begin:end])
+                collect_from_buckets(bucket_of[s][begin:end], s, dealt, outs[s][begin:end])
                 finish(s, begin, end)
 
         self._for_each_stretch(collect_and_finish)
@@ -208,10 +211,9 @@ def _leave(s: int, begin: int, end: int) -> None:
     del s, begin, end
 
 
-def _has_common(row: Bits, code: Code, rest: Rest) -> bool:
-    """Whether a row of any stride has common values, whose patterns the rest then has."""
-    sample = np.ascontiguousarray(row[:: max(row.size // common.SAMPLE, 1)])
-    return bool(common.find_common(sample, code, rest.patterns[0]))
+def _sample_of(row: Bits) -> Bits:
+    """A short row that has the same common values as one of any stride, most likely."""
+    return np.ascontiguousarray(row[:: max(row.size // common.SAMPLE, 1)])
 
 
 def _stretches(n: int, threads: int) -> int:

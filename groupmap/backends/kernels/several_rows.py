@@ -15,7 +15,7 @@ from groupmap.backends.kernels.buckets import (
     write_words,
 )
 from groupmap.backends.kernels.common import Rest, set_aside, spread
-from groupmap.backends.kernels.dealing import Dealer, Dealt, collect, cut, deal_out
+from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, cut, deal_out
 from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.task import Task
@@ -27,13 +27,13 @@ class SeveralRows(Dealer):
     """Memory for some rows of a task."""
 
     def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
-        super().__init__(task, n_rows, memory, stretches=1, in_place=False)
+        super().__init__(task, n_rows, memory, stretches=1, is_sparing=False)
         n_buckets = self.dealt.at.shape[1]
         n_lines = n_buckets + n_rows * self.n // self.line
         words = memory.empty((n_lines, self.line), np.uint32)
         self.lines = Lines.for_buckets(n_buckets, words)
         self.buckets_of = np.zeros(n_rows + 1, dtype=np.int64)
-        self.rest = Rest.for_rows_of(task, n_rows, memory)
+        self.rest = Rest.for_rows_of(task, n_rows, memory) if task.may_be_divided else None
 
     def rank(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """Write the values of rows ``(r, n)``, and their order; whether most are crowded."""
@@ -91,7 +91,7 @@ def deal_out_rows(
     n_buckets = 0
     magnitude = rows.dtype.type(0)
     for r in range(rows.shape[0]):
-        row, bucket_of = rows[r], dealt.bucket_of[r]
+        row = rows[r]
         if rest is not None and table is not None:
             magnitude = max(magnitude, set_aside(row, bins.code, table, tie, rest, r))
             if rest.sizes[r] >= 0:
@@ -103,7 +103,7 @@ def deal_out_rows(
                 return 0, 0, magnitude
             count_bins(row, least, greatest, bins, 0)
             n_buckets = cut(bins, n_buckets, dealt)
-            deal_out(row, 0, least, greatest, bins, 0, bucket_of, dealt, indices)
+            deal_out(row, 0, least, greatest, bins, 0, dealt.noted[r], None, dealt, indices)
         buckets_of[r + 1] = n_buckets
     n_lines, n_long = write_words(dealt, dealt.bounds[: n_buckets + 1], lines)
     return n_lines, n_long, magnitude
@@ -146,7 +146,7 @@ def collect_rows(rows: Bits, dealt: Dealt, rest: Rest | None, out: Bits) -> None
     for r in range(out.shape[0]):
         if rest is not None and rest.sizes[r] >= 0:
             values = rest.values[r]
-            collect(dealt.bucket_of[r], 0, dealt, values[: rest.sizes[r]])
+            collect_from_spots(dealt.noted[r], dealt.values, values[: rest.sizes[r]])
             spread(rows[r], rest.patterns[r], rest.two[r], values, out[r])
         else:
-            collect(dealt.bucket_of[r], 0, dealt, out[r])
+            collect_from_spots(dealt.noted[r], dealt.values, out[r])
