@@ -356,6 +356,7 @@ def all_in_buckets(how):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank, "SHORTEST_IN_BUCKETS", 0)
+        patch.setattr(rank, "SHORTEST_WITH_ORDER", 0)
         patch.setattr(rank, "LONGEST_IN_PLACES", 0)
         patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
         patch.setattr(rank, "SHORTEST_SHARED", 2 if how == "shared" else 2**60)

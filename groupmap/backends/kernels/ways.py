@@ -158,40 +158,6 @@ class ByKey(_ByLevelFirst):
         emit(words, bits, task.code, task.table, task.tie, out, order, None)
 
 
-class ByPlace(Way):
-    """Words of 32 bits; and of 64, in the same memory, for rows whose places are crowded."""
-
-    def __init__(self, task: Task, block: int, memory: Memory) -> None:
-        super().__init__(task, block, memory)
-        self.by_key = ByKey(task, block, memory)
-        words = self.by_key.words
-        self.places = words.reshape(-1).view(np.uint32)[: words.size]
-        self.were_crowded, self.is_tried = False, task.rows.shape[1] <= LONGEST_UNTRIED
-
-    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
-        """By places until many rows are crowded; then so are the next ones, most likely."""
-        if not self.is_tried:
-            self.is_tried = True
-            self.rank(rows[:1], out[:1], None if order is None else order[:1])
-            rows, out, order = rows[1:], out[1:], None if order is None else order[1:]
-        if self.were_crowded:
-            self.by_key.rank(rows, out, order)
-        else:
-            self.rank_by_place(rows, out, order)
-
-    def rank_by_place(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
-        """Sort the words of places, and those of keys of rows that are crowded."""
-        task, bits = self.task, as_bits(rows)
-        words = self.places[: rows.size].reshape(rows.shape)
-        crowded = np.empty(len(rows), dtype=np.bool_)
-        task.check(place(rows, bits, task.code, words))
-        words.sort(axis=-1)
-        n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
-        if n_crowded > 0:
-            self.were_crowded = MOST_CROWDED * n_crowded > len(rows)
-            for_some(self.by_key.rank, crowded, rows, out, order)
-
-
 class ByBucket(_ByLevelFirst):
     """Words of keys, in buckets; in none, from the first rows on of which most are crowded."""
 
@@ -218,6 +184,55 @@ class ByBucket(_ByLevelFirst):
             self.by_key.rank_by_sort(rows, out, order)
         else:
             self.were_crowded = self.in_buckets.rank(as_bits(rows), out, order)
+
+
+class ByPlace(Way):
+    """Words of 32 bits; rows whose places are crowded are ranked in another way."""
+
+    def __init__(self, task: Task, block: int, memory: Memory) -> None:
+        super().__init__(task, block, memory)
+        self.block, self.memory = block, memory
+        self.words = memory.empty((block, task.rows.shape[1]), np.uint32)
+        self.is_short = task.rows.shape[1] <= LONGEST_UNTRIED
+        self.were_crowded, self.is_tried = False, self.is_short
+
+    @cached_property
+    def by_key(self) -> ByKey:
+        """The way for short rows, and where the order is asked for."""
+        return ByKey(self.task, self.block, self.memory)
+
+    @cached_property
+    def by_bucket(self) -> ByBucket:
+        """The way for longer ones."""
+        return ByBucket(self.task, self.block, self.memory)
+
+    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """By places until many rows are crowded; then so are the next ones, most likely."""
+        if not self.is_tried:
+            self.is_tried = True
+            self.rank(rows[:1], out[:1], None if order is None else order[:1])
+            rows, out, order = rows[1:], out[1:], None if order is None else order[1:]
+        if self.were_crowded:
+            self.rank_otherwise(rows, out, order)
+        else:
+            self.rank_by_place(rows, out, order)
+
+    def rank_otherwise(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """The same, crowded or not."""
+        by_key_or_bucket = self.by_key if self.is_short or order is not None else self.by_bucket
+        by_key_or_bucket.rank(rows, out, order)
+
+    def rank_by_place(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
+        """Sort the words, and see to rows that are crowded."""
+        task, bits = self.task, as_bits(rows)
+        words = self.words[: len(rows)]
+        crowded = np.empty(len(rows), dtype=np.bool_)
+        task.check(place(rows, bits, task.code, words))
+        words.sort(axis=-1)
+        n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
+        if n_crowded > 0:
+            self.were_crowded = MOST_CROWDED * n_crowded > len(rows)
+            for_some(self.rank_otherwise, crowded, rows, out, order)
 
 
 def _leave(begin: int, end: int) -> None:
