@@ -26,6 +26,9 @@ LAYERS: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
     ("LayerMap", (8, 1_000_000), None),
 )
 NUMPY_SHAPES = ((1024, 1568), (8192, 768), (512, 4096), (128, 25088), (32, 65536), (8, 1_000_000))
+ZEROS = (  # as behind a ReLU, and as in counts of rare events
+    ((8192, 768), 0.5), ((128, 25088), 0.5), ((128, 25088), 0.95), ((8, 1_000_000), 0.95)
+)  # fmt: skip
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -90,6 +93,22 @@ def arrays() -> Iterator[tuple[str, Sides]]:
                     "textbook NumPy": lambda x=x: textbook_numpy(x),
                 },
             )
+
+
+def zeros() -> Iterator[tuple[str, Sides]]:
+    """`quantile_map` on rows in which many values are zero."""
+    rng = np.random.default_rng(0)
+    for shape, share in ZEROS:
+        x = rng.normal(size=shape).astype(np.float32)
+        x[rng.random(size=shape) < share] = 0
+        yield (
+            f"quantile_map {shape}, {share:.0%} zeros",
+            {
+                "ours": lambda x=x: gm.quantile_map(x),
+                "textbook NumPy": lambda x=x: textbook_numpy(x),
+                "np.sort": lambda x=x: np.sort(x, axis=-1),
+            },
+        )
 
 
 def backwards() -> Iterator[tuple[str, Sides]]:
@@ -220,6 +239,7 @@ def matching() -> Iterator[tuple[str, Sides]]:
 KINDS = {
     "forward": forwards,
     "arrays": arrays,
+    "zeros": zeros,
     "backward": backwards,
     "transformer": transformers,
     "matching": matching,
