@@ -42,13 +42,14 @@ from groupmap.backends.kernels import (
 )
 from groupmap.backends.kernels.memory import BYTES_KEPT, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
+from groupmap.backends.kernels.task import Task
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
           "int64", "uint64")  # fmt: skip
 FLOATS = ("float16", "float32", "float64")
 KINDS = ("random", "few values", "levels", "relu", "clipped", "clipped and crowded", "half zero",
          "rain", "some ties", "constant", "one far away")  # fmt: skip
-LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 20_000, 65535, 65536, 65537)
+LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 16_384, 16_385, 65535, 65536, 65537)
 
 
 def rows_of(kind, dtype, shape, rng):
@@ -358,6 +359,7 @@ def all_in_buckets(how):
         patch.setattr(rank, "SHORTEST_IN_BUCKETS", 0)
         patch.setattr(rank, "SHORTEST_WITH_ORDER", 0)
         patch.setattr(rank, "LONGEST_IN_PLACES", 0)
+        patch.setattr(rank, "LONGEST_OF_DOUBLES", 0)
         patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
         patch.setattr(rank, "SHORTEST_SHARED", 2 if how == "shared" else 2**60)
         patch.setattr(bins, "SHORTEST_LINE", 64)
@@ -595,15 +597,20 @@ COMMON = st.sampled_from(["float32", "float64", "int32", "uint64"]).flatmap(
 def test_common_values_are_set_aside(x, dtype_of_values):
     bits, code = as_bits(x), code_of(x.dtype)
     patterns = np.empty(4, dtype=bits.dtype)
-    sample = x[:: max(x.size // common.SAMPLE, 1)][: common.SAMPLE]
-    levels_of_sample, counts = np.unique(sample, return_counts=True)
-    found = common.find_common(bits, code, patterns)
+    sampled = common.sampled_indices(x.size)
+    assert np.all(np.diff(sampled) > 0)
+    assert np.all(sampled < x.size)
+    levels_of_sample, counts = np.unique(x[sampled], return_counts=True)
+    found = common.find_common(bits[sampled], code, patterns)
     assert found == (counts.max(initial=0) >= common.LEAST_FIRST)
     if not found:
         return
     first, second = patterns.view(x.dtype)[::2]
-    assert {first, second} <= set(levels_of_sample[counts >= common.LEAST_SECOND])
-    assert first <= second
+    count_of = dict(zip(levels_of_sample.tolist(), counts.tolist(), strict=True))
+    *_, less_often, most_often = [0, *sorted(counts)]
+    assert max(count_of[first], count_of[second]) == most_often
+    assert (first < second) == (less_often >= common.LEAST_SECOND)
+    assert first >= second or min(count_of[first], count_of[second]) == less_often
     is_first, is_second = x == first, (x == second) & (x != first)
     is_rest = ~(is_first | is_second)
     rest = np.empty_like(bits)
@@ -621,9 +628,10 @@ def test_common_values_are_set_aside(x, dtype_of_values):
 
 
 @pytest.mark.parametrize("how", BUCKETS)
-def test_common_values_that_are_not_finite(rng, how):
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_common_values_that_are_not_finite(rng, how, value):
     x = rng.normal(size=(2, 2000)).astype(np.float32)
-    x[1, rng.random(2000) < 0.5] = np.inf
+    x[1, rng.random(2000) < 0.5] = value
     table = np.arange(2 * 2000 - 1, dtype=np.float32)
     for only_finite in (False, True):
         with all_in_buckets(how):
@@ -631,10 +639,65 @@ def test_common_values_that_are_not_finite(rng, how):
                 x, table, COUNTING_TIES["average"], with_order=False, threads=2,
                 limit=limit_of(INFINITY[4], only_finite=only_finite),
             )  # fmt: skip
-        if only_finite:
+        if only_finite or np.isnan(value):
             assert found is None
         else:
             np.testing.assert_array_equal(found[0], counted_ranks(x, "average"))
+
+
+def test_a_column_of_zeros_is_no_common_value(rng):
+    """Though it is met again and again at a regular distance."""
+    x = 1 + rng.random((256, 256))
+    x[:, 0] = 0
+    patterns = np.empty(4, dtype=np.uint64)
+    some = as_bits(x.reshape(-1))[common.sampled_indices(x.size)]
+    assert not common.find_common(some, code_of(x.dtype), patterns)
+
+
+def test_where_little_would_be_set_aside_the_row_stays_whole(rng):
+    n = 2000
+    x, table = rng.random((1, n)), np.arange(2 * n - 1, dtype=np.uint64)
+    x[:, common.sampled_indices(n)] = 0.5  # and nothing else
+    task = Task(x, code_of(x.dtype), table, (0, 1, 1), table.dtype, np.empty_like(x))
+    with lent() as lend:
+        rest = common.Rest.for_rows_of(task, 1, lend())
+        common.set_aside(as_bits(x[0]), task.code, table, task.tie, rest, 0)
+        assert rest.sizes[0] == common.WHOLE
+        x[:, : n // 5] = 0.5
+        common.set_aside(as_bits(x[0]), task.code, table, task.tie, rest, 0)
+        assert rest.sizes[0] == np.sum(x != 0.5)
+    with all_in_buckets("in batches"):
+        check_ranks_and_order(x, n_threads=1)
+    x[:, : n // 5] = rng.random(n // 5)
+    x[:, common.sampled_indices(n)] = 0.5
+    for how in BUCKETS:
+        with all_in_buckets(how):
+            check_ranks_and_order(x, n_threads=2)
+
+
+def test_long_rows_that_are_crowded_are_dealt_out(rng):
+    x = rng.lognormal(sigma=3, size=(20, 9000)).astype(np.float32)
+    table = np.arange(2 * 9000 - 1, dtype=np.float32)
+    for with_order in (False, True):
+        tries = []
+        with pytest.MonkeyPatch.context() as patch:
+            ranked = several_rows.SeveralRows.rank
+            patch.setattr(
+                several_rows.SeveralRows, "rank",
+                lambda *given, ranked=ranked, tries=tries: tries.append(1) or ranked(*given),
+            )  # fmt: skip
+            y, _ = rank.rank_and_gather(
+                x, table, COUNTING_TIES["average"], with_order=with_order, threads=1
+            )
+        np.testing.assert_array_equal(y, counted_ranks(x, "average"))
+        assert bool(tries) is not with_order
+
+
+def test_numbers_among_many_zeros_are_not_few(rng):
+    few, zeros = rng.integers(0, 30, size=1024) / 32, rng.random(1024)
+    zeros[: 1024 * 9 // 10] = 0
+    for x, are_few in ((few, True), (rng.permutation(zeros), False)):
+        assert levels.may_be_few(x, as_bits(x), code_of(x.dtype)) == are_few
 
 
 def test_where_equals_stand(rng):

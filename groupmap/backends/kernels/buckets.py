@@ -196,7 +196,7 @@ def emit_bucket(
     begin: int,
     equals: Bits,
     low: Unsigned,
-    is_whole: bool,
+    is_exact: bool,
     start: int,
     table: Bits | None,
     tie: Tie,
@@ -210,9 +210,9 @@ def emit_bucket(
     keys, values = dealt.keys[begin:end], dealt.values[begin:end]
     code = dealt.code_of_keys
     if beside is None:
-        emit_row(words, first, equals, low, is_whole, keys, code, table, tie, values)
+        emit_row(words, first, equals, low, is_exact, keys, code, table, tie, values)
     else:
-        emit_row(words, first, equals, low, is_whole, keys, code, table, tie, beside)
+        emit_row(words, first, equals, low, is_exact, keys, code, table, tie, beside)
         for i in range(words.size):
             values[i] = beside[i]
     if order is not None and indices is not None:

@@ -18,12 +18,13 @@ from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_ties
 from groupmap.backends.kernels.vectors import IS_FAST, append_where, take_where
 
-SAMPLE = 64  # entries of a row that are looked at
+SAMPLE, IRREGULAR = 64, 40503  # entries of a row that are looked at
 LEAST_FIRST, LEAST_SECOND = 12, 6  # equal ones among them that make a value common, and another
 
 CHUNK = 1024  # entries that are gone through more than once while they are near
 BYTES = 64  # of a vector
 WHOLE = -1
+MOST_LEFT = 7 / 8  # of a row; where it is more, a sample has erred
 
 Two = tuple[int, int]
 
@@ -34,6 +35,7 @@ class Rest(NamedTuple):
     bits: Bits  # (r, n), of which there are fewer
     values: Bits  # of these, perhaps in their place
     tables: Bits  # (r, 2n − 1), likewise
+    sampled: Bits  # indices of the entries that are looked at
     sizes: Bits  # how many entries are left in each row; or that it is whole: -1
     # (r, 4): those of a common value and of a greater one, two each since zero has two. Where there
     # is no other, they are those of the first again.
@@ -52,6 +54,7 @@ class Rest(NamedTuple):
             bits,
             values,
             tables=memory.empty((n_rows, 2 * n - 1), kind),
+            sampled=sampled_indices(n),
             sizes=np.full(n_rows, WHOLE),
             patterns=np.empty((n_rows, 4), dtype=dtype),
             two=np.empty((n_rows, 2), dtype=kind),
@@ -59,27 +62,42 @@ class Rest(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
+def table_of(rest: Rest, r: int, table: Bits) -> Bits:
+    """What ranks become in the r-th row, or in its rest."""
+    size = rest.sizes[r]
+    return table if size == WHOLE else rest.tables[r, : max(2 * size - 1, 0)]
+
+
+@njit(nogil=True, cache=True)
 def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) -> Unsigned:
     """Divide a row, the r-th, if it has common values; their greatest magnitude comes back."""
     patterns = rest.patterns[r]
     rest.sizes[r] = WHOLE
-    if not find_common(row, code, patterns):
+    if not find_common(row[rest.sampled], code, patterns):
         return row.dtype.type(0)
     size, n_first, n_second = squeeze(row, patterns, rest.bits[r])
+    if size > MOST_LEFT * row.size:
+        return row.dtype.type(0)
     less = count_less(rest.bits[r, :size], patterns, code)
-    own_table = rest.tables[r, : max(2 * size - 1, 0)]
-    divide_table(table, tie, (n_first, n_second), less, own_table, rest.two[r])
     rest.sizes[r] = size
+    own_table = table_of(rest, r, table)
+    divide_table(table, tie, (n_first, n_second), less, own_table, rest.two[r])
     return max(patterns[0] & code.flip, patterns[2] & code.flip)
 
 
+def sampled_indices(n: int) -> Bits:
+    """Which of n entries are looked at: at no regular distance, as an image's border would be."""
+    places, step = np.arange(min(n, SAMPLE)), max(n // SAMPLE, 1)
+    return places * step + places * IRREGULAR % step
+
+
 @njit(nogil=True, cache=True)
-def find_common(row: Bits, code: Code, patterns: Bits) -> bool:
-    """Whether a row has common values, as far as a sample tells; and the four `patterns`."""
-    step, size = max(row.size // SAMPLE, 1), min(row.size, SAMPLE)
-    sample, counts = np.empty(size, dtype=row.dtype), np.empty(size, dtype=np.int32)
+def find_common(some: Bits, code: Code, patterns: Bits) -> bool:
+    """Whether some entries of a row have common values, and the four `patterns`."""
+    size = some.size
+    sample, counts = np.empty(size, dtype=some.dtype), np.empty(size, dtype=np.int32)
     for i in range(size):
-        sample[i] = key_at(row, i * step, code)
+        sample[i] = key_at(some, i, code)
     for i in range(size):
         counts[i] = 0
         for j in range(size):
@@ -175,7 +193,8 @@ def divide_table(table: Bits, tie: Tie, counts: Two, less: Two, of_rest: Bits, t
 def spread(row: Bits, patterns: Bits, two: Bits, of_rest: Bits, out: Bits) -> int:
     """The value of each entry of a row: one of the two, or the next `of_rest`.
 
-    How many of these were taken comes back. There are as many as the row is long, if only by name.
+    How many of these were taken comes back. There is memory for as many as the row is long, since
+    somebody else may write to it in the meantime.
     """
     n_rest = 0
     first, first_too = patterns[0], patterns[1]

@@ -55,21 +55,20 @@ class Dealt(NamedTuple):
         dtype_of_values: np.dtype[Any],
         *,
         stretches: int = 1,
-        is_sparing: bool,
+        notes_spots: bool,
     ) -> Dealt:
         """For some rows of n entries, each in some stretches.
 
-        Where memory is to be spared, values take the place of the keys, if they have their size,
-        and buckets are noted.
+        Values take the place of the keys, if they have their size.
         """
         longest = line_length(n) - GAP
         most = n_rows * (2 * n // longest + 2)  # any two that adjoin are too long for one
         bucket = np.uint16 if most <= 2**16 else np.uint32
         keys = values = memory.empty(n_rows * n, f"u{dtype.itemsize}")
-        if not is_sparing or dtype_of_values.itemsize != dtype.itemsize:
+        if dtype_of_values.itemsize != dtype.itemsize:
             values = memory.empty(n_rows * n, f"u{dtype_of_values.itemsize}")
         return cls(
-            noted=memory.empty((n_rows, n), bucket if is_sparing else np.uint32),
+            noted=memory.empty((n_rows, n), np.uint32 if notes_spots else bucket),
             at=memory.empty((stretches, most), np.uint32),
             bounds=np.zeros(most + 1, dtype=np.int64),
             keys=keys,
@@ -83,14 +82,21 @@ class Dealer:
     """Memory to deal out some rows of a task, each in some stretches."""
 
     def __init__(
-        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, is_sparing: bool
+        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, notes_spots: bool
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
         self.dealt = Dealt.for_rows_of(
-            memory, n_rows, n, dtype, task.dtype, stretches=stretches, is_sparing=is_sparing
+            memory, n_rows, n, dtype, task.dtype, stretches=stretches, notes_spots=notes_spots
         )
         self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.at.shape[1], memory)
+
+    def beside(self, bounds: Bits) -> Bits | None:
+        """Memory for the values of the longest of the buckets between these bounds, where they take
+        the place of keys."""
+        if self.dealt.values is not self.dealt.keys:
+            return None
+        return np.empty(np.max(np.diff(bounds), initial=0), dtype=self.dealt.values.dtype)
 
     @cached_property
     def indices(self) -> Bits:

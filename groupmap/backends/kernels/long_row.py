@@ -26,7 +26,7 @@ from groupmap.backends.kernels.buckets import (
     sort_words,
     write_words,
 )
-from groupmap.backends.kernels.common import Rest, find_common
+from groupmap.backends.kernels.common import Rest
 from groupmap.backends.kernels.dealing import Dealer, collect_from_buckets, cut, deal_out
 from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Lend, Memory
@@ -46,7 +46,7 @@ class LongRow(Dealer):
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
-        super().__init__(task, 1, memory, stretches=self.threads, is_sparing=True)
+        super().__init__(task, 1, memory, stretches=self.threads, notes_spots=False)
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
@@ -67,8 +67,15 @@ class LongRow(Dealer):
             self._for_each_stretch(copy)
         if order is None and self.task.may_be_divided:
             patterns = np.empty(4, dtype=row.dtype)
-            if find_common(_sample_of(row), self.task.code, patterns):
+            some = row[common.sampled_indices(self.n)]
+            if common.find_common(some, self.task.code, patterns):
                 return self._rank_divided(rows, outs, patterns, finish)
+        return self._rank_whole(rows, outs, order, finish)
+
+    def _rank_whole(
+        self, rows: Sequence[Bits], outs: Sequence[Bits], order: Bits | None, finish: Finish
+    ) -> bool:
+        """The same for a row that is given by stretches."""
 
         def finish_part(s: int, begin: int, end: int) -> None:
             finish(self.stretches[s].start + begin, self.stretches[s].start + end)
@@ -92,7 +99,10 @@ class LongRow(Dealer):
 
         self._for_each_stretch(squeeze)
         size, *both = counts.sum(axis=0).tolist()
-        table = rest.tables[0, : max(2 * size - 1, 0)]
+        if size > common.MOST_LEFT * self.n:
+            return self._rank_whole(rows, outs, None, finish)
+        rest.sizes[0] = size
+        table = common.table_of(rest, 0, task.table)
         common.divide_table(
             task.table, task.tie, tuple(both), tuple(less.sum(axis=0).tolist()), table, two
         )
@@ -132,7 +142,7 @@ class LongRow(Dealer):
 
         def look(s: int) -> None:
             if rows[s].size > 0:
-                ends[:, s] = least_and_greatest(rows[s], code)
+                ends[:, s] = ends_of(rows[s], code)
 
         self._for_each_stretch(look)
         least, greatest = np.min(ends[0]), np.max(ends[1])
@@ -182,7 +192,6 @@ class LongRow(Dealer):
     ) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
         dealt, tie = self.dealt, self.task.tie
-        is_in_place = dealt.values is dealt.keys
         crowded: list[int] = []
 
         def work(words: Bits, first: int, last: int) -> None:
@@ -194,8 +203,9 @@ class LongRow(Dealer):
             lines = Lines.for_buckets(last - first, words)
             n_lines, n_long = write_words(dealt, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
-            beside = np.empty(np.max(sizes), dtype=dealt.values.dtype) if is_in_place else None
-            asked = ((0, last - first), 0, table, tie, dealt, beside, indices, order)
+            asked = (
+                (0, last - first), 0, table, tie, dealt, self.beside(bounds), indices, order
+            )  # fmt: skip
             if emit_buckets(lines, bounds, *asked) > 0:
                 crowded.append(emit_crowded(lines, bounds, *asked))
 
@@ -211,18 +221,13 @@ def _leave(s: int, begin: int, end: int) -> None:
     del s, begin, end
 
 
-def _sample_of(row: Bits) -> Bits:
-    """A short row that has the same common values as one of any stride, most likely."""
-    return np.ascontiguousarray(row[:: max(row.size // common.SAMPLE, 1)])
-
-
 def _stretches(n: int, threads: int) -> int:
     """Into how many a row of n entries is divided, each for a thread."""
     return max(1, min(threads, MOST_STRETCHES, n // thread_pool.LEAST_ENTRIES_PER_THREAD))
 
 
 @njit(nogil=True, cache=True)
-def least_and_greatest(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
+def ends_of(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest key."""
     return least_and_greatest_key(row, code)
 

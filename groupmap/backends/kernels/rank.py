@@ -35,6 +35,7 @@ from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 # Shorter ones are sorted as fast as they are dealt out. Where the order is asked for, the index of
 # each entry has to be, too.
 SHORTEST_IN_BUCKETS, SHORTEST_WITH_ORDER = 2**13 + 1, 2**15
+LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
 LONGEST_AT_ONCE = ENTRIES_PER_BLOCK  # of longer rows some of the buckets are enough at once
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
 ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
@@ -174,7 +175,8 @@ def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
     with_order = with_order or task.order is not None
     if dtype.itemsize == 2:
         return ByKey if with_order or task.tie == IN_ORDER_OF_APPEARANCE else ByValue
-    if dtype.kind == "f" and n <= LONGEST_IN_PLACES // (dtype.itemsize // 4):
+    longest_in_places = LONGEST_IN_PLACES if dtype == np.float32 else LONGEST_OF_DOUBLES
+    if dtype.kind == "f" and n <= longest_in_places:
         return ByPlace
     if n < (SHORTEST_WITH_ORDER if with_order else SHORTEST_IN_BUCKETS):
         return ByKey

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numba import njit
 
@@ -14,7 +16,7 @@ from groupmap.backends.kernels.buckets import (
     sort_words,
     write_words,
 )
-from groupmap.backends.kernels.common import Rest, set_aside, spread
+from groupmap.backends.kernels.common import WHOLE, Rest, set_aside, spread, table_of
 from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, cut, deal_out
 from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Memory
@@ -27,18 +29,24 @@ class SeveralRows(Dealer):
     """Memory for some rows of a task."""
 
     def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
-        super().__init__(task, n_rows, memory, stretches=1, is_sparing=False)
+        super().__init__(task, n_rows, memory, stretches=1, notes_spots=True)
         n_buckets = self.dealt.at.shape[1]
         n_lines = n_buckets + n_rows * self.n // self.line
         words = memory.empty((n_lines, self.line), np.uint32)
         self.lines = Lines.for_buckets(n_buckets, words)
         self.buckets_of = np.zeros(n_rows + 1, dtype=np.int64)
-        self.rest = Rest.for_rows_of(task, n_rows, memory) if task.may_be_divided else None
+        self.n_rows = n_rows
+
+    @cached_property
+    def rest(self) -> Rest:
+        """Memory for what rows that may be divided are without their common values."""
+        return Rest.for_rows_of(self.task, self.n_rows, self.memory)
 
     def rank(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """Write the values of rows ``(r, n)``, and their order; whether most are crowded."""
         task, dealt, lines, buckets_of = self.task, self.dealt, self.lines, self.buckets_of
-        rest, indices = (self.rest, None) if order is None else (None, self.indices)
+        rest = self.rest if order is None and task.may_be_divided else None
+        indices = None if order is None else self.indices
         limit = rows.dtype.type(np.iinfo(rows.dtype).max if task.limit is None else task.limit)
         n_lines, n_long, magnitude = deal_out_rows(
             rows, limit, self.bins, task.table, task.tie, rest, dealt, indices, buckets_of, lines
@@ -46,25 +54,33 @@ class SeveralRows(Dealer):
         task.check(magnitude)
         bounds = dealt.bounds[: buckets_of[len(rows)] + 1]
         sort_words(lines, n_lines, n_long, bounds)
-        asked = (task.table, task.tie, rest, dealt, indices)
+        beside = self.beside(bounds)
+        asked = (task.table, task.tie, rest, dealt, beside, indices)
         if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order):
             return False
-        n_crowded = self._emit_crowded(bounds, rest, indices, out, order)
+        n_crowded = self._emit_crowded(len(rows), bounds, rest, beside, indices, order)
         collect_rows(rows, dealt, rest, out)
         return 2 * n_crowded > rows.size
 
     def _emit_crowded(
-        self, bounds: Bits, rest: Rest | None, indices: Bits | None, out: Bits, order: Bits | None
+        self,
+        n_rows: int,
+        bounds: Bits,
+        rest: Rest | None,
+        beside: Bits | None,
+        indices: Bits | None,
+        order: Bits | None,
     ) -> int:
         """How many entries were in crowded buckets."""
         task, buckets_of, n_crowded = self.task, self.buckets_of, 0
-        for r in range(len(out)):
-            buckets, table = (buckets_of[r], buckets_of[r + 1]), task.table
-            if rest is not None and rest.sizes[r] >= 0:
-                table = rest.tables[r, : max(2 * rest.sizes[r] - 1, 0)]
+        for r in range(n_rows):
+            buckets = buckets_of[r], buckets_of[r + 1]
+            table = task.table
+            if rest is not None and table is not None:
+                table = table_of(rest, r, table)
             n_crowded += emit_crowded(
                 self.lines, bounds, buckets, bounds[buckets[0]], table, task.tie, self.dealt,
-                None, indices, None if order is None else order[r],
+                beside, indices, None if order is None else order[r],
             )  # fmt: skip
         return n_crowded
 
@@ -94,7 +110,7 @@ def deal_out_rows(
         row = rows[r]
         if rest is not None and table is not None:
             magnitude = max(magnitude, set_aside(row, bins.code, table, tie, rest, r))
-            if rest.sizes[r] >= 0:
+            if rest.sizes[r] != WHOLE:
                 row = rest.bits[r, : rest.sizes[r]]
         if row.size > 0:
             least, greatest = least_and_greatest_key(row, bins.code)
@@ -119,6 +135,7 @@ def emit_and_collect(
     tie: Tie,
     rest: Rest | None,
     dealt: Dealt,
+    beside: Bits | None,
     indices: Bits | None,
     out: Bits,
     order: Bits | None,
@@ -129,10 +146,10 @@ def emit_and_collect(
         buckets = buckets_of[r], buckets_of[r + 1]
         own_order = None if order is None else order[r]
         own_table = table
-        if rest is not None and rest.sizes[r] >= 0:
-            own_table = rest.tables[r, : max(2 * rest.sizes[r] - 1, 0)]
+        if rest is not None and table is not None:
+            own_table = table_of(rest, r, table)
         n_crowded += emit_buckets(
-            lines, bounds, buckets, bounds[buckets[0]], own_table, tie, dealt, None, indices,
+            lines, bounds, buckets, bounds[buckets[0]], own_table, tie, dealt, beside, indices,
             own_order,
         )  # fmt: skip
     if n_crowded == 0:
@@ -144,7 +161,7 @@ def emit_and_collect(
 def collect_rows(rows: Bits, dealt: Dealt, rest: Rest | None, out: Bits) -> None:
     """The value of each entry of rows that were dealt out."""
     for r in range(out.shape[0]):
-        if rest is not None and rest.sizes[r] >= 0:
+        if rest is not None and rest.sizes[r] != WHOLE:
             values = rest.values[r]
             collect_from_spots(dealt.noted[r], dealt.values, values[: rest.sizes[r]])
             spread(rows[r], rest.patterns[r], rest.two[r], values, out[r])

@@ -35,8 +35,7 @@ class Task(NamedTuple):
 
     @property
     def may_be_divided(self) -> bool:
-        """Whether entries of one value may be set aside: they are ties, and nobody asks for their
-        order."""
+        """Whether entries of one value become one value, so that they may be set aside."""
         return self.table is not None and not self.tie[0]
 
     @property

@@ -3,7 +3,8 @@
 Words of 32 bits take half as long to sort as words of 64, and have room for the places of rows that
 are not too long, unless many entries crowd together. Long rows are dealt out to buckets, which are
 short (see `dealing`). Entries of 16 bits are few enough to go without an index: the value is noted
-for the key, and looked up. Rows of few different values need no sort at all (see `levels`).
+for the key, and looked up. Rows of few different values need no sort at all (see `levels`), and in
+long ones values that many entries share are set aside (see `common`).
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class ByKey(_ByLevelFirst):
         emit(words, bits, task.code, task.table, task.tie, out, order, None)
 
 
-class ByBucket(_ByLevelFirst):
+class _InBuckets(_ByLevelFirst):
     """Words of keys, in buckets; in none, from the first rows on of which most are crowded."""
 
     WRITES_IN_ORDER = True
@@ -173,17 +174,29 @@ class ByBucket(_ByLevelFirst):
         """The way for rows that are crowded."""
         return ByKey(self.task, self.block, self.memory)
 
-    @cached_property
-    def in_buckets(self) -> SeveralRows:
-        """Memory to deal them out."""
-        return SeveralRows(self.task, self.block, self.memory)
-
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """In buckets until the first are crowded; then so are the next ones, most likely."""
         if self.were_crowded:
             self.by_key.rank_by_sort(rows, out, order)
         else:
-            self.were_crowded = self.in_buckets.rank(as_bits(rows), out, order)
+            self.were_crowded = self.rank_in_buckets(as_bits(rows), out, order)
+
+    @abstractmethod
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """Write the values of rows, and their order; whether most entries are crowded."""
+
+
+class ByBucket(_InBuckets):
+    """All of the rows at once."""
+
+    @cached_property
+    def several(self) -> SeveralRows:
+        """Memory to deal them out."""
+        return SeveralRows(self.task, self.block, self.memory)
+
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """The buckets of all of them together."""
+        return self.several.rank(rows, out, order)
 
 
 class ByPlace(Way):
@@ -235,33 +248,36 @@ class ByPlace(Way):
             for_some(self.rank_otherwise, crowded, rows, out, order)
 
 
-def _leave(begin: int, end: int) -> None:
-    """Nothing is to be done with the values."""
-    del begin, end
-
-
-class ByBatch(ByBucket):
-    """Single rows, so long that some of the buckets are enough at once."""
+class ByBatch(_InBuckets):
+    """Rows so long that some of the buckets are enough at once: each is a block by itself."""
 
     @cached_property
     def long_row(self) -> LongRow:
         """Memory to deal one out."""
         return LongRow(self.task, self.memory)
 
-    def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
-        """The row's values and its order."""
-        self.rank_and_finish(rows, out, order, _leave)
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+        """The buckets of the row."""
+        return self._rank_one(rows, out, order, _leave)
 
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
     ) -> None:
         """The same; what there is to do with the values is done while they are in the cache."""
-        assert len(rows) == 1
-        if np.all(self.count(rows, out, order)):
-            finish(0, rows.shape[1])
-        elif self.were_crowded:
-            self.by_key.rank_by_sort(rows, out, order)
+        is_done = bool(np.all(self.count(rows, out, order)))
+        if is_done or self.were_crowded:
+            if not is_done:
+                self.by_key.rank_by_sort(rows, out, order)
             finish(0, rows.shape[1])
         else:
-            own_order = None if order is None else order[0]
-            self.were_crowded = self.long_row.rank(as_bits(rows[0]), out[0], own_order, finish)
+            self.were_crowded = self._rank_one(as_bits(rows), out, order, finish)
+
+    def _rank_one(self, rows: Bits, out: Bits, order: Bits | None, finish: Finish) -> bool:
+        assert len(rows) == 1
+        own_order = None if order is None else order[0]
+        return self.long_row.rank(rows[0], out[0], own_order, finish)
+
+
+def _leave(begin: int, end: int) -> None:
+    """Nothing is to be done with the values."""
+    del begin, end
