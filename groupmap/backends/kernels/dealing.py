@@ -37,7 +37,7 @@ AHEAD = 8  # entries of a bucket: about a line of the cache
 class Dealt(NamedTuple):
     """Some rows dealt out."""
 
-    noted: Bits  # (row, entry): its spot, or its bucket
+    noted: Bits  # (row, entry): its spot in the row, or its bucket
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
     bounds: Bits  # where each bucket begins, and where the last one ends
     keys: Bits  # of the entries, by buckets
@@ -55,20 +55,22 @@ class Dealt(NamedTuple):
         dtype_of_values: np.dtype[Any],
         *,
         stretches: int = 1,
-        notes_spots: bool,
+        is_sparing: bool,
     ) -> Dealt:
         """For some rows of n entries, each in some stretches.
 
-        Values take the place of the keys, if they have their size.
+        Where memory is to be spared, values take the place of the keys, if they have their size,
+        and buckets are noted.
         """
         longest = line_length(n) - GAP
         most = n_rows * (2 * n // longest + 2)  # any two that adjoin are too long for one
+        spot = np.uint16 if n <= 2**16 else np.uint32
         bucket = np.uint16 if most <= 2**16 else np.uint32
         keys = values = memory.empty(n_rows * n, f"u{dtype.itemsize}")
-        if dtype_of_values.itemsize != dtype.itemsize:
+        if not is_sparing or dtype_of_values.itemsize != dtype.itemsize:
             values = memory.empty(n_rows * n, f"u{dtype_of_values.itemsize}")
         return cls(
-            noted=memory.empty((n_rows, n), np.uint32 if notes_spots else bucket),
+            noted=memory.empty((n_rows, n), bucket if is_sparing else spot),
             at=memory.empty((stretches, most), np.uint32),
             bounds=np.zeros(most + 1, dtype=np.int64),
             keys=keys,
@@ -82,21 +84,14 @@ class Dealer:
     """Memory to deal out some rows of a task, each in some stretches."""
 
     def __init__(
-        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, notes_spots: bool
+        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, is_sparing: bool
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
         self.dealt = Dealt.for_rows_of(
-            memory, n_rows, n, dtype, task.dtype, stretches=stretches, notes_spots=notes_spots
+            memory, n_rows, n, dtype, task.dtype, stretches=stretches, is_sparing=is_sparing
         )
         self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.at.shape[1], memory)
-
-    def beside(self, bounds: Bits) -> Bits | None:
-        """Memory for the values of the longest of the buckets between these bounds, where they take
-        the place of keys."""
-        if self.dealt.values is not self.dealt.keys:
-            return None
-        return np.empty(np.max(np.diff(bounds), initial=0), dtype=self.dealt.values.dtype)
 
     @cached_property
     def indices(self) -> Bits:
@@ -157,13 +152,15 @@ def deal_out(
     spots: Bits | None,
     bucket_of: Bits | None,
     dealt: Dealt,
+    start: int,
+    end: int,
     indices: Bits | None,
 ) -> None:
     """Write the key of each entry of a stretch to the next spot of its bucket; and if anybody asks,
     its index in the row, where the stretch begins with that one."""
     first, shift = first_and_shift(least, greatest, bins)
     at, all_keys = dealt.at[stretch], dealt.keys
-    last, last_spot = bins.counts.shape[1] - 1, np.uint32(all_keys.size - 1)
+    last, first_spot, last_spot = bins.counts.shape[1] - 1, np.uint32(start), np.uint32(end - 1)
     is_far = all_keys.size > LONGEST_NEAR
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
@@ -177,7 +174,7 @@ def deal_out(
             spot = min(at[bucket], last_spot)
             at[bucket] = spot + np.uint32(1)
             if own_spots is not None:
-                own_spots[i] = spot
+                own_spots[i] = spot - first_spot
             if own_buckets is not None:
                 own_buckets[i] = bucket
             all_keys[spot] = keys[i]

@@ -46,7 +46,7 @@ class LongRow(Dealer):
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
-        super().__init__(task, 1, memory, stretches=self.threads, notes_spots=False)
+        super().__init__(task, 1, memory, stretches=self.threads, is_sparing=True)
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
@@ -151,8 +151,8 @@ class LongRow(Dealer):
         n_buckets = cut(bins, 0, dealt)
 
         def deal(s: int) -> None:
-            noted = None, bucket_of[s]
-            deal_out(rows[s], starts[s], least, greatest, bins, s, *noted, dealt, indices)
+            to = (None, bucket_of[s], dealt, 0, starts[-1], indices)
+            deal_out(rows[s], starts[s], least, greatest, bins, s, *to)
 
         self._for_each_stretch(deal)
         n_crowded = self._rank_buckets(n_buckets, table, indices, order)
@@ -192,6 +192,7 @@ class LongRow(Dealer):
     ) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
         dealt, tie = self.dealt, self.task.tie
+        is_in_place = dealt.values is dealt.keys
         crowded: list[int] = []
 
         def work(words: Bits, first: int, last: int) -> None:
@@ -203,9 +204,8 @@ class LongRow(Dealer):
             lines = Lines.for_buckets(last - first, words)
             n_lines, n_long = write_words(dealt, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
-            asked = (
-                (0, last - first), 0, table, tie, dealt, self.beside(bounds), indices, order
-            )  # fmt: skip
+            beside = np.empty(np.max(sizes), dtype=dealt.values.dtype) if is_in_place else None
+            asked = ((0, last - first), 0, table, tie, dealt, beside, indices, order)
             if emit_buckets(lines, bounds, *asked) > 0:
                 crowded.append(emit_crowded(lines, bounds, *asked))
 

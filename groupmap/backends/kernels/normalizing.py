@@ -81,7 +81,8 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
     threads changes no bit.
     """
     n_rows, n = task.rows.shape
-    size = max(1, min(MOST_ROWS_PER_UNIT, ENTRIES_PER_BLOCK // n))
+    is_single = way_for(task, with_order=True).ONE_BY_ONE
+    size = 1 if is_single else max(1, min(MOST_ROWS_PER_UNIT, ENTRIES_PER_BLOCK // n))
     sums = np.zeros((-(-n_rows // size), n))
 
     def work(unit: _Unit, begin: int, end: int) -> None:

@@ -135,12 +135,15 @@ def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
 
 def _rank_rows(task: Task, threads: int) -> None:
     """Some rows on each thread."""
+    way = way_for(task)
     with lent() as lend:
         over_rows(
             lambda worker, begin, end: worker(begin, end),
-            lambda block: Worker(way_for(task), task, lend(), block),
-            *task.rows.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
-        )  # fmt: skip
+            lambda block: Worker(way, task, lend(), block),
+            *task.rows.shape,
+            entries_per_block=1 if way.ONE_BY_ONE else ENTRIES_PER_BLOCK,
+            threads=threads,
+        )
 
 
 def _rank_shared_rows(task: Task, threads: int) -> None:

@@ -29,7 +29,7 @@ class SeveralRows(Dealer):
     """Memory for some rows of a task."""
 
     def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
-        super().__init__(task, n_rows, memory, stretches=1, notes_spots=True)
+        super().__init__(task, n_rows, memory, stretches=1, is_sparing=False)
         n_buckets = self.dealt.at.shape[1]
         n_lines = n_buckets + n_rows * self.n // self.line
         words = memory.empty((n_lines, self.line), np.uint32)
@@ -54,11 +54,10 @@ class SeveralRows(Dealer):
         task.check(magnitude)
         bounds = dealt.bounds[: buckets_of[len(rows)] + 1]
         sort_words(lines, n_lines, n_long, bounds)
-        beside = self.beside(bounds)
-        asked = (task.table, task.tie, rest, dealt, beside, indices)
+        asked = (task.table, task.tie, rest, dealt, indices)
         if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order):
             return False
-        n_crowded = self._emit_crowded(len(rows), bounds, rest, beside, indices, order)
+        n_crowded = self._emit_crowded(len(rows), bounds, rest, indices, order)
         collect_rows(rows, dealt, rest, out)
         return 2 * n_crowded > rows.size
 
@@ -67,7 +66,6 @@ class SeveralRows(Dealer):
         n_rows: int,
         bounds: Bits,
         rest: Rest | None,
-        beside: Bits | None,
         indices: Bits | None,
         order: Bits | None,
     ) -> int:
@@ -80,7 +78,7 @@ class SeveralRows(Dealer):
                 table = table_of(rest, r, table)
             n_crowded += emit_crowded(
                 self.lines, bounds, buckets, bounds[buckets[0]], table, task.tie, self.dealt,
-                beside, indices, None if order is None else order[r],
+                None, indices, None if order is None else order[r],
             )  # fmt: skip
         return n_crowded
 
@@ -119,7 +117,10 @@ def deal_out_rows(
                 return 0, 0, magnitude
             count_bins(row, least, greatest, bins, 0)
             n_buckets = cut(bins, n_buckets, dealt)
-            deal_out(row, 0, least, greatest, bins, 0, dealt.noted[r], None, dealt, indices)
+            start, end = dealt.bounds[buckets_of[r]], dealt.bounds[n_buckets]
+            deal_out(
+                row, 0, least, greatest, bins, 0, dealt.noted[r], None, dealt, start, end, indices
+            )
         buckets_of[r + 1] = n_buckets
     n_lines, n_long = write_words(dealt, dealt.bounds[: n_buckets + 1], lines)
     return n_lines, n_long, magnitude
@@ -135,7 +136,6 @@ def emit_and_collect(
     tie: Tie,
     rest: Rest | None,
     dealt: Dealt,
-    beside: Bits | None,
     indices: Bits | None,
     out: Bits,
     order: Bits | None,
@@ -149,7 +149,7 @@ def emit_and_collect(
         if rest is not None and table is not None:
             own_table = table_of(rest, r, table)
         n_crowded += emit_buckets(
-            lines, bounds, buckets, bounds[buckets[0]], own_table, tie, dealt, beside, indices,
+            lines, bounds, buckets, bounds[buckets[0]], own_table, tie, dealt, None, indices,
             own_order,
         )  # fmt: skip
     if n_crowded == 0:
@@ -160,10 +160,12 @@ def emit_and_collect(
 @njit(nogil=True, cache=True)
 def collect_rows(rows: Bits, dealt: Dealt, rest: Rest | None, out: Bits) -> None:
     """The value of each entry of rows that were dealt out."""
+    start = 0
     for r in range(out.shape[0]):
+        own_values, own_out = dealt.values[start:], out[r]
         if rest is not None and rest.sizes[r] != WHOLE:
-            values = rest.values[r]
-            collect_from_spots(dealt.noted[r], dealt.values, values[: rest.sizes[r]])
-            spread(rows[r], rest.patterns[r], rest.two[r], values, out[r])
-        else:
-            collect_from_spots(dealt.noted[r], dealt.values, out[r])
+            own_out = rest.values[r, : rest.sizes[r]]
+        collect_from_spots(dealt.noted[r], own_values, own_out)
+        start += own_out.size
+        if rest is not None and rest.sizes[r] != WHOLE:
+            spread(rows[r], rest.patterns[r], rest.two[r], rest.values[r], out[r])

@@ -66,6 +66,7 @@ class Way(ABC):
     """A way to rank some rows of a task, and the memory that it works in."""
 
     WRITES_IN_ORDER = False  # the values of a row, one after the other
+    ONE_BY_ONE = False  # each row is a block by itself
 
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
         del block, memory
@@ -249,7 +250,9 @@ class ByPlace(Way):
 
 
 class ByBatch(_InBuckets):
-    """Rows so long that some of the buckets are enough at once: each is a block by itself."""
+    """Rows so long that some of the buckets are enough at once."""
+
+    ONE_BY_ONE = True
 
     @cached_property
     def long_row(self) -> LongRow:
