@@ -2,9 +2,9 @@
 
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
 
-Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. Or
-only its bucket, which is slower, and takes half of the memory: entries keep their order of
-appearance there, so that it is enough to take the next one.
+Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. In
+rows too long to count spots in 16 bits it can be only its bucket, which takes less memory: entries
+keep their order of appearance there, so that it is enough to take the next one.
 """
 
 from __future__ import annotations

@@ -41,40 +41,25 @@ def _append_equal(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, begin, low, _, found = arguments
-        word, spot = ir.IntType(signature.args[0].dtype.bitwidth), ir.IntType(32)
-        flags = ir.VectorType(ir.IntType(1), LANES)
-        to_words, to_spots = (
-            make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 3)
-        )
-
-        def vector_at(memory: Any, index: Any, kind: Any) -> Any:
-            vector = ir.VectorType(kind, LANES)
-            return builder.bitcast(builder.gep(memory, [index]), vector.as_pointer())
+        to_words, to_spots = _data(context, builder, signature, arguments, (0, 3))
+        spot = ir.IntType(32)
+        vector = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), LANES)
 
         def in_each_lane(number: Any) -> Any:
-            vector = ir.VectorType(number.type, LANES)
-            undefined = ir.Constant(vector, ir.Undefined)
+            one = ir.VectorType(number.type, LANES)
+            undefined = ir.Constant(one, ir.Undefined)
             first = builder.insert_element(undefined, number, ir.Constant(spot, 0))
             lanes = ir.Constant(ir.VectorType(spot, LANES), [0] * LANES)
             return builder.shuffle_vector(first, undefined, lanes)
 
         def prefixes_from(index: Any) -> Any:
-            own = builder.load(vector_at(to_words, index, word), align=word.width // 8)
-            return builder.lshr(own, in_each_lane(low))
+            return builder.lshr(_load(builder, to_words, index, vector), in_each_lane(low))
 
         behind = builder.add(begin, ir.Constant(begin.type, 1))
         is_equal = builder.icmp_unsigned("==", prefixes_from(begin), prefixes_from(behind))
         lanes = ir.Constant(ir.VectorType(spot, LANES), list(range(LANES)))
         places = builder.add(in_each_lane(builder.trunc(begin, spot)), lanes)
-        press = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(places.type, [places.type, flags, places.type]),
-            f"llvm.experimental.vector.compress.v{LANES}i32",
-        )
-        pressed = builder.call(press, [places, is_equal, ir.Constant(places.type, ir.Undefined)])
-        builder.store(pressed, vector_at(to_spots, found, spot), align=4)
-        count = builder.ctpop(builder.bitcast(is_equal, ir.IntType(LANES)))
-        return builder.add(found, builder.zext(count, found.type))
+        return _append(builder, places, is_equal, to_spots, found)
 
     return signature, generate
 
@@ -101,15 +86,7 @@ def _append_where(
         lanes = BITS_OF_VECTOR // word.width
         has_flag = _flags_at(builder, to_flags, begin, lanes)
         entries = _load(builder, to_source, begin, ir.VectorType(word, lanes))
-        press = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(entries.type, [entries.type, has_flag.type, entries.type]),
-            f"llvm.experimental.vector.compress.v{lanes}i{word.width}",
-        )
-        pressed = builder.call(press, [entries, has_flag, ir.Constant(entries.type, ir.Undefined)])
-        at = _pointer(builder, to_target, found, entries.type)
-        builder.store(pressed, at, align=word.width // 8)
-        return _count(builder, has_flag, found)
+        return _append(builder, entries, has_flag, to_target, found)
 
     return signature, generate
 
@@ -174,6 +151,21 @@ def _flags_at(builder: Any, memory: Any, index: Any, lanes: int) -> Any:
     bytes_there = ir.VectorType(ir.IntType(8), lanes)
     own = _load(builder, memory, index, bytes_there)
     return builder.icmp_unsigned("!=", own, ir.Constant(bytes_there, [0] * lanes))
+
+
+def _append(builder: Any, entries: Any, flags: Any, memory: Any, found: Any) -> Any:
+    """Press together the entries of a vector that have a flag, behind those that are found; how
+    many there are then."""
+    vector = entries.type
+    width = vector.element.width
+    press = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(vector, [vector, flags.type, vector]),
+        f"llvm.experimental.vector.compress.v{vector.count}i{width}",
+    )
+    pressed = builder.call(press, [entries, flags, ir.Constant(vector, ir.Undefined)])
+    builder.store(pressed, _pointer(builder, memory, found, vector), align=width // 8)
+    return _count(builder, flags, found)
 
 
 def _count(builder: Any, flags: Any, before: Any) -> Any:
