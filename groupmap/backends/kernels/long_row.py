@@ -52,6 +52,11 @@ class LongRow(Dealer):
         self.stretches = [slice(*both) for both in pairwise(ends)]
 
     @cached_property
+    def copies(self) -> Bits:
+        """Memory for a row of other strides."""
+        return self.memory.empty(self.n, f"u{self.task.rows.dtype.itemsize}")
+
+    @cached_property
     def rest(self) -> Rest:
         """Memory for what a row that may be divided is without its common values."""
         return Rest.for_rows_of(self.task, 1, self.memory)
@@ -60,9 +65,11 @@ class LongRow(Dealer):
         """Write the values of a row of any stride, and its order; whether most are crowded."""
         rows, outs = ([each[stretch] for stretch in self.stretches] for each in (row, out))
         if not row.flags.c_contiguous:
+            copies = self.copies
 
             def copy(s: int) -> None:
-                rows[s] = np.ascontiguousarray(rows[s])
+                rows[s] = copies[self.stretches[s]]
+                rows[s][...] = row[self.stretches[s]]
 
             self._for_each_stretch(copy)
         if order is None and self.task.may_be_divided:

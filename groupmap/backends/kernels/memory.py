@@ -39,6 +39,23 @@ class Memory:
         return own
 
 
+class Contiguous:
+    """Some rows at a time as kernels take them: those of other strides are copied to memory."""
+
+    def __init__(self, rows: np.ndarray[Any, Any], most: int, memory: Memory) -> None:
+        self._copies: np.ndarray[Any, Any] | None = None
+        if not rows.flags.c_contiguous:
+            self._copies = memory.empty((most, *rows.shape[1:]), rows.dtype)
+
+    def __call__(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """These of them, good until the next are asked for."""
+        if self._copies is None or rows.flags.c_contiguous:
+            return rows
+        copies = self._copies[: len(rows)]
+        copies[...] = rows
+        return copies
+
+
 class _Shelf:
     """Where the piece of a thread lies while it is not lent."""
 

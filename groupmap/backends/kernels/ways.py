@@ -20,7 +20,7 @@ from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends.kernels import levels
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_row import LongRow
-from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.memory import Contiguous, Memory
 from groupmap.backends.kernels.several_rows import SeveralRows
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.values import keys_of, look_up
@@ -41,6 +41,7 @@ class Worker:
     def __init__(self, way: type[Way], task: Task, memory: Memory, block: int) -> None:
         self.way, self.task = way(task, block, memory), task
         n = task.rows.shape[1]
+        self.contiguous = Contiguous(task.rows, block, memory)
         self.values: np.ndarray[Any, Any] | None = None
         if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not task.is_direct:
             self.values = memory.empty((block, n), task.dtype)
@@ -58,7 +59,7 @@ class Worker:
         def finish(first: int, last: int) -> None:
             task.finish(values[:, first:last], begin, end, start=first)
 
-        rows = np.ascontiguousarray(task.rows[begin:end])
+        rows = self.contiguous(task.rows[begin:end])
         self.way.rank_and_finish(rows, as_bits(values), order, finish)
 
 
