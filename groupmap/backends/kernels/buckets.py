@@ -81,6 +81,17 @@ def emit_crowded(
     return n_entries
 
 
+@njit(cache=True)  # so short that other threads may wait
+def lines_and_longest(bounds: Bits, length: int) -> tuple[int, int]:
+    """How many lines of that length the words of some buckets take, and the longest's size."""
+    n_lines = longest = 0
+    for k in range(bounds.size - 1):
+        size = bounds[k + 1] - bounds[k]
+        n_lines += -(-size // length)
+        longest = max(longest, size)
+    return n_lines, longest
+
+
 @njit(inline="always")
 def least_and_greatest(keys: Bits) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest key of a bucket."""

@@ -20,13 +20,16 @@ from groupmap.backends.kernels.bins import (
     CHUNK,
     GROUP,
     Bins,
+    count_bins,
     find_bins,
     first_and_shift,
     line_length,
 )
+from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch
+from groupmap.backends.kernels.words import least_and_greatest_key
 
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
@@ -41,7 +44,7 @@ class Dealt(NamedTuple):
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
     bounds: Bits  # where each bucket begins, and where the last one ends
     keys: Bits  # of the entries, by buckets
-    values: Bits  # of the entries, perhaps in the place of the keys
+    values: Bits  # of the entries, in the place of the keys if memory is to be spared
     code_of_keys: Code  # which are the codes of themselves
     longest: int  # bucket of several bins
 
@@ -88,6 +91,9 @@ class Dealer:
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
+        self.is_sparing = is_sparing
+        keys = np.dtype(f"u{dtype.itemsize}")
+        self.limit = keys.type(np.iinfo(keys).max if task.limit is None else task.limit)
         self.dealt = Dealt.for_rows_of(
             memory, n_rows, n, dtype, task.dtype, stretches=stretches, is_sparing=is_sparing
         )
@@ -182,6 +188,30 @@ def deal_out(
                 fetch(all_keys, np.int64(spot) + AHEAD)
             if indices is not None:
                 indices[spot] = first_index + begin + i
+
+
+@njit(nogil=True, cache=True)
+def deal_out_row(
+    row: Bits,
+    limit: Unsigned,
+    bins: Bins,
+    first_bucket: int,
+    spots: Bits | None,
+    bucket_of: Bits | None,
+    dealt: Dealt,
+    indices: Bits | None,
+) -> tuple[int, Unsigned]:
+    """Deal out all of a row, to buckets from that one on; how many there are then, and the greatest
+    magnitude. If it exceeds the limit, there are no more than before."""
+    least, greatest = least_and_greatest_key(row, bins.code)
+    magnitude = magnitude_of(least, greatest, bins.code)
+    if magnitude > limit:  # before bins are sought for NaN, which need not be in order
+        return first_bucket, magnitude
+    count_bins(row, least, greatest, bins, 0)
+    n_buckets = cut(bins, first_bucket, dealt)
+    start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
+    deal_out(row, 0, least, greatest, bins, 0, spots, bucket_of, dealt, start, end, indices)
+    return n_buckets, magnitude
 
 
 @njit(nogil=True, cache=True)

@@ -23,11 +23,19 @@ from groupmap.backends.kernels.buckets import (
     Lines,
     emit_buckets,
     emit_crowded,
+    lines_and_longest,
     sort_words,
     write_words,
 )
 from groupmap.backends.kernels.common import Rest
-from groupmap.backends.kernels.dealing import Dealer, collect_from_buckets, cut, deal_out
+from groupmap.backends.kernels.dealing import (
+    Dealer,
+    collect_from_buckets,
+    collect_from_spots,
+    cut,
+    deal_out,
+    deal_out_row,
+)
 from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.task import Finish, Task
@@ -37,6 +45,7 @@ from groupmap.backends.kernels.words import least_and_greatest_key
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
+LONGEST_WITH_SPOTS = 2**18  # in longer ones memory is to be spared
 
 
 class LongRow(Dealer):
@@ -46,7 +55,8 @@ class LongRow(Dealer):
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
-        super().__init__(task, 1, memory, stretches=self.threads, is_sparing=True)
+        is_sparing = task.rows.shape[1] > LONGEST_WITH_SPOTS
+        super().__init__(task, 1, memory, stretches=self.threads, is_sparing=is_sparing)
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
@@ -140,10 +150,42 @@ class LongRow(Dealer):
         finish: Callable[[int, int, int], None],
     ) -> bool:
         """The same for a row that is given in pieces, one for each stretch, and may be shorter."""
+        dealt, indices = self.dealt, None if order is None else self.indices
         starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
+        noted = [dealt.noted[0, begin:end] for begin, end in pairwise(starts)]
+        n_buckets = self._deal_out(rows, starts, noted, indices)
+        n_crowded = self._rank_buckets(n_buckets, table, indices, order)
+        chunk = ENTRIES_PER_BATCH if self.task.needs_finish else self.n
+
+        def collect_and_finish(s: int) -> None:
+            for end in range(rows[s].size, 0, -chunk):
+                some = slice(max(end - chunk, 0), end)
+                if self.is_sparing:
+                    collect_from_buckets(noted[s][some], s, dealt, outs[s][some])
+                else:
+                    collect_from_spots(noted[s][some], dealt.values, outs[s][some])
+                finish(s, some.start, end)
+
+        self._for_each_stretch(collect_and_finish)
+        return bool(2 * n_crowded > self.n)
+
+    def _deal_out(
+        self,
+        rows: Sequence[Bits],
+        starts: Sequence[int],
+        noted: Sequence[Bits],
+        indices: Bits | None,
+    ) -> int:
+        """Deal out the pieces of a row, which begin there, to so many buckets."""
         code, bins, dealt = self.task.code, self.bins, self.dealt
-        indices = None if order is None else self.indices
-        bucket_of = [dealt.noted[0, begin:end] for begin, end in pairwise(starts)]
+        spots_and_buckets = [(None, each) if self.is_sparing else (each, None) for each in noted]
+        if len(rows) == 1:
+            spots, buckets = spots_and_buckets[0]
+            n_buckets, magnitude = deal_out_row(
+                rows[0], self.limit, bins, 0, spots, buckets, dealt, indices
+            )
+            self.task.check(magnitude)
+            return n_buckets
         ends = np.zeros((2, len(rows)), dtype=rows[0].dtype)
         ends[0] -= 1  # the greatest there is, where a piece is empty
 
@@ -158,20 +200,11 @@ class LongRow(Dealer):
         n_buckets = cut(bins, 0, dealt)
 
         def deal(s: int) -> None:
-            to = (None, bucket_of[s], dealt, 0, starts[-1], indices)
+            to = (*spots_and_buckets[s], dealt, 0, starts[-1], indices)
             deal_out(rows[s], starts[s], least, greatest, bins, s, *to)
 
         self._for_each_stretch(deal)
-        n_crowded = self._rank_buckets(n_buckets, table, indices, order)
-
-        def collect_and_finish(s: int) -> None:
-            for end in range(rows[s].size, 0, -ENTRIES_PER_BATCH):
-                begin = max(end - ENTRIES_PER_BATCH, 0)
-                collect_from_buckets(bucket_of[s][begin:end], s, dealt, outs[s][begin:end])
-                finish(s, begin, end)
-
-        self._for_each_stretch(collect_and_finish)
-        return bool(2 * n_crowded > self.n)
+        return n_buckets
 
     def _words(self, memory: Memory) -> Bits:
         n_lines = LINES_PER_FULL * ENTRIES_PER_BATCH // self.line
@@ -204,14 +237,13 @@ class LongRow(Dealer):
 
         def work(words: Bits, first: int, last: int) -> None:
             bounds = dealt.bounds[first : last + 1]
-            sizes = np.diff(bounds)
-            n_lines = int(np.sum(-(-sizes // self.line)))
+            n_lines, longest = lines_and_longest(bounds, self.line)
             if n_lines > len(words):
                 words = np.empty((n_lines, self.line), dtype=np.uint32)
             lines = Lines.for_buckets(last - first, words)
             n_lines, n_long = write_words(dealt, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
-            beside = np.empty(np.max(sizes), dtype=dealt.values.dtype) if is_in_place else None
+            beside = np.empty(longest, dtype=dealt.values.dtype) if is_in_place else None
             asked = ((0, last - first), 0, table, tie, dealt, beside, indices, order)
             if emit_buckets(lines, bounds, *asked) > 0:
                 crowded.append(emit_crowded(lines, bounds, *asked))

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned
-from groupmap.backends.kernels.bins import Bins, count_bins
+from groupmap.backends.kernels.bins import Bins
 from groupmap.backends.kernels.buckets import (
     Lines,
     emit_buckets,
@@ -17,12 +17,10 @@ from groupmap.backends.kernels.buckets import (
     write_words,
 )
 from groupmap.backends.kernels.common import WHOLE, Rest, set_aside, spread, table_of
-from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, cut, deal_out
-from groupmap.backends.kernels.keys import magnitude_of
+from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, deal_out_row
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie
-from groupmap.backends.kernels.words import least_and_greatest_key
 
 
 class SeveralRows(Dealer):
@@ -47,14 +45,13 @@ class SeveralRows(Dealer):
         task, dealt, lines, buckets_of = self.task, self.dealt, self.lines, self.buckets_of
         rest = self.rest if order is None and task.may_be_divided else None
         indices = None if order is None else self.indices
-        limit = rows.dtype.type(np.iinfo(rows.dtype).max if task.limit is None else task.limit)
+        asked = (task.table, task.tie, rest, dealt, indices)
         n_lines, n_long, magnitude = deal_out_rows(
-            rows, limit, self.bins, task.table, task.tie, rest, dealt, indices, buckets_of, lines
+            rows, self.limit, self.bins, *asked, buckets_of, lines
         )
         task.check(magnitude)
         bounds = dealt.bounds[: buckets_of[len(rows)] + 1]
         sort_words(lines, n_lines, n_long, bounds)
-        asked = (task.table, task.tie, rest, dealt, indices)
         if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order):
             return False
         n_crowded = self._emit_crowded(len(rows), bounds, rest, indices, order)
@@ -111,16 +108,12 @@ def deal_out_rows(
             if rest.sizes[r] != WHOLE:
                 row = rest.bits[r, : rest.sizes[r]]
         if row.size > 0:
-            least, greatest = least_and_greatest_key(row, bins.code)
-            magnitude = max(magnitude, magnitude_of(least, greatest, bins.code))
-            if magnitude > limit:  # before bins are sought for NaN, which need not be in order
-                return 0, 0, magnitude
-            count_bins(row, least, greatest, bins, 0)
-            n_buckets = cut(bins, n_buckets, dealt)
-            start, end = dealt.bounds[buckets_of[r]], dealt.bounds[n_buckets]
-            deal_out(
-                row, 0, least, greatest, bins, 0, dealt.noted[r], None, dealt, start, end, indices
+            n_buckets, own_magnitude = deal_out_row(
+                row, limit, bins, n_buckets, dealt.noted[r], None, dealt, indices
             )
+            magnitude = max(magnitude, own_magnitude)
+            if magnitude > limit:
+                return 0, 0, magnitude
         buckets_of[r + 1] = n_buckets
     n_lines, n_long = write_words(dealt, dealt.bounds[: n_buckets + 1], lines)
     return n_lines, n_long, magnitude

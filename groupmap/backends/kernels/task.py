@@ -43,6 +43,11 @@ class Task(NamedTuple):
         """Whether values can be written where they go, and scaled there."""
         return self.result.dtype == self.dtype and self.result.flags.c_contiguous
 
+    @property
+    def needs_finish(self) -> bool:
+        """Whether there is something to do when values are written."""
+        return self.scaling is not None or not self.is_direct
+
     def check(self, magnitude: Unsigned) -> None:
         """Give all of it up if an entry of that magnitude is not to be there."""
         if self.limit is not None and magnitude > self.limit:
