@@ -34,7 +34,7 @@ STOREYS = (
      "backends.kernels.emission", "backends.kernels.vectors", "backends.kernels.dealing",
      "backends.kernels.buckets", "backends.kernels.several_rows", "backends.kernels.long_row",
      "backends.kernels.common", "backends.kernels.runs", "backends.kernels.task",
-     "backends.kernels.memory", "backends.kernels.bins",
+     "backends.kernels.memory", "backends.kernels.bins", "backends.kernels.sampling",
      "backends.kernels.scaling", "backends.kernels.ways", "backends.kernels.normalizing",
      "backends.kernels.levels", "backends.kernels.equals"},
     {"dtypes", "incomplete", "positions", "windows"},

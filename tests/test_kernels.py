@@ -36,6 +36,7 @@ from groupmap.backends.kernels import (
     levels,
     long_row,
     rank,
+    sampling,
     several_rows,
     threads,
     vectors,
@@ -418,16 +419,30 @@ def test_any_bits_in_buckets(how, drawn):
 
 
 @pytest.mark.parametrize("how", BUCKETS)
-@pytest.mark.parametrize("scale", [1e-310, 1e-42, 1e300])
-def test_buckets_of_doubles_that_single_precision_cannot_hold(rng, how, scale):
-    """There they all count as zero, or as infinite, and are crowded."""
-    with all_in_buckets(how) as tries:
-        check_ranks_and_order(scale * rng.normal(size=(2, 40_000)), n_threads=2)
-        assert any(tries)
-        mixed = np.concatenate([rng.normal(size=12_000), scale * rng.normal(size=9000)])
-        tries.clear()
-        check_ranks_and_order(rng.permutation(mixed)[None], n_threads=2)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("octave", [-1060, -130, -20, 100, 1000])
+def test_buckets_of_floats_of_any_magnitude(rng, how, dtype, octave):
+    """Where the floats lie that the row has none of makes no difference."""
+    octave = octave if dtype == "float64" else min(max(octave, -140), 100)
+    normal = rng.normal(size=(2, 40_000))
+    for kind in (normal, np.abs(normal), np.where(normal < 3, normal, -(2.0**20))):
+        x = np.ldexp(kind, octave).astype(dtype)
+        with all_in_buckets(how) as tries:
+            check_ranks_and_order(x, n_threads=2)
         assert not any(tries)
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("seen", "others"), [(1.0, 1e-9), (1e-9, 1.0), (-1.0, 1.0)])
+def test_buckets_of_rows_that_a_sample_misleads(rng, how, dtype, seen, others):
+    """All others share a bin that is meant for a few, and are crowded."""
+    n = 40_000
+    x = others * rng.random((2, n))
+    x[:, [sampling.sampled_index(k, n) for k in range(sampling.SAMPLE)]] = seen
+    with all_in_buckets(how) as tries:
+        check_ranks_and_order(x.astype(dtype), n_threads=2)
+    assert any(tries) or how == "shared"  # by threads whose samples differ
 
 
 @pytest.mark.parametrize("how", BUCKETS)

@@ -1,8 +1,9 @@
 """The bins that entries of long rows lie in, before neighbouring bins make a bucket.
 
 The highest bits of an entry's key, counted from the least of its row, are its bin. So floats are
-spread by octaves, and tails of any weight find room. Those of 64 bits count as if cut to 32, which
-keeps them in order: most octaves of the wider format are empty.
+spread by octaves, and tails of any weight find room. A sample of the row tells which keys to count:
+most floats that there are lie so near to zero, or so far away, that few or none of the row do.
+These make no bins of their own.
 """
 
 from __future__ import annotations
@@ -12,22 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Code, Unsigned, as_bits, code_of
-from groupmap.backends.kernels.keys import key_at
+from groupmap.backends._bits import Bits, Code, Unsigned, code_of
+from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
-from groupmap.backends.kernels.words import bit_length
+from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
+from groupmap.backends.kernels.words import bit_length, least_and_greatest_key
 
 # NumPy sorts 512 words of 32 bits by a network, three times as fast as more. But the memory where
 # the entries of ever more buckets are written does not stay in the cache.
 SHORTEST_LINE = 512
 MOST_LINES = 2**12  # if they were full
-BINS_PER_LINE = 128  # most bins of most rows are empty
+BINS_PER_LINE = 32  # some bins of most rows are empty
 GROUP = 16  # bins that are passed over at once where they are empty
 CHUNK = 1024  # entries whose bins are found at once
-# Doubles as floats of 32 bits would have them: the magnitudes of which less is zero, and more is
-# infinite, and the bits that these have not.
-SMALLEST, INFINITE = (np.uint64(as_bits(np.asarray(2.0**k))) for k in (-126, 128))
-BITS_CUT = np.uint64(29)
+OCTAVES_BEYOND = 8  # the sample, where so few entries are that one bin is enough
 
 
 def line_length(n: int) -> int:
@@ -44,7 +43,9 @@ class Bins(NamedTuple):
     """How the bin of an entry is found, and memory to count the entries of each."""
 
     code: Code
-    smallest: Unsigned | None  # for floats of 64 bits: `SMALLEST`
+    octave: Unsigned  # how many floats there are between a power of two and the next; else 0
+    ends: Bits  # (stretch, 5): what `look` finds
+    span: Bits  # what `set_span` makes of it
     counts: Bits  # (stretch, bin); 0 when no row is at work
     bucket_of: Bits
 
@@ -53,85 +54,104 @@ class Bins(NamedTuple):
         cls, n: int, dtype: np.dtype[Any], stretches: int, most_buckets: int, memory: Memory
     ) -> Bins:
         """Bins for rows of n entries, each in some stretches, that make no more buckets."""
-        count = max(_power_of_two(n) * BINS_PER_LINE // line_length(n), GROUP)
+        count = _power_of_two(n) * BINS_PER_LINE // line_length(n)
+        count = max(count, GROUP) + GROUP  # with room for those of zero
         counts = memory.empty((stretches, count), np.uint32)
         bucket_of = memory.empty(count, np.uint16 if most_buckets <= 2**16 else np.uint32)
         counts.fill(0)
         bucket_of.fill(0)
+        key = np.dtype(f"u{dtype.itemsize}").type
+        octave = 1 << np.finfo(dtype).nmant if dtype.kind == "f" else 0
         return cls(
             code_of(dtype),
-            SMALLEST if dtype == np.float64 else None,
-            counts,
-            bucket_of,
+            key(octave),
+            ends=np.empty((stretches, 5), dtype=key),
+            span=np.empty(6, dtype=key),
+            counts=counts,
+            bucket_of=bucket_of,
         )
 
 
-@njit(inline="always")
-def cut_to_single(key: Unsigned, smallest: Unsigned) -> Unsigned:
-    """The key of a double, cut to 32 bits: in integers, since threads may round differently."""
-    top = np.uint64(1 << 63)
-    is_negative = key < top
-    magnitude = np.uint64(np.uint64(top - np.uint64(1)) - key) if is_negative else key - top
-    kept = min(max(np.uint64(magnitude), smallest), INFINITE) - smallest
-    short = np.uint32(np.uint64(kept) >> BITS_CUT)
-    return np.uint32(np.uint32(2**31 - 1) - short) if is_negative else np.uint32(2**31) + short
-
-
-# `smallest` is an argument, since compiled code looks into no tuple for what is None.
-@njit(nogil=True, cache=True)
-def key_for_bins(key: Unsigned, smallest: Unsigned | None) -> Unsigned:
-    """What of a key counts for the bin."""
-    if smallest is None:
-        return key
-    return np.uint32(cut_to_single(key, smallest))
+# What `look` finds: the ends of all keys; of those of a sample; and the least magnitude of these
+# that is not zero.
+LEAST, GREATEST, LEAST_OF_SAMPLE, GREATEST_OF_SAMPLE, NEAREST_TO_ZERO = range(5)
+# Bins go from `FIRST` to `LAST`, but for what lies between `BELOW` and `ABOVE`: there zero has one
+# of its own, behind `UNDER_ZERO`, and what is less or greater shares a neighbouring one. How many
+# of the lowest bits do not count says `SHIFT`.
+FIRST, LAST, BELOW, ABOVE, UNDER_ZERO, SHIFT = range(6)
+BINS_OF_ZERO = 2  # its own, and what is left of the one that it divides
 
 
 @njit(nogil=True, cache=True)
-def first_and_shift(least: Unsigned, greatest: Unsigned, bins: Bins) -> tuple[Unsigned, int]:
-    """What counts of the least key of a row, and how many of the lowest bits of the distance from
-    it do not, so that the greatest key has a bin."""
-    first = key_for_bins(least, bins.smallest)
-    last = key_for_bins(greatest, bins.smallest)
-    width = bit_length(np.uint64(last - first))
-    return first, max(width + 1 - bit_length(np.uint64(bins.counts.shape[1])), 0)
+def look(row: Bits, bins: Bins, stretch: int) -> None:
+    """Find out where the keys of a stretch lie."""
+    code, ends = bins.code, bins.ends[stretch]
+    ends[:] = 0
+    for which in (LEAST, LEAST_OF_SAMPLE, NEAREST_TO_ZERO):
+        ends[which] = ~ends[which]
+    if row.size == 0:
+        return
+    ends[LEAST], ends[GREATEST] = least_and_greatest_key(row, code)
+    for k in range(min(row.size, SAMPLE)):
+        key = key_at(row, sampled_index(k, row.size), code)
+        ends[LEAST_OF_SAMPLE] = min(ends[LEAST_OF_SAMPLE], key)
+        ends[GREATEST_OF_SAMPLE] = max(ends[GREATEST_OF_SAMPLE], key)
+        magnitude = bits_of(key, code) & code.flip
+        if magnitude > 0:
+            ends[NEAREST_TO_ZERO] = min(ends[NEAREST_TO_ZERO], magnitude)
 
 
 @njit(nogil=True, cache=True)
-def find_bins(
-    some: Bits,
-    code: Code,
-    smallest: Unsigned | None,
-    first: Unsigned,
-    shift: int,
-    last: int,
-    keys: Bits,
-    bin_of: Bits,
-) -> None:
+def set_span(bins: Bins) -> Unsigned:
+    """Set the bins to where the keys of all stretches lie; their greatest magnitude comes back."""
+    code, ends, span = bins.code, bins.ends, bins.span
+    key, beyond = span.dtype.type, OCTAVES_BEYOND * bins.octave
+    least, greatest = ends[:, LEAST].min(), ends[:, GREATEST].max()
+    span[FIRST], span[LAST] = least, greatest
+    span[BELOW], span[ABOVE], span[UNDER_ZERO] = greatest, key(~key(0)), key(~key(0))
+    if bins.octave > 0:
+        lowest, highest = ends[:, LEAST_OF_SAMPLE].min(), ends[:, GREATEST_OF_SAMPLE].max()
+        span[FIRST] = max(least, key(lowest - min(lowest, beyond)))
+        span[LAST] = min(greatest, key(highest + min(key(~highest), beyond)))
+        nearest = ends[:, NEAREST_TO_ZERO].min()
+        near = key(nearest - beyond) if beyond < nearest <= code.flip else key(0)
+        span[UNDER_ZERO] = key(code.top - key(1))
+        span[BELOW] = min(key(span[UNDER_ZERO] - near), span[LAST])
+        span[ABOVE] = max(key(code.top + near), span[FIRST])
+    low = span[BELOW] - min(span[FIRST], span[BELOW])
+    high = max(span[LAST], span[ABOVE]) - span[ABOVE]
+    width = bit_length(np.uint64(low + high))
+    n_bins = bins.counts.shape[1] - GROUP
+    span[SHIFT] = max(width + 1 - bit_length(np.uint64(n_bins)), 0)
+    return magnitude_of(least, greatest, code)
+
+
+@njit(nogil=True, cache=True)
+def find_bins(some: Bits, bins: Bins, keys: Bits, bin_of: Bits) -> None:
     """The keys of a chunk of entries, and the bins where they lie.
 
     No bin is beyond the last, even if somebody else writes to the row in the meantime.
     """
+    code, span, word = bins.code, bins.span, some.dtype.type
+    first, last, below, above = span[FIRST], span[LAST], span[BELOW], span[ABOVE]
+    start, under_zero, of_zero = min(first, below), span[UNDER_ZERO], word(BINS_OF_ZERO)
+    shift = span[SHIFT] & word(8 * some.itemsize - 1)  # as it is, but compiled code sees it
     for i in range(some.size):
         keys[i] = key_at(some, i, code)
-    if smallest is None:
-        few, last_bin = some.dtype.type(shift), some.dtype.type(last)
-        for i in range(some.size):
-            bin_of[i] = ((keys[i] - first) >> few) & last_bin
-    else:
-        for i in range(some.size):
-            distance = np.uint32(cut_to_single(keys[i], smallest) - first)
-            bin_of[i] = (distance >> np.uint32(shift)) & np.uint32(last)
+    for i in range(some.size):
+        low = word(min(max(keys[i], first), below) - start)
+        high = word(max(min(keys[i], last), above) - above)
+        beyond_zero = word(max(keys[i], under_zero) - under_zero)
+        bin_of[i] = np.uint32((word(low + high) >> shift) + min(beyond_zero, of_zero))
 
 
 @njit(nogil=True, cache=True)
-def count_bins(row: Bits, least: Unsigned, greatest: Unsigned, bins: Bins, stretch: int) -> None:
-    """Count the entries of each bin in a stretch of a row whose keys lie between these."""
-    first, shift = first_and_shift(least, greatest, bins)
+def count_bins(row: Bits, bins: Bins, stretch: int) -> None:
+    """Count the entries of each bin in a stretch."""
     counts = bins.counts[stretch]
-    last = counts.size - 1
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
         some = row[begin : begin + CHUNK]
-        find_bins(some, bins.code, bins.smallest, first, shift, last, keys, bin_of)
+        find_bins(some, bins, keys, bin_of)
         for i in range(some.size):
             counts[bin_of[i]] += np.uint32(1)

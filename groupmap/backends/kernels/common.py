@@ -14,11 +14,11 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import bits_of, key_at
 from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_ties
 from groupmap.backends.kernels.vectors import IS_FAST, append_where, take_where
 
-SAMPLE, IRREGULAR = 64, 40503  # entries of a row that are looked at
 LEAST_FIRST, LEAST_SECOND = 12, 6  # equal ones among them that make a value common, and another
 
 CHUNK = 1024  # entries that are gone through more than once while they are near
@@ -86,9 +86,8 @@ def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) 
 
 
 def sampled_indices(n: int) -> Bits:
-    """Which of n entries are looked at: at no regular distance, as an image's border would be."""
-    places, step = np.arange(min(n, SAMPLE)), max(n // SAMPLE, 1)
-    return places * step + places * IRREGULAR % step
+    """Which of n entries are looked at."""
+    return np.asarray([sampled_index(k, n) for k in range(min(n, SAMPLE))])
 
 
 @njit(nogil=True, cache=True)

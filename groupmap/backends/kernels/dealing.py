@@ -22,14 +22,13 @@ from groupmap.backends.kernels.bins import (
     Bins,
     count_bins,
     find_bins,
-    first_and_shift,
     line_length,
+    look,
+    set_span,
 )
-from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch
-from groupmap.backends.kernels.words import least_and_greatest_key
 
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
@@ -108,51 +107,50 @@ class Dealer:
 @njit(nogil=True, cache=True)
 def cut(bins: Bins, first: int, dealt: Dealt) -> int:
     """Put the bins of a row together to buckets, from that one on; how many there are then."""
-    counts, at, bounds = bins.counts, dealt.at, dealt.bounds
+    counts, bounds = bins.counts, dealt.bounds
     n_stretches, n_bins = counts.shape
-    bucket = first
+    bucket, first_bin = first, 0
     begin = end = bounds[first]
-    at[:, first] = 0
+    totals = np.empty(GROUP, dtype=np.int64)
     for group in range(0, n_bins, GROUP):
-        some = np.uint32(0)
+        totals[:] = 0
         for s in range(n_stretches):
             in_stretch = counts[s, group : group + GROUP]
             for b in range(GROUP):
-                some |= in_stretch[b]
-        if some == 0:
+                totals[b] += np.int64(in_stretch[b])
+        if totals.sum() == 0:
             continue
         for b in range(group, group + GROUP):
-            count = np.int64(counts[0, b])
-            for s in range(1, n_stretches):
-                count += np.int64(counts[s, b])
+            count = totals[b - group]
             # In one branch that is rarely taken: which bins are empty could not be foretold.
             if (count > 0) & (end > begin) & (end + count - begin > dealt.longest):
-                bucket += 1
+                fill_bucket(bucket, first_bin, b, bins, dealt)
+                bucket, first_bin = bucket + 1, b
                 bounds[bucket] = begin = end
-                at[:, bucket] = 0
-            bins.bucket_of[b] = bucket
             end += count
-            if n_stretches > 1:
-                for s in range(n_stretches):
-                    at[s, bucket] += counts[s, b]
-        for s in range(n_stretches):
-            counts[s, group : group + GROUP] = 0
+    fill_bucket(bucket, first_bin, n_bins, bins, dealt)
     bounds[bucket + 1] = end
-    for k in range(first, bucket + 1):
-        spot = bounds[k]
-        for s in range(n_stretches):
-            count = at[s, k]
-            at[s, k] = spot
-            spot += count
     return bucket + 1
+
+
+@njit(inline="always")
+def fill_bucket(bucket: int, first_bin: int, end_bin: int, bins: Bins, dealt: Dealt) -> None:
+    """Give these bins to a bucket, and to each stretch its first spot there; empty their counts."""
+    bins.bucket_of[first_bin:end_bin] = bucket
+    spot = dealt.bounds[bucket]
+    for s in range(bins.counts.shape[0]):
+        counts = bins.counts[s, first_bin:end_bin]
+        dealt.at[s, bucket] = spot
+        if bins.counts.shape[0] > 1:
+            for b in range(counts.size):
+                spot += np.int64(counts[b])
+        counts[:] = 0
 
 
 @njit(nogil=True, cache=True)
 def deal_out(
     row: Bits,
     first_index: int,
-    least: Unsigned,
-    greatest: Unsigned,
     bins: Bins,
     stretch: int,
     spots: Bits | None,
@@ -164,16 +162,15 @@ def deal_out(
 ) -> None:
     """Write the key of each entry of a stretch to the next spot of its bucket; and if anybody asks,
     its index in the row, where the stretch begins with that one."""
-    first, shift = first_and_shift(least, greatest, bins)
     at, all_keys = dealt.at[stretch], dealt.keys
-    last, first_spot, last_spot = bins.counts.shape[1] - 1, np.uint32(start), np.uint32(end - 1)
+    first_spot, last_spot = np.uint32(start), np.uint32(end - 1)
     is_far = all_keys.size > LONGEST_NEAR
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
         some = row[begin : begin + CHUNK]
         own_spots = None if spots is None else spots[begin : begin + CHUNK]
         own_buckets = None if bucket_of is None else bucket_of[begin : begin + CHUNK]
-        find_bins(some, bins.code, bins.smallest, first, shift, last, keys, bin_of)
+        find_bins(some, bins, keys, bin_of)
         for i in range(some.size):
             bucket = bins.bucket_of[bin_of[i]]
             # The last spot is behind none, unless somebody else writes to the row in the meantime.
@@ -203,14 +200,14 @@ def deal_out_row(
 ) -> tuple[int, Unsigned]:
     """Deal out all of a row, to buckets from that one on; how many there are then, and the greatest
     magnitude. If it exceeds the limit, there are no more than before."""
-    least, greatest = least_and_greatest_key(row, bins.code)
-    magnitude = magnitude_of(least, greatest, bins.code)
-    if magnitude > limit:  # before bins are sought for NaN, which need not be in order
+    look(row, bins, 0)
+    magnitude = set_span(bins)
+    if magnitude > limit:
         return first_bucket, magnitude
-    count_bins(row, least, greatest, bins, 0)
+    count_bins(row, bins, 0)
     n_buckets = cut(bins, first_bucket, dealt)
     start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
-    deal_out(row, 0, least, greatest, bins, 0, spots, bucket_of, dealt, start, end, indices)
+    deal_out(row, 0, bins, 0, spots, bucket_of, dealt, start, end, indices)
     return n_buckets, magnitude
 
 

@@ -13,12 +13,11 @@ from itertools import pairwise
 from threading import get_ident
 
 import numpy as np
-from numba import njit
 
-from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends._bits import Bits
 from groupmap.backends.kernels import common
 from groupmap.backends.kernels import threads as thread_pool
-from groupmap.backends.kernels.bins import count_bins
+from groupmap.backends.kernels.bins import count_bins, look, set_span
 from groupmap.backends.kernels.buckets import (
     Lines,
     emit_buckets,
@@ -36,11 +35,9 @@ from groupmap.backends.kernels.dealing import (
     deal_out,
     deal_out_row,
 )
-from groupmap.backends.kernels.keys import magnitude_of
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.words import least_and_greatest_key
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
@@ -177,7 +174,7 @@ class LongRow(Dealer):
         indices: Bits | None,
     ) -> int:
         """Deal out the pieces of a row, which begin there, to so many buckets."""
-        code, bins, dealt = self.task.code, self.bins, self.dealt
+        bins, dealt = self.bins, self.dealt
         spots_and_buckets = [(None, each) if self.is_sparing else (each, None) for each in noted]
         if len(rows) == 1:
             spots, buckets = spots_and_buckets[0]
@@ -186,22 +183,14 @@ class LongRow(Dealer):
             )
             self.task.check(magnitude)
             return n_buckets
-        ends = np.zeros((2, len(rows)), dtype=rows[0].dtype)
-        ends[0] -= 1  # the greatest there is, where a piece is empty
-
-        def look(s: int) -> None:
-            if rows[s].size > 0:
-                ends[:, s] = ends_of(rows[s], code)
-
-        self._for_each_stretch(look)
-        least, greatest = np.min(ends[0]), np.max(ends[1])
-        self.task.check(greatest_magnitude(least, greatest, code))
-        self._for_each_stretch(lambda s: count_bins(rows[s], least, greatest, bins, s))
+        self._for_each_stretch(lambda s: look(rows[s], bins, s))
+        self.task.check(set_span(bins))
+        self._for_each_stretch(lambda s: count_bins(rows[s], bins, s))
         n_buckets = cut(bins, 0, dealt)
 
         def deal(s: int) -> None:
             to = (*spots_and_buckets[s], dealt, 0, starts[-1], indices)
-            deal_out(rows[s], starts[s], least, greatest, bins, s, *to)
+            deal_out(rows[s], starts[s], bins, s, *to)
 
         self._for_each_stretch(deal)
         return n_buckets
@@ -263,15 +252,3 @@ def _leave(s: int, begin: int, end: int) -> None:
 def _stretches(n: int, threads: int) -> int:
     """Into how many a row of n entries is divided, each for a thread."""
     return max(1, min(threads, MOST_STRETCHES, n // thread_pool.LEAST_ENTRIES_PER_THREAD))
-
-
-@njit(nogil=True, cache=True)
-def ends_of(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
-    """The least and the greatest key."""
-    return least_and_greatest_key(row, code)
-
-
-@njit(nogil=True, cache=True)
-def greatest_magnitude(least: Unsigned, greatest: Unsigned, code: Code) -> Unsigned:
-    """The greatest between these keys."""
-    return magnitude_of(least, greatest, code)
