@@ -690,22 +690,38 @@ def test_where_little_would_be_set_aside_the_row_stays_whole(rng):
             check_ranks_and_order(x, n_threads=2)
 
 
-def test_long_rows_that_are_crowded_are_dealt_out(rng):
-    x = rng.lognormal(sigma=3, size=(20, 9000)).astype(np.float32)
-    table = np.arange(2 * 9000 - 1, dtype=np.float32)
-    for with_order in (False, True):
-        tries = []
-        with pytest.MonkeyPatch.context() as patch:
-            ranked = several_rows.SeveralRows.rank
-            patch.setattr(
-                several_rows.SeveralRows, "rank",
-                lambda *given, ranked=ranked, tries=tries: tries.append(1) or ranked(*given),
-            )  # fmt: skip
-            y, _ = rank.rank_and_gather(
-                x, table, COUNTING_TIES["average"], with_order=with_order, threads=1
-            )
-        np.testing.assert_array_equal(y, counted_ranks(x, "average"))
-        assert bool(tries) is not with_order
+@pytest.mark.parametrize("kind", ["heavy tail", "zeros between", "zeros below"])
+@pytest.mark.parametrize("with_order", [False, True])
+def test_long_rows_that_places_do_not_tell_apart_are_dealt_out(rng, kind, with_order):
+    x = rng.lognormal(sigma=3, size=(20, 9000))
+    if kind != "heavy tail":
+        x = np.where(rng.random(x.shape) < 0.9, 0, rng.normal(size=x.shape))
+    x = (np.maximum(x, 0) if kind == "zeros below" else x).astype(np.float32)
+    table = np.arange(2 * x.shape[1] - 1, dtype=np.float32)
+    tries, ranked = [], several_rows.SeveralRows.rank
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            several_rows.SeveralRows, "rank", lambda *given: tries.append(1) or ranked(*given)
+        )
+        y, _ = rank.rank_and_gather(
+            x, table, COUNTING_TIES["average"], with_order=with_order, threads=1
+        )
+    np.testing.assert_array_equal(y, counted_ranks(x, "average"))
+    assert bool(tries) == (kind != "zeros below" and not with_order)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n", "is_shared"),
+    [(1, 2**18, True), (1, 2**18 - 1, False), (2, 2**20, False), (3, 2**18, False),
+     (3, 2**19, True), (4, 2**20, False), (5, 2**20, False)],
+)  # fmt: skip
+def test_long_rows_are_shared_where_threads_would_wait(monkeypatch, n_rows, n, is_shared):
+    shared = []
+    monkeypatch.setattr(rank, "_rank_shared_rows", lambda task, threads: shared.append(threads))
+    monkeypatch.setattr(rank, "_rank_rows", lambda task, threads: None)
+    x = np.broadcast_to(np.float32(0), (n_rows, n))
+    rank.rank_and_gather(x, np.zeros(1, np.float32), None, with_order=False, threads=2)
+    assert shared == [2] * is_shared
 
 
 def test_numbers_among_many_zeros_are_not_few(rng):

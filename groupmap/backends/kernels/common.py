@@ -6,12 +6,12 @@ a shorter row with a table of its own: the row's without the ranks of the common
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
 from groupmap.backends.kernels.keys import bits_of, key_at
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
@@ -88,6 +88,16 @@ def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) 
 def sampled_indices(n: int) -> Bits:
     """Which of n entries are looked at."""
     return np.asarray([sampled_index(k, n) for k in range(min(n, SAMPLE))])
+
+
+def has_common_between(row: np.ndarray[Any, Any], code: Code) -> bool:
+    """Whether many entries seem to share a value between the least of the row and the greatest."""
+    some = as_bits(row)[sampled_indices(row.size)]
+    patterns = np.empty(4, dtype=some.dtype)
+    if not find_common(some, code, patterns):
+        return False
+    values = patterns.view(row.dtype)
+    return bool(np.any((np.min(row) < values) & (values < np.max(row))))
 
 
 @njit(nogil=True, cache=True)

@@ -38,7 +38,6 @@ SHORTEST_IN_BUCKETS, SHORTEST_WITH_ORDER = 2**13 + 1, 2**15
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
 LONGEST_AT_ONCE = ENTRIES_PER_BLOCK  # of longer rows some of the buckets are enough at once
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
-ROWS_PER_THREAD = 2  # where they are fewer, some threads would have more to do than others
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
 
@@ -129,8 +128,10 @@ def _ranked(
 
 def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
     n_rows, n = rows.shape
-    is_float = rows.dtype in (np.float32, np.float64)
-    return is_float and n >= SHORTEST_SHARED and n_rows < ROWS_PER_THREAD * threads
+    # Else some threads would have nothing to do, or half as much.
+    are_too_few, has_leftover = n_rows < threads, n_rows < 2 * threads and n_rows % threads != 0
+    is_long = n >= SHORTEST_SHARED and (are_too_few or n >= 2 * SHORTEST_SHARED)
+    return bool(is_long and has_leftover and rows.dtype in (np.float32, np.float64))
 
 
 def _rank_rows(task: Task, threads: int) -> None:

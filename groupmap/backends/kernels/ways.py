@@ -18,6 +18,7 @@ import numpy as np
 
 from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends.kernels import levels
+from groupmap.backends.kernels.common import has_common_between
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import Contiguous, Memory
@@ -225,8 +226,12 @@ class ByPlace(Way):
         """By places until many rows are crowded; then so are the next ones, most likely."""
         if not self.is_tried:
             self.is_tried = True
-            self.rank(rows[:1], out[:1], None if order is None else order[:1])
-            rows, out, order = rows[1:], out[1:], None if order is None else order[1:]
+            may_be_divided = order is None and self.task.may_be_divided
+            if may_be_divided and has_common_between(rows[0], self.task.code):
+                self.were_crowded = True
+            else:
+                self.rank(rows[:1], out[:1], None if order is None else order[:1])
+                rows, out, order = rows[1:], out[1:], None if order is None else order[1:]
         if self.were_crowded:
             self.rank_otherwise(rows, out, order)
         else:
