@@ -589,6 +589,41 @@ def test_keys_that_span_few_levels_are_counted(rng, dtype):
             np.testing.assert_array_equal(order, np.argsort(x, stable=True))
 
 
+@given(
+    st.sampled_from(["float16", "float32", "float64"]),
+    st.lists(st.integers(-60, 60), min_size=1, max_size=120),
+    st.sampled_from([0, 3, 1000, 0x3C00]),
+    st.sampled_from(["average", "max", "ordinal"]),
+)
+def test_floats_on_both_sides_of_zero_have_few_levels(dtype, signed_steps, nearest, ties):
+    """However many floats lie between zero and the nearest of them."""
+    steps = np.asarray(signed_steps)
+    word = np.dtype(f"u{np.dtype(dtype).itemsize}")
+    magnitudes = (np.abs(steps) + np.where(steps == 0, 0, nearest)).astype(word)
+    x = np.copysign(magnitudes.view(dtype), np.where(steps == 0, -1.0, steps).astype(dtype))
+    x = np.concatenate([x, np.zeros(500, dtype)])[None]
+    out, order = np.empty((2, *x.shape), dtype=np.uint32)
+    is_done = np.zeros(1, dtype=np.bool_)
+    levels.count_keys(
+        as_bits(x), code_of(x.dtype), np.arange(2 * x.size - 1, dtype=np.uint32),
+        rank.tie_of(COUNTING_TIES.get(ties)), out, order.view(np.int32), is_done,
+    )  # fmt: skip
+    assert is_done[0]
+    np.testing.assert_array_equal(out, counted_ranks(x, ties))
+    np.testing.assert_array_equal(order, np.argsort(x + x.dtype.type(0), stable=True))
+
+
+@pytest.mark.parametrize("n", [16_384, 70_000])
+def test_long_rows_of_sixteen_bits(rng, n):
+    """Which are counted where they have more entries than levels."""
+    x = rng.normal(size=(2, n)).astype(np.float16)
+    table = np.arange(2 * n - 1, dtype=np.float64)
+    for ties in ("average", "ordinal"):
+        rule = COUNTING_TIES.get(ties)
+        y, _ = rank.rank_and_gather(x, table, rule, with_order=False, threads=1)
+        np.testing.assert_array_equal(y, counted_ranks(x, ties))
+
+
 def test_more_levels_than_are_counted_in_copies(rng):
     x = rng.permutation((np.arange(20_000) % 4500).astype(np.int16))[None]
     table = np.arange(2 * x.size - 1, dtype=np.uint32)

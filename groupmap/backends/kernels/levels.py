@@ -18,7 +18,8 @@ from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.words import extent, least_and_greatest_key
 
 MOST_LEVELS = 2**16
-ENTRIES_PER_LEVEL = 4  # at least, on average; else it is faster to sort
+# Else it is faster to sort: of short rows a quarter of the entries, of longer ones all but so many.
+ENTRIES_PER_LEVEL, ENTRIES_SORTED = 4, 2**12
 PLACES = 2**12
 TRIED_FIRST = 2**10  # entries; where values are many, two of these share a place
 MOST_ALONE = 0.8  # of the levels of those entries; of 4096 levels even fewer
@@ -40,20 +41,47 @@ def count_keys(
     The greatest magnitude comes back.
     """
     n_rows, n = rows.shape
+    word, most_levels = rows.dtype.type, min(MOST_LEVELS, most_worth_counting(n))
     levels = np.empty(n, dtype=np.uint16)
-    magnitude = rows.dtype.type(0)
+    magnitude = word(0)
     for r in range(n_rows):
         row = rows[r]
         least, greatest = least_and_greatest_key(row, code)
         magnitude = max(magnitude, magnitude_of(least, greatest, code))
-        span = np.uint64(greatest - least)  # one less than there are levels
-        is_done[r] = span < MOST_LEVELS and ENTRIES_PER_LEVEL * span < n
+        gap = gap_beside_zero(row, code)
+        first = word(without_gaps(least, gap, code))
+        span = word(word(without_gaps(greatest, gap, code)) - first)
+        is_done[r] = span < most_levels
         if is_done[r]:
             for i in range(n):
+                level = word(without_gaps(key_at(row, i, code), gap, code)) - first
                 # No more, even if somebody else writes to the row in the meantime.
-                levels[i] = np.uint16(min(np.uint64(key_at(row, i, code) - least), span))
+                levels[i] = np.uint16(min(word(level), span))
             emit_levels(levels, int(span) + 1, table, tie, out[r], order, r)
     return magnitude
+
+
+@njit(inline="always")
+def most_worth_counting(n: int) -> int:
+    """How many levels of rows of n entries are counted faster than the entries are sorted."""
+    return max(n // ENTRIES_PER_LEVEL, n - ENTRIES_SORTED)
+
+
+@njit(inline="always")
+def gap_beside_zero(row: Bits, code: Code) -> Unsigned:
+    """How many keys lie between zero and the nearest float of a row, on either side of zero."""
+    word = row.dtype.type
+    gap = word(~word(0))
+    for i in range(row.size):
+        gap = min(gap, word((row[i] & code.flip) - word(1)))  # which is the greatest for zero
+    return gap if gap < code.flip else word(0)
+
+
+@njit(inline="always")
+def without_gaps(key: Unsigned, gap: Unsigned, code: Code) -> Unsigned:
+    """The key, as if there were no gap below zero, and none above."""
+    none = gap ^ gap
+    return key - (gap if key >= code.top else none) - (gap if key > code.top else none)
 
 
 @njit(nogil=True, cache=True)
