@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 
 import groupmap as gm
 from groupmap.backends import kernels, ops_for
-from groupmap.backends._bits import INFINITY, as_bits, code_of, limit_of
+from groupmap.backends._bits import INFINITY, as_bits, code_of, keys_of, limit_of
 from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
@@ -435,6 +435,46 @@ def test_buckets_of_floats_of_any_magnitude(rng, how, dtype, octave):
         with all_in_buckets(how) as tries:
             check_ranks_and_order(x, n_threads=2)
         assert not any(tries)
+
+
+@given(
+    st.sampled_from(["float32", "float64"]).flatmap(
+        lambda dtype: hnp.arrays(
+            dtype, st.integers(1, 60), elements=st.floats(allow_nan=False, width=int(dtype[5:]))
+        )
+    )
+)
+def test_bins_span_what_a_sample_sees_and_some_octaves_more(x):
+    """To the last bit, which no rank would tell: of so short a row all is seen."""
+    with lent() as lend:
+        own = bins.Bins.for_rows_of(x.size, x.dtype, 1, 1, lend())
+    bins.look(as_bits(x), own, 0)
+    bins.set_span(own)
+    keys = sorted(keys_of(x).tolist())
+    top, all_ones = int(own.code.top), 2 ** (8 * x.itemsize) - 1
+    beyond = bins.OCTAVES_BEYOND << np.finfo(x.dtype).nmant
+    magnitudes = [abs(key - top) - (key < top) for key in keys if key != top]
+    gap = max(min(magnitudes, default=0) - beyond, 0)
+    assert keys[0] == own.span[bins.FIRST] >= max(keys[0] - beyond, 0)
+    assert keys[-1] == own.span[bins.LAST] <= min(keys[-1] + beyond, all_ones)
+    assert own.span[bins.BELOW] == min(top - 1 - gap, keys[-1])
+    assert own.span[bins.ABOVE] == max(top + gap, keys[0])
+
+
+def test_bins_end_some_octaves_beyond_a_sample():
+    for dtype, least, greatest in (("float32", -2e38, 3e38), ("float64", -1e308, np.inf)):
+        x = np.ones(1000, dtype)
+        x[[998, 999]] = least, greatest  # which are not in the sample
+        for seen in (1.0, np.finfo(dtype).tiny, np.finfo(dtype).max / 2):
+            x[:998] = seen
+            with lent() as lend:
+                own = bins.Bins.for_rows_of(x.size, x.dtype, 1, 1, lend())
+            bins.look(as_bits(x), own, 0)
+            bins.set_span(own)
+            beyond = bins.OCTAVES_BEYOND << np.finfo(dtype).nmant
+            key, last = int(keys_of(x)[0]), int(keys_of(x)[999])
+            assert own.span[bins.FIRST] == key - beyond
+            assert own.span[bins.LAST] == min(key + beyond, last)
 
 
 @pytest.mark.parametrize("how", BUCKETS)

@@ -1,9 +1,9 @@
 """The bins that entries of long rows lie in, before neighbouring bins make a bucket.
 
-The highest bits of an entry's key, counted from the least of its row, are its bin. So floats are
-spread by octaves, and tails of any weight find room. A sample of the row tells which keys to count:
-most floats that there are lie so near to zero, or so far away, that few or none of the row do.
-These make no bins of their own.
+The highest bits of an entry's key, counted from where the first bin begins, are its bin. So floats
+are spread by octaves, and tails of any weight find room. A sample of the row tells which keys to
+count: most floats that there are lie so near to zero, or so far away, that few or none of the row
+do. These make no bins of their own.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def look(row: Bits, bins: Bins, stretch: int) -> None:
 def set_span(bins: Bins) -> Unsigned:
     """Set the bins to where the keys of all stretches lie; their greatest magnitude comes back."""
     code, ends, span = bins.code, bins.ends, bins.span
-    key, beyond = span.dtype.type, OCTAVES_BEYOND * bins.octave
+    key = span.dtype.type
+    beyond = key(OCTAVES_BEYOND * bins.octave)  # a product is signed, and would meet as a float
     least, greatest = ends[:, LEAST].min(), ends[:, GREATEST].max()
     span[FIRST], span[LAST] = least, greatest
     span[BELOW], span[ABOVE], span[UNDER_ZERO] = greatest, key(~key(0)), key(~key(0))
@@ -114,10 +115,10 @@ def set_span(bins: Bins) -> Unsigned:
         span[FIRST] = max(least, key(lowest - min(lowest, beyond)))
         span[LAST] = min(greatest, key(highest + min(key(~highest), beyond)))
         nearest = ends[:, NEAREST_TO_ZERO].min()
-        near = key(nearest - beyond) if beyond < nearest <= code.flip else key(0)
+        gap = key(nearest - beyond) if beyond < nearest <= code.flip else key(0)
         span[UNDER_ZERO] = key(code.top - key(1))
-        span[BELOW] = min(key(span[UNDER_ZERO] - near), span[LAST])
-        span[ABOVE] = max(key(code.top + near), span[FIRST])
+        span[BELOW] = min(key(span[UNDER_ZERO] - gap), span[LAST])
+        span[ABOVE] = max(key(code.top + gap), span[FIRST])
     low = span[BELOW] - min(span[FIRST], span[BELOW])
     high = max(span[LAST], span[ABOVE]) - span[ABOVE]
     width = bit_length(np.uint64(low + high))

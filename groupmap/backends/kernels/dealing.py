@@ -2,9 +2,9 @@
 
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
 
-Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. In
-rows too long to count spots in 16 bits it can be only its bucket, which takes less memory: entries
-keep their order of appearance there, so that it is enough to take the next one.
+Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. Or,
+where memory is to be spared, it notes only its bucket, which takes 16 bits: entries keep their
+order of appearance there, so that it is enough to take the next one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Rows of few different values: each of them is counted, and nothing is sorted.
 
-The level of an entry is the distance of its key from the row's least; or, for floats of more than
-16 bits, its place among some between the row's least and greatest, if no two different values share
-a place. Photographs have few levels, and so have counts, and rows of 16 bits that are long.
+The level of an entry is the distance of its key from the row's least, where floats that are nearer
+to zero than any of the row do not count; or, for floats of more than 16 bits, its place among some
+between the row's least and greatest, if no two different values share a place. Photographs have few
+levels, and so have counts, and rows of 16 bits that are long.
 """
 
 from __future__ import annotations

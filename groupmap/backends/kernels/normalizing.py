@@ -20,7 +20,7 @@ from groupmap.backends.kernels.task import NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK
 
-IN_LINE = 8  # so many of a table's columns lie in one line of the cache
+IN_LINE = 8  # so many of a table's columns, of doubles, lie in one line of the cache
 
 
 def normalize_rows(
@@ -120,7 +120,7 @@ def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, 
 
 @njit(nogil=True, cache=True)
 def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any]) -> None:
-    """``out = table[places]``, for so many rows at once as may be columns side by side."""
+    """``out = table[places]``: of several rows at once, which may be columns side by side."""
     n_rows, n = places.shape
     side_by_side = n_rows - n_rows % IN_LINE
     for first in range(0, side_by_side, IN_LINE):

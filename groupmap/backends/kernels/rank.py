@@ -128,10 +128,10 @@ def _ranked(
 
 def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
     n_rows, n = rows.shape
-    # Else some threads would have nothing to do, or half as much.
-    are_too_few, has_leftover = n_rows < threads, n_rows < 2 * threads and n_rows % threads != 0
+    # Given out whole, they would leave some threads with nothing to do, or with half as much.
+    are_too_few, are_uneven = n_rows < threads, n_rows < 2 * threads and n_rows % threads != 0
     is_long = n >= SHORTEST_SHARED and (are_too_few or n >= 2 * SHORTEST_SHARED)
-    return bool(is_long and has_leftover and rows.dtype in (np.float32, np.float64))
+    return bool(is_long and are_uneven and rows.dtype in (np.float32, np.float64))
 
 
 def _rank_rows(task: Task, threads: int) -> None:
