@@ -223,6 +223,13 @@ def test_quantile_normalisation_by_one_ranking(x, axis, ties):
         np.testing.assert_allclose(found, expected, rtol=precision, atol=8 * precision)
 
 
+@pytest.mark.parametrize("n", [2**15, 2**15 + 1])  # ranks of 16 bits, and of 32
+def test_quantile_normalisation_of_long_rows(rng, n):
+    x = rng.integers(0, 9, size=(3, n)) + rng.integers(0, n, size=(3, n)) / n
+    found, expected = with_kernels_and_without(lambda: gm.normalize_quantiles(x, axis=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
 def test_quantile_normalisation_of_what_is_not_finite(rng):
     x = rng.normal(size=(50, 7))
     x[3, 2] = np.nan

@@ -34,7 +34,8 @@ def normalize_rows(
     if shape[-1] > np.iinfo(np.int32).max:  # which counts the order
         return None
     rows = rows.reshape(-1, shape[-1])
-    steps = np.arange(2 * rows.shape[1] - 1, dtype=np.uint32)
+    n_steps = 2 * rows.shape[1] - 1
+    steps = np.arange(n_steps, dtype=np.uint16 if n_steps <= 2**16 else np.uint32)
     greatest = min(np.finfo(np.float64).max / (2 * len(rows)), np.finfo(rows.dtype).max)
     limit = as_bits(np.asarray(greatest, dtype=rows.dtype))[()]
     task = Task(
