@@ -28,6 +28,15 @@ GROUP = 16  # bins that are passed over at once where they are empty
 CHUNK = 1024  # entries whose bins are found at once
 OCTAVES_BEYOND = 8  # the sample, where so few entries are that one bin is enough
 
+# What `look` finds: the ends of all keys; of those of a sample; and the least magnitude of these
+# that is not zero.
+ENDS = LEAST, GREATEST, LEAST_OF_SAMPLE, GREATEST_OF_SAMPLE, NEAREST_TO_ZERO = range(5)
+# Bins go from `FIRST` to `LAST`, but for what lies between `BELOW` and `ABOVE`: there zero has one
+# of its own, behind `UNDER_ZERO`, and what is less or greater shares a neighbouring one. How many
+# of the lowest bits do not count says `SHIFT`.
+SPAN = FIRST, LAST, BELOW, ABOVE, UNDER_ZERO, SHIFT = range(6)
+BINS_OF_ZERO = 2  # its own, and what is left of the one that it divides
+
 
 def line_length(n: int) -> int:
     """How many words of a bucket are sorted at once, for rows of n entries: a power of two."""
@@ -44,8 +53,8 @@ class Bins(NamedTuple):
 
     code: Code
     octave: Unsigned  # how many floats there are between a power of two and the next; else 0
-    ends: Bits  # (stretch, 5): what `look` finds
-    span: Bits  # what `set_span` makes of it
+    ends: Bits  # (stretch, one of `ENDS`)
+    span: Bits  # (one of `SPAN`)
     counts: Bits  # (stretch, bin); 0 when no row is at work
     bucket_of: Bits
 
@@ -65,21 +74,11 @@ class Bins(NamedTuple):
         return cls(
             code_of(dtype),
             key(octave),
-            ends=np.empty((stretches, 5), dtype=key),
-            span=np.empty(6, dtype=key),
+            ends=np.empty((stretches, len(ENDS)), dtype=key),
+            span=np.empty(len(SPAN), dtype=key),
             counts=counts,
             bucket_of=bucket_of,
         )
-
-
-# What `look` finds: the ends of all keys; of those of a sample; and the least magnitude of these
-# that is not zero.
-LEAST, GREATEST, LEAST_OF_SAMPLE, GREATEST_OF_SAMPLE, NEAREST_TO_ZERO = range(5)
-# Bins go from `FIRST` to `LAST`, but for what lies between `BELOW` and `ABOVE`: there zero has one
-# of its own, behind `UNDER_ZERO`, and what is less or greater shares a neighbouring one. How many
-# of the lowest bits do not count says `SHIFT`.
-FIRST, LAST, BELOW, ABOVE, UNDER_ZERO, SHIFT = range(6)
-BINS_OF_ZERO = 2  # its own, and what is left of the one that it divides
 
 
 @njit(nogil=True, cache=True)

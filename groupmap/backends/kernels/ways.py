@@ -210,7 +210,7 @@ class ByPlace(Way):
         self.block, self.memory = block, memory
         self.words = memory.empty((block, task.rows.shape[1]), np.uint32)
         self.is_short = task.rows.shape[1] <= LONGEST_UNTRIED
-        self.were_crowded, self.is_tried = False, self.is_short
+        self.places_fail, self.is_tried = False, self.is_short
 
     @cached_property
     def by_key(self) -> ByKey:
@@ -228,11 +228,11 @@ class ByPlace(Way):
             self.is_tried = True
             may_be_divided = order is None and self.task.may_be_divided
             if may_be_divided and has_common_between(rows[0], self.task.code):
-                self.were_crowded = True
+                self.places_fail = True
             else:
                 self.rank(rows[:1], out[:1], None if order is None else order[:1])
                 rows, out, order = rows[1:], out[1:], None if order is None else order[1:]
-        if self.were_crowded:
+        if self.places_fail:
             self.rank_otherwise(rows, out, order)
         else:
             self.rank_by_place(rows, out, order)
@@ -251,7 +251,7 @@ class ByPlace(Way):
         words.sort(axis=-1)
         n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
         if n_crowded > 0:
-            self.were_crowded = MOST_CROWDED * n_crowded > len(rows)
+            self.places_fail = MOST_CROWDED * n_crowded > len(rows)
             for_some(self.rank_otherwise, crowded, rows, out, order)
 
 
