@@ -41,7 +41,7 @@ from groupmap.backends.kernels import (
     threads,
     vectors,
 )
-from groupmap.backends.kernels.memory import BYTES_KEPT, lent
+from groupmap.backends.kernels.memory import BYTES_KEPT, SIDE_BY_SIDE, Contiguous, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 from groupmap.backends.kernels.task import Task
 
@@ -166,6 +166,27 @@ def test_normal_probabilities(x, view):
     with no_kernels():
         expected = gm.gaussian.cdf(given)
     np.testing.assert_allclose(found, expected, rtol=4e-15)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+@given(
+    n_rows=st.integers(1, 9),
+    n=st.sampled_from([1, 5, SIDE_BY_SIDE - 1, SIDE_BY_SIDE, SIDE_BY_SIDE + 1, 3 * SIDE_BY_SIDE]),
+    some=st.slices(9),
+    lie=st.sampled_from(["rows", "columns", "reversed", "every other"]),
+)
+def test_rows_of_any_strides_are_copied(dtype, n_rows, n, some, lie):
+    numbers = np.random.default_rng(0).integers(0, 200, 2 * n_rows * n).astype(dtype)
+    rows = {
+        "rows": numbers[: n_rows * n].reshape(n_rows, n),
+        "columns": numbers[: n_rows * n].reshape(n, n_rows).T,
+        "reversed": numbers[: n_rows * n].reshape(n, n_rows).T[:, ::-1],
+        "every other": numbers.reshape(n_rows, 2 * n)[:, ::2],
+    }[lie][some]
+    with lent() as lend:
+        copied = Contiguous(rows, len(rows), lend())(rows)
+        assert copied.flags.c_contiguous
+        np.testing.assert_array_equal(copied, rows)
 
 
 def parameter_of(spans, parameter, r, i):

@@ -13,11 +13,15 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numba import njit
+
+from groupmap.backends._bits import Bits, as_bits
 
 BYTES_KEPT = 2**23  # for each thread; what needs more works long enough to wait for it
 LINE = 64  # bytes of the cache
 # Arrays that are gone through side by side should not lie whole pages apart.
 BETWEEN = 13 * LINE
+SIDE_BY_SIDE = 2**9  # so many lines stay in the nearest cache
 
 Lend = Callable[[], "Memory"]
 
@@ -52,8 +56,23 @@ class Contiguous:
         if self._copies is None or rows.flags.c_contiguous:
             return rows
         copies = self._copies[: len(rows)]
-        copies[...] = rows
+        if rows.strides[0] < rows.strides[1]:  # columns of a table, most likely
+            copy_in_parts(as_bits(rows), as_bits(copies))
+        else:
+            copies[...] = rows
         return copies
+
+
+@njit(nogil=True, cache=True)
+def copy_in_parts(rows: Bits, copies: Bits) -> None:
+    """Copy rows that lie side by side: what is fetched for one of them serves the next, too."""
+    n_rows, n = rows.shape
+    for begin in range(0, n, SIDE_BY_SIDE):
+        end = min(begin + SIDE_BY_SIDE, n)
+        for r in range(n_rows):
+            part, copy = rows[r, begin:end], copies[r, begin:end]
+            for i in range(part.size):
+                copy[i] = part[i]
 
 
 class _Shelf:
