@@ -46,6 +46,7 @@ def with_middles(ascending: Array, dtype: DType, xp: Namespace, ops: Ops) -> Arr
     native = ops.with_middles(ascending, dtype)
     if native is not None:
         return native
+    ascending = as_widest_real(ascending, xp, ops)
     low = ascending[:-1]
     pairs = xp.stack([low, between(low, ascending[1:], 0.5, xp)], axis=-1)
     table = xp.concat([xp.reshape(pairs, (-1,)), ascending[-1:]])

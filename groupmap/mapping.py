@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from groupmap.targets import Target
 
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
+N_LEVELS = 2**8  # of numbers of 8 bits
+LEVELS_WORTH = 8  # so many entries of a table, which is made with less ado
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ def map_rows(
     if 0 in rows.shape:
         return xp.astype(rows, dtype)
     values = ops.detach(rows)
+    by_level = None if where is not None else _by_level(values, target, rule, dtype, xp, ops)
+    if by_level is not None:
+        return by_level
     is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
     with_order = is_connected and rule.gradient.uses_order
     native = _mapped_natively(
@@ -189,6 +195,27 @@ def _mapped(
         values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
     )
     return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops), None
+
+
+def _by_level(
+    values: Array, target: Target, rule: MapRule, dtype: DType, xp: Namespace, ops: Ops
+) -> Array | None:
+    """The image of numbers of 8 bits, where far fewer levels than positions are to be evaluated."""
+    if values.dtype not in (xp.uint8, xp.int8):
+        return None
+    if rule.ties not in COUNTING_TIES or not target.is_elementwise:
+        return None
+    *free, n = values.shape
+    n_rows = math.prod(free)
+    if n * (1 if target.is_tabulated else n_rows) < LEVELS_WORTH * N_LEVELS * n_rows:
+        return None
+
+    def quantiles(less: Array, less_equal: Array) -> Array:
+        h = COUNTING_TIES[rule.ties].doubled_midrank(less, less_equal)
+        h = xp.clip(h, 0, 2 * n - 2)  # of levels that do not occur
+        return quantiles_of_ranks(target, h, n, rule.plotting_parameters, dtype, xp=xp, ops=ops)
+
+    return ops.map_levels(values, quantiles, dtype)
 
 
 def with_estimate(

@@ -17,7 +17,6 @@ from groupmap.dtypes import (
     at_least_single,
     check_real,
     is_torch_object,
-    sorted_in_widest_real,
 )
 from groupmap.interpolation import interpolate, order_statistics, with_middles
 from groupmap.positions import Positions, RankPositions, plotting_parameters
@@ -140,7 +139,8 @@ class SciPyDistributionTarget(Target):
 class ReferenceTarget(Target):
     """A reference sample: Q interpolates its order statistics.
 
-    `sorted_values` is ``(m,)`` for all groups, or ``(..., m)``, one sample a group.
+    `sorted_values` is ``(m,)`` for all groups, or ``(..., m)``, one sample a group, of any real
+    dtype.
     """
 
     sorted_values: Array
@@ -174,7 +174,7 @@ class ReferenceTarget(Target):
         return order_statistics(values, index, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
-        values = self.sorted_values
+        values = as_widest_real(self.sorted_values, xp, ops)
         m = values.shape[-1]
         rank = xp.arange(m, dtype=values.dtype, device=compat.device(values))
         p = RankPositions(2.0 * rank, m, self.alphap, self.betap, xp=xp).p
@@ -207,7 +207,10 @@ def _is_array_of(values: object, xp: Namespace) -> bool:
 
 
 def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Array:
-    """The reference samples, ``(..., m)``, in ascending order and the widest real dtype."""
+    """The reference samples, ``(..., m)``, in ascending order.
+
+    They keep their dtype, unless the library cannot sort it: narrow numbers take less time.
+    """
     check_real(reference, name, xp)
     if reference.shape[-1] == 0:
         raise ValueError(f"{name} is empty; it must have at least one value a group.")
@@ -217,7 +220,9 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
             f"{name} holds NaN or infinite values, between which nothing interpolates; "
             "leave them out of the sample."
         )
-    return sorted_in_widest_real(reference, xp, ops)
+    if ops.sortable(reference, xp) is not reference:
+        reference = as_widest_real(reference, xp, ops)
+    return ops.sort_rows(reference, xp)
 
 
 def as_target(  # noqa: PLR0911 (one return a kind of target)
@@ -302,4 +307,4 @@ def reference_target(sample: Array, positions: object) -> ReferenceTarget:
     """The target that follows a 1-D reference sample."""
     xp, ops = namespace_and_ops(target_quantiles=sample)
     values = sorted_reference(check_one_sample(sample), "target_quantiles", xp, ops)
-    return ReferenceTarget(values, *plotting_parameters(positions))
+    return ReferenceTarget(as_widest_real(values, xp, ops), *plotting_parameters(positions))

@@ -31,6 +31,7 @@ pytest.importorskip("numba")
 from groupmap.backends.kernels import (
     bins,
     common,
+    eight_bits,
     elementwise,
     equals,
     levels,
@@ -306,6 +307,55 @@ def check_long_rows_each_with_its_own_reference(x, reference):
     )
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(np.sort(found), np.sort(reference))
+
+
+@pytest.mark.parametrize("lie", ["rows", "columns", "one row"])
+@pytest.mark.parametrize(
+    ("x_dtype", "dtype"), [("uint8", "int8"), ("int8", "uint8"), ("uint8", "float64")]
+)
+@given(seed=st.integers(0, 9), n=st.integers(2000, 9000), n_levels=st.integers(1, 256),
+       ties=st.sampled_from(["average", "min", "max"]),
+       positions=st.sampled_from(["linear", "hazen"]))  # fmt: skip
+def test_numbers_of_8_bits_are_counted(lie, x_dtype, dtype, seed, n, n_levels, ties, positions):
+    rng = np.random.default_rng(seed)
+    shape = {"rows": (3, n), "columns": (n, 3), "one row": (n,)}[lie]
+    x, reference = (
+        rng.integers(0, n_levels, shape).astype("uint8").astype(each) for each in (x_dtype, dtype)
+    )
+    axis = 0 if lie == "columns" else -1
+
+    def match():
+        return gm.match_quantiles(x, reference, axis=axis, ties=ties, positions=positions)
+
+    with pytest.MonkeyPatch.context() as patch:
+        calls = []
+        count = eight_bits.count_levels
+        patch.setattr(
+            eight_bits, "count_levels",
+            lambda rows, **options: calls.append(len(rows)) or count(rows, **options),
+        )  # fmt: skip
+        found, expected = with_kernels_and_without(match)
+    np.testing.assert_array_equal(found, expected)
+    # Of the reference to sort it, of x to map it: where there are far fewer levels than entries.
+    of_reference, of_x = int(dtype != "float64"), int(n >= 8 * 256)
+    assert len(calls) == of_reference + of_x
+
+
+@pytest.mark.parametrize("target", ["gaussian", "sparse", np.array([3.0, 1.0, 4.0, 1.0])])
+@pytest.mark.parametrize("ties", ["average", "min", "max", "ordinal"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_numbers_of_8_bits_are_mapped_as_wider_ones(rng, target, ties, dtype):
+    x = rng.integers(0, 256, (60, 110, 2)).astype("uint8").astype(dtype)
+    y = gm.quantile_map(x, target, axis=(0, 1), ties=ties)
+    wider = gm.quantile_map(x.astype("int32"), target, axis=(0, 1), ties=ties)
+    np.testing.assert_array_equal(y, wider)
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(x)
+    if isinstance(target, np.ndarray):
+        target = torch.from_numpy(target)
+    y = gm.quantile_map(tensor, target, axis=(0, 1), ties=ties)
+    wider = gm.quantile_map(tensor.int(), target, axis=(0, 1), ties=ties)
+    assert torch.equal(y, wider)
 
 
 HALVES = np.arange(2**16, dtype=np.uint16)  # every number of 16 bits

@@ -209,6 +209,24 @@ def test_match_quantiles(backend, rng, shape):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("ties", ["average", "min", "max"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_match_quantiles_of_8_bits(backend, rng, dtype, ties):
+    """Rows so long that their levels are counted where there are kernels."""
+    n, smallest = 2100, np.iinfo(dtype).min
+    data, reference = (rng.integers(smallest, smallest + 40, (2, n)).astype(dtype) for _ in "xr")
+    data[0, :1000] = 7
+    y = gm.match_quantiles(
+        backend.asarray(data, dtype), backend.asarray(reference, dtype), axis=1, ties=ties
+    )
+    for row, sample, found in zip(data, reference, backend.to_numpy(y), strict=True):
+        _, at, inverse = np.unique(row, return_index=True, return_inverse=True)
+        entries, values = row.tolist(), sample.tolist()
+        ranks = [oracle.doubled_rank(entries, i, ties) for i in at]
+        expected = np.array([oracle.quantile(values, oracle.position(h, n, (1, 1))) for h in ranks])
+        np.testing.assert_allclose(found, expected[inverse], rtol=1e-6)
+
+
 def test_normalize_quantiles(backend, rng):
     data = rng.normal(size=(4, 6)) * np.array([[1.0], [2.0], [3.0], [4.0]])
     x = backend.asarray(data)

@@ -52,6 +52,10 @@ def map_rows(*_: object) -> None:
     """None: the core tells rows that miss entries from those that do not."""
 
 
+def map_levels(*_: object) -> None:
+    """None: the core maps numbers of 8 bits as it does others."""
+
+
 def settle(array: Array) -> None:
     """What is made here is there."""
     del array
@@ -254,6 +258,7 @@ OPS = Ops(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    map_levels=map_levels,
     settle=settle,
     has_native_map=has_native_map,
     normalize_rows=normalize_rows,

@@ -14,6 +14,8 @@ from groupmap.backends._bits import INFINITY
 from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.kernels import threads
 
+SHORTEST_COUNTED = 2**10  # rows of 8 bits; shorter ones are sorted as fast
+
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
@@ -66,6 +68,18 @@ def map_rows(
         threads=kernels.default_threads(),
     )  # fmt: skip
     return None if found is None else (found[0], None)
+
+
+def map_levels(
+    rows: Array, quantiles: Callable[[Array, Array], Array], dtype: DType
+) -> Array | None:
+    """By kernels that count, and look up."""
+    if rows.dtype.itemsize > 1 or not kernels.serve(rows):
+        return None
+    from groupmap.backends.kernels import eight_bits
+
+    del dtype  # which the values have
+    return eight_bits.map_levels(rows, quantiles, threads=kernels.default_threads())
 
 
 def has_native_map(x: Array) -> bool:
@@ -138,8 +152,9 @@ def interpolator(
 
 def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """A kernel for one sorted row and many indices in double precision."""
-    doubles = sorted_rows.dtype == np.float64 and index.dtype == np.float64
-    if not (doubles and sorted_rows.ndim == 1 and index.ndim == 1 and kernels.serve(index)):
+    is_known = sorted_rows.dtype != np.float16 and index.dtype == np.float64  # by Numba
+    are_one_row = sorted_rows.ndim == 1 and index.ndim == 1
+    if not (is_known and are_one_row and kernels.serve(index, sorted_rows)):
         return None
     from groupmap.backends.kernels import knots
 
@@ -150,7 +165,7 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
     """A kernel for one sorted row."""
-    is_known = ascending.dtype == np.float64 and dtype in (np.float32, np.float64)
+    is_known = ascending.dtype != np.float16 and dtype in (np.float32, np.float64)  # by Numba
     if not (is_known and ascending.ndim == 1 and kernels.serve(ascending)):
         return None
     from groupmap.backends.kernels import knots
@@ -172,8 +187,12 @@ def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order, several at a time."""
     del xp
     dtype = rows.dtype if dtype is None else dtype
-    if rows.dtype.itemsize == 1:  # NumPy's sort of 8 bits is many times slower than that of 16
-        rows = rows.astype(f"{rows.dtype.kind}2")
+    if rows.dtype.itemsize == 1:
+        if kernels.serve(rows) and rows.shape[-1] >= SHORTEST_COUNTED:
+            from groupmap.backends.kernels import eight_bits
+
+            return eight_bits.sort(rows, dtype, threads=kernels.default_threads())
+        rows = rows.astype(f"{rows.dtype.kind}2")  # which NumPy sorts many times faster
     if rows.ndim != 2:
         return np.sort(rows, axis=-1).astype(dtype, copy=False)
     result = np.empty(rows.shape, dtype=dtype)
@@ -251,6 +270,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    map_levels=map_levels,
     has_native_map=has_native_map,
     normalize_rows=normalize_rows,
     screen=screen,

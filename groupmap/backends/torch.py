@@ -100,6 +100,17 @@ def map_rows(
     )
 
 
+def map_levels(
+    rows: Array, quantiles: Callable[[Array, Array], Array], dtype: DType
+) -> Array | None:
+    """By kernels, in main memory."""
+    if rows.dtype not in (torch.uint8, torch.int8):
+        return None
+    if not (_is_plain(rows) and torch_kernels.serve_eagerly(rows)):
+        return None
+    return torch_kernels.map_levels(rows, quantiles, dtype)
+
+
 def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
     """A kernel for floats in main memory; no gradient passes through it."""
     is_known = x.dtype in (torch.float32, torch.float64)
@@ -431,6 +442,7 @@ OPS = replace(
     map_rows=map_rows,
     settle=settle,
     has_native_map=has_native_map,
+    map_levels=map_levels,
     normalize_rows=normalize_rows,
     table_of_formula=table_of_formula,
     runs=runs,

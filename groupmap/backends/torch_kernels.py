@@ -101,6 +101,19 @@ def map_rows(
     return y, None if order is None else torch.from_numpy(order)
 
 
+def map_levels(
+    rows: Array, quantiles: Callable[[Array, Array], Array], dtype: torch.dtype
+) -> Array:
+    """Numbers of 8 bits by their levels."""
+    from groupmap.backends.kernels import eight_bits
+
+    def on_arrays(*counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return as_array(quantiles(*map(torch.from_numpy, counts)))
+
+    shared, threads = rows.detach().numpy(), torch.get_num_threads()  # of any strides
+    return as_tensor(eight_bits.map_levels(shared, on_arrays, threads=threads), dtype)
+
+
 def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
     """Each row to the mean of all, sorted; None where that is not finite."""
     from groupmap.backends.kernels import normalizing
