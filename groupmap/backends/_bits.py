@@ -23,18 +23,16 @@ class Code(NamedTuple):
     flip: Unsigned
     top: Unsigned
     negative_zero: Unsigned
-    sign_shift: Unsigned
 
 
 def code_of(dtype: np.dtype[Any]) -> Code:
     """The constants of a dtype of real numbers."""
     unsigned = np.dtype(f"u{dtype.itemsize}").type
-    last_bit = 8 * dtype.itemsize - 1
-    top = 1 << last_bit
+    top = 1 << (8 * dtype.itemsize - 1)
     flip, top, negative_zero = {"f": (top - 1, top, top), "i": (0, top, 0), "u": (0, 0, 0)}[
         dtype.kind
     ]
-    return Code(*(unsigned(each) for each in (flip, top, negative_zero, last_bit)))
+    return Code(*(unsigned(each) for each in (flip, top, negative_zero)))
 
 
 def as_bits(values: np.ndarray[Any, Any]) -> Bits:
@@ -47,7 +45,7 @@ def keys_of(values: np.ndarray[Any, Any]) -> Bits:
     code = code_of(values.dtype)
     # A sum with zero is a copy, and makes negative zeros positive.
     bits = as_bits(values + values.dtype.type(0))
-    spread = as_bits(bits.view(f"i{bits.itemsize}") >> int(code.sign_shift))  # 0 or all ones
+    spread = as_bits(bits.view(f"i{bits.itemsize}") >> (8 * bits.itemsize - 1))  # 0 or all ones
     spread &= code.flip
     bits ^= spread
     bits ^= code.top

@@ -17,7 +17,7 @@ from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
-from groupmap.backends.kernels.words import bit_length, least_and_greatest_key
+from groupmap.backends.kernels.words import bit_length, bits_to_shift, least_and_greatest_key
 
 # NumPy sorts 512 words of 32 bits by a network, three times as fast as more. But the memory where
 # the entries of ever more buckets are written does not stay in the cache.
@@ -135,7 +135,7 @@ def find_bins(some: Bits, bins: Bins, keys: Bits, bin_of: Bits) -> None:
     code, span, word = bins.code, bins.span, some.dtype.type
     first, last, below, above = span[FIRST], span[LAST], span[BELOW], span[ABOVE]
     start, under_zero, of_zero = min(first, below), span[UNDER_ZERO], word(BINS_OF_ZERO)
-    shift = span[SHIFT] & word(8 * some.itemsize - 1)  # as it is, but compiled code sees it
+    shift = bits_to_shift(some, span[SHIFT])
     for i in range(some.size):
         keys[i] = key_at(some, i, code)
     for i in range(some.size):

@@ -10,18 +10,26 @@ from groupmap.backends._bits import Bits, Code, Unsigned
 @njit(inline="always")
 def key_at(row: Bits, i: int, code: Code) -> Unsigned:
     """The key of the i-th bit pattern of a row, of the same width."""
-    bits = row[i]
+    bits, word = row[i], row.dtype.type
     if bits == code.negative_zero:
-        bits = row.dtype.type(0)
-    spread = row.dtype.type(row.dtype.type(0) - (bits >> code.sign_shift))  # 0 or all ones
-    return row.dtype.type(bits ^ (spread & code.flip) ^ code.top)
+        bits = word(0)
+    return word(bits ^ flip_of(bits, code) ^ code.top)
 
 
 @njit(inline="always")
 def bits_of(key: Unsigned, code: Code) -> Unsigned:
     """The bit pattern that has the key."""
     bits = key ^ code.top
-    return bits ^ code.flip if bits >> code.sign_shift else bits
+    return bits ^ flip_of(bits, code)
+
+
+@njit(inline="always")
+def flip_of(bits: Unsigned, code: Code) -> Unsigned:
+    """Which bits are flipped in those of a negative float; none of others.
+
+    Compared, and not shifted: compiled code shifts words of 32 bits as if they had 64.
+    """
+    return code.flip if bits >= code.top else code.flip ^ code.flip
 
 
 @njit(inline="always")

@@ -46,6 +46,17 @@ def index_bits(n: int) -> int:
     return max(bit_length(np.uint64(n - 1)), LEAST_INDEX_BITS)
 
 
+@njit(inline="always")
+def bits_to_shift(words: Bits, count: int) -> Unsigned:
+    """The count itself, which is less than a word has bits, such that compiled code can see it.
+
+    Else it would shift words of 32 bits as if they had 64, and half as many at once.
+    """
+    word = words.dtype.type
+    last_bit = 63 if word(~word(0)) > np.uint64(2**32 - 1) else 31  # its size is read in memory
+    return word(count & last_bit)
+
+
 @njit(nogil=True, cache=True)
 def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
     """Words of the highest bits of the keys' distances from the row's least, and the index.
@@ -62,7 +73,7 @@ def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
         least, greatest = least_and_greatest_key(row, code)
         magnitude = max(magnitude, magnitude_of(least, greatest, code))
         width = bit_length(np.uint64(greatest - least))
-        up = word(8 * words.itemsize - max(width, 1))
+        up = bits_to_shift(words, 8 * words.itemsize - max(width, 1))
         for i in range(n):
             distance = word(key_at(row, i, code) - least)
             words[r, i] = (word(distance << up) & high) | word(i)
