@@ -654,6 +654,33 @@ def test_a_long_row_on_all_threads(rng):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("how", ALL_BUCKETS)
+@pytest.mark.parametrize("spans", [(1, 1, 1, 9000), (1, 3, 1500, 6), (2, 2, 9000, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_in_buckets_are_scaled_where_they_are(rng, how, spans, dtype):
+    """And all of them once, whatever becomes of the row."""
+    n = 9000  # more than one part
+    weight, bias = rng.normal(size=(2, spans[1] * spans[3])).astype(dtype)
+    index = np.arange(n)
+    scale = [
+        parameter[r // spans[0] % spans[1] * spans[3] + index // spans[2]]
+        for parameter in (weight, bias)
+        for r in range(4)
+    ]
+    table = np.linspace(-1.0, 3.0, 2 * n - 1).astype(dtype)
+    for kind in ("random", "half zero", "rain", "clipped and crowded", "levels", "one far away"):
+        x = rows_of(kind, dtype, (4, n), rng)
+        x[2] = rows_of("random", dtype, n, rng)
+        rule = COUNTING_TIES["average"]
+        with all_in_buckets(how) as tries:
+            y, _ = rank.map_rows(x, table, rule, with_order=False, threads=2)
+            scaling = Scaling.of(weight, bias, spans, y.dtype)
+            found, _ = rank.map_rows(x, table, rule, with_order=False, scaling=scaling, threads=2)
+        assert tries
+        expected = y * np.stack(scale[:4]) + np.stack(scale[4:])
+        assert found.tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("how", BUCKETS)
 def test_each_long_row_has_its_own_scale(rng, how):
     """Also those that are counted, after one that threads have shared."""

@@ -27,12 +27,14 @@ from groupmap.backends.kernels.bins import (
     set_span,
 )
 from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch
 
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
 LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
+PART = 2**12  # values that are still in the nearest cache when they are scaled
 AHEAD = 8  # entries of a bucket: about a line of the cache
 
 
@@ -209,6 +211,31 @@ def deal_out_row(
     start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
     deal_out(row, 0, bins, 0, spots, bucket_of, dealt, start, end, indices)
     return n_buckets, magnitude
+
+
+@njit(nogil=True, cache=True)
+def collect(
+    noted: Bits,
+    is_sparing: bool,
+    stretch: int,
+    dealt: Dealt,
+    out: Bits,
+    in_place: InPlace | None,
+    first: int,
+) -> None:
+    """The value of each entry of a stretch of a row, scaled if it is to be.
+
+    What is noted are buckets, if memory is spared: from the last entry on, until another call goes
+    on. `first` is the number of the first entry here.
+    """
+    for end in range(out.size, 0, -PART):
+        begin = max(end - PART, 0)
+        if is_sparing:
+            collect_from_buckets(noted[begin:end], stretch, dealt, out[begin:end])
+        else:
+            collect_from_spots(noted[begin:end], dealt.values, out[begin:end])
+        if in_place is not None:
+            scale_part(in_place, 0, first + begin, first + end)
 
 
 @njit(nogil=True, cache=True)

@@ -29,8 +29,7 @@ from groupmap.backends.kernels.buckets import (
 from groupmap.backends.kernels.common import Rest
 from groupmap.backends.kernels.dealing import (
     Dealer,
-    collect_from_buckets,
-    collect_from_spots,
+    collect,
     cut,
     deal_out,
     deal_out_row,
@@ -68,8 +67,9 @@ class LongRow(Dealer):
         """Memory for what a row that may be divided is without its common values."""
         return Rest.for_rows_of(self.task, 1, self.memory)
 
-    def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish) -> bool:
-        """Write the values of a row of any stride, and its order; whether most are crowded."""
+    def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish | None) -> bool:
+        """Write the values of a row of any stride, finish them, and write its order; whether most
+        are crowded."""
         rows, outs = ([each[stretch] for stretch in self.stretches] for each in (row, out))
         if not row.flags.c_contiguous:
             copies = self.copies
@@ -84,23 +84,13 @@ class LongRow(Dealer):
             some = row[common.sampled_indices(self.n)]
             if common.find_common(some, self.task.code, patterns):
                 return self._rank_divided(rows, outs, patterns, finish)
-        return self._rank_whole(rows, outs, order, finish)
-
-    def _rank_whole(
-        self, rows: Sequence[Bits], outs: Sequence[Bits], order: Bits | None, finish: Finish
-    ) -> bool:
-        """The same for a row that is given by stretches."""
-
-        def finish_part(s: int, begin: int, end: int) -> None:
-            finish(self.stretches[s].start + begin, self.stretches[s].start + end)
-
-        return self._rank(rows, outs, order, self.task.table, finish_part)
+        return self._rank(rows, outs, order, self.task.table, finish)
 
     def _rank_divided(
-        self, rows: Sequence[Bits], outs: Sequence[Bits], patterns: Bits, finish: Finish
+        self, rows: Sequence[Bits], outs: Sequence[Bits], patterns: Bits, finish: Finish | None
     ) -> bool:
-        """The same for a row of which the common values, which have these patterns, are set
-        aside."""
+        """The same for a row that is given by stretches, of which the common values, which have
+        these patterns, are set aside."""
         task, rest, two = self.task, self.rest, self.rest.two[0]
         assert task.table is not None
         task.check(max(patterns[0] & task.code.flip, patterns[2] & task.code.flip))
@@ -114,7 +104,7 @@ class LongRow(Dealer):
         self._for_each_stretch(squeeze)
         size, *both = counts.sum(axis=0).tolist()
         if size > common.MOST_LEFT * self.n:
-            return self._rank_whole(rows, outs, None, finish)
+            return self._rank(rows, outs, None, task.table, finish)
         rest.sizes[0] = size
         table = common.table_of(rest, 0, task.table)
         common.divide_table(
@@ -124,7 +114,7 @@ class LongRow(Dealer):
             [memory[0, self.stretches[s]][: counts[s, 0]] for s in range(self.threads)]
             for memory in (rest.bits, rest.values)
         )
-        are_crowded = size > 0 and self._rank(pieces, values, None, table, _leave)
+        are_crowded = size > 0 and self._rank(pieces, values, None, table, None)
 
         def spread(s: int) -> None:
             stretch = self.stretches[s]
@@ -133,7 +123,8 @@ class LongRow(Dealer):
                 some = slice(begin, min(begin + ENTRIES_PER_BATCH, rows[s].size))
                 taken = common.spread(rows[s][some], patterns, two, of_rest, outs[s][some])
                 of_rest = of_rest[taken:]
-                finish(stretch.start + some.start, stretch.start + some.stop)
+                if finish is not None:
+                    finish(stretch.start + some.start, stretch.start + some.stop)
 
         self._for_each_stretch(spread)
         return are_crowded
@@ -144,24 +135,26 @@ class LongRow(Dealer):
         outs: Sequence[Bits],
         order: Bits | None,
         table: Bits | None,
-        finish: Callable[[int, int, int], None],
+        finish: Finish | None,
     ) -> bool:
-        """The same for a row that is given in pieces, one for each stretch, and may be shorter."""
+        """The same for a row that is given in pieces, one for each stretch, which may be shorter if
+        there is nothing to finish."""
         dealt, indices = self.dealt, None if order is None else self.indices
         starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
         noted = [dealt.noted[0, begin:end] for begin, end in pairwise(starts)]
         n_buckets = self._deal_out(rows, starts, noted, indices)
         n_crowded = self._rank_buckets(n_buckets, table, indices, order)
-        chunk = ENTRIES_PER_BATCH if self.task.needs_finish else self.n
+        in_place = None if finish is None else finish.in_place
+        is_apart = finish is not None and in_place is None and self.task.needs_finish
+        chunk = ENTRIES_PER_BATCH if is_apart else self.n
 
         def collect_and_finish(s: int) -> None:
             for end in range(rows[s].size, 0, -chunk):
                 some = slice(max(end - chunk, 0), end)
-                if self.is_sparing:
-                    collect_from_buckets(noted[s][some], s, dealt, outs[s][some])
-                else:
-                    collect_from_spots(noted[s][some], dealt.values, outs[s][some])
-                finish(s, some.start, end)
+                first = self.stretches[s].start + some.start
+                collect(noted[s][some], self.is_sparing, s, dealt, outs[s][some], in_place, first)
+                if finish is not None and is_apart:
+                    finish(first, first + end - some.start)
 
         self._for_each_stretch(collect_and_finish)
         return bool(2 * n_crowded > self.n)
@@ -242,11 +235,6 @@ class LongRow(Dealer):
             entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
         )  # fmt: skip
         return sum(crowded)
-
-
-def _leave(s: int, begin: int, end: int) -> None:
-    """Nothing is to be done with the values."""
-    del s, begin, end
 
 
 def _stretches(n: int, threads: int) -> int:

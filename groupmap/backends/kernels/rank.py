@@ -17,7 +17,7 @@ from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import lent
 from groupmap.backends.kernels.scaling import Scaling
-from groupmap.backends.kernels.task import NotFiniteError, Task
+from groupmap.backends.kernels.task import Finish, NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.ways import (
@@ -158,10 +158,7 @@ def _rank_shared_rows(task: Task, threads: int) -> None:
         while done < n_rows and not (is_crowded or _has_few_levels(task, done)):
             order = None if task.order is None else task.order[done]
             out = task.result[done] if values is None else values
-
-            def finish(first: int, last: int, r: int = done, out: Any = out) -> None:
-                task.finish(out[np.newaxis, first:last], r, r + 1, start=first)
-
+            finish = Finish(task, out[np.newaxis], done)
             is_crowded = shared.rank(as_bits(task.rows[done]), as_bits(out), order, finish)
             done += 1
     if done < n_rows:

@@ -42,6 +42,10 @@ class Scaling(NamedTuple):
             bias = np.full_like(weight, -0.0)
         return cls(weight, bias, spans, dtype, is_bfloat)
 
+    def in_place(self, values: np.ndarray[Any, Any], first: int) -> InPlace:
+        """For kernels: these rows, the first of which has that number, stay where they are."""
+        return InPlace(values, self.weight, self.bias, self.spans, first)
+
     def __call__(
         self, values: np.ndarray[Any, Any], first: int, out: np.ndarray[Any, Any], *, start: int = 0
     ) -> None:
@@ -60,6 +64,16 @@ class Scaling(NamedTuple):
             round_to_half(as_bits(values), as_bits(out))
 
 
+class InPlace(NamedTuple):
+    """Rows of values that are scaled where they are."""
+
+    values: np.ndarray[Any, Any]
+    weight: np.ndarray[Any, Any]
+    bias: np.ndarray[Any, Any]
+    spans: Spans
+    first: int  # the number of the first row
+
+
 @njit(nogil=True, cache=True)
 def scale_rows(
     values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int, start: int, out: Bits | None
@@ -67,30 +81,46 @@ def scale_rows(
     """Each entry times its weight plus its bias, in two roundings; without `out`, in its place.
 
     The first of the rows has that number, and `start` is the index of their first entries.
+    """
+    for r in range(values.shape[0]):
+        own_out = None if out is None else out[r]
+        scale_row(values[r], weight, bias, spans, first + r, start, own_out)
 
-    Compiled code is slow where it has to ask whether both are one.
+
+@njit(nogil=True, cache=True)
+def scale_part(rows: InPlace, r: int, begin: int, end: int) -> None:
+    """Scale the values of one of the rows, from one entry up to another."""
+    row = rows.values[r]  # by itself: compiled code does not know that a part of it lies together
+    scale_row(row[begin:end], rows.weight, rows.bias, rows.spans, rows.first + r, begin, None)
+
+
+@njit(inline="always")
+def scale_row(
+    row: Bits, weight: Bits, bias: Bits, spans: Spans, number: int, start: int, out: Bits | None
+) -> None:
+    """The same for entries of the row that has that number, from the entry `start` on.
+
+    Compiled code is slow where it has to ask whether `out` is the row.
     """
     each_rows, own_rows, each_entries, own_entries = spans
-    size = values.shape[1]
-    for r in range(values.shape[0]):
-        begin = (first + r) // each_rows % own_rows * own_entries
-        row = values[r]
-        own_out = row if out is None else out[r]
-        w, b = weight[begin : begin + own_entries], bias[begin : begin + own_entries]
-        if each_entries == 1:
-            w, b = w[start : start + size], b[start : start + size]
-            for i in range(size):
-                own_out[i] = row[i] * w[i] + b[i]
-        else:
-            entry = 0
-            while entry < size:
-                k = (start + entry) // each_entries
-                end = min((k + 1) * each_entries - start, size)
-                part, scaled = row[entry:end], own_out[entry:end]
-                factor, summand = w[k], b[k]
-                for i in range(part.size):
-                    scaled[i] = part[i] * factor + summand
-                entry = end
+    begin = number // each_rows % own_rows * own_entries
+    w, b = weight[begin : begin + own_entries], bias[begin : begin + own_entries]
+    if each_entries == 1:
+        own_out = row if out is None else out
+        w, b = w[start : start + row.size], b[start : start + row.size]
+        for i in range(row.size):
+            own_out[i] = row[i] * w[i] + b[i]
+    else:
+        entry = 0
+        while entry < row.size:
+            k = (start + entry) // each_entries
+            end = min((k + 1) * each_entries - start, row.size)
+            part = row[entry:end]
+            scaled = part if out is None else out[entry:end]
+            factor, summand = w[k], b[k]
+            for i in range(part.size):
+                scaled[i] = part[i] * factor + summand
+            entry = end
 
 
 @njit(nogil=True, cache=True)

@@ -17,8 +17,9 @@ from groupmap.backends.kernels.buckets import (
     write_words,
 )
 from groupmap.backends.kernels.common import WHOLE, Rest, set_aside, spread, table_of
-from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, deal_out_row
+from groupmap.backends.kernels.dealing import PART, Dealer, Dealt, collect_from_spots, deal_out_row
 from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie
 
@@ -40,8 +41,9 @@ class SeveralRows(Dealer):
         """Memory for what rows that may be divided are without their common values."""
         return Rest.for_rows_of(self.task, self.n_rows, self.memory)
 
-    def rank(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """Write the values of rows ``(r, n)``, and their order; whether most are crowded."""
+    def rank(self, rows: Bits, out: Bits, order: Bits | None, in_place: InPlace | None) -> bool:
+        """Write the values of rows ``(r, n)``, which may be scaled in place, and their order;
+        whether most are crowded."""
         task, dealt, lines, buckets_of = self.task, self.dealt, self.lines, self.buckets_of
         rest = self.rest if order is None and task.may_be_divided else None
         indices = None if order is None else self.indices
@@ -52,10 +54,10 @@ class SeveralRows(Dealer):
         task.check(magnitude)
         bounds = dealt.bounds[: buckets_of[len(rows)] + 1]
         sort_words(lines, n_lines, n_long, bounds)
-        if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order):
+        if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order, in_place):
             return False
         n_crowded = self._emit_crowded(len(rows), bounds, rest, indices, order)
-        collect_rows(rows, dealt, rest, out)
+        collect_rows(rows, dealt, rest, out, in_place)
         return 2 * n_crowded > rows.size
 
     def _emit_crowded(
@@ -132,6 +134,7 @@ def emit_and_collect(
     indices: Bits | None,
     out: Bits,
     order: Bits | None,
+    in_place: InPlace | None,
 ) -> bool:
     """The values of rows; whether that is all, or some buckets are crowded and left for later."""
     n_crowded = 0
@@ -146,19 +149,29 @@ def emit_and_collect(
             own_order,
         )  # fmt: skip
     if n_crowded == 0:
-        collect_rows(rows, dealt, rest, out)
+        collect_rows(rows, dealt, rest, out, in_place)
     return n_crowded == 0
 
 
 @njit(nogil=True, cache=True)
-def collect_rows(rows: Bits, dealt: Dealt, rest: Rest | None, out: Bits) -> None:
-    """The value of each entry of rows that were dealt out."""
+def collect_rows(
+    rows: Bits, dealt: Dealt, rest: Rest | None, out: Bits, in_place: InPlace | None
+) -> None:
+    """The value of each entry of rows that were dealt out, scaled if it is to be."""
     start = 0
     for r in range(out.shape[0]):
-        own_values, own_out = dealt.values[start:], out[r]
+        own_values = dealt.values[start:]
         if rest is not None and rest.sizes[r] != WHOLE:
-            own_out = rest.values[r, : rest.sizes[r]]
-        collect_from_spots(dealt.noted[r], own_values, own_out)
-        start += own_out.size
-        if rest is not None and rest.sizes[r] != WHOLE:
-            spread(rows[r], rest.patterns[r], rest.two[r], rest.values[r], out[r])
+            of_rest = rest.values[r, : rest.sizes[r]]
+            collect_from_spots(dealt.noted[r], own_values, of_rest)
+            spread(rows[r], rest.patterns[r], rest.two[r], of_rest, out[r])
+            if in_place is not None:
+                scale_part(in_place, r, 0, out.shape[1])
+            start += of_rest.size
+            continue
+        for begin in range(0, out.shape[1], PART):
+            end = min(begin + PART, out.shape[1])
+            collect_from_spots(dealt.noted[r, begin:end], own_values, out[r, begin:end])
+            if in_place is not None:
+                scale_part(in_place, r, begin, end)
+        start += out.shape[1]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.scaling import Scaling
+from groupmap.backends.kernels.scaling import InPlace, Scaling
 from groupmap.backends.kernels.values import Tie
-
-# What is done with the values from one entry of a row up to another, as soon as they are there.
-Finish = Callable[[int, int], None]
 
 
 class NotFiniteError(Exception):
@@ -53,15 +50,6 @@ class Task(NamedTuple):
         if self.limit is not None and magnitude > self.limit:
             raise NotFiniteError
 
-    def finish(self, values: np.ndarray[Any, Any], begin: int, end: int, *, start: int = 0) -> None:
-        """Scale the values of these rows, which are those of the entries from `start` on, and write
-        them where they go, if they are elsewhere."""
-        result = self.result[begin:end, start : start + values.shape[1]]
-        if self.scaling is not None:
-            self.scaling(values, self.first_row + begin, result, start=start)
-        elif not np.shares_memory(values, result):
-            result[...] = values
-
     def since(self, r: int) -> Task:
         """The same for the rows from that one on."""
         return self._replace(
@@ -70,3 +58,31 @@ class Task(NamedTuple):
             order=None if self.order is None else self.order[r:],
             first_row=self.first_row + r,
         )
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done with values of the rows of a task from that one on, as soon as they are there:
+    they are scaled, and written where they go, if they are elsewhere."""
+
+    task: Task
+    values: np.ndarray[Any, Any]
+    first_row: int
+
+    def __call__(self, begin: int, end: int) -> None:
+        """Of the entries from one up to another."""
+        task, values = self.task, self.values[:, begin:end]
+        rows = slice(self.first_row, self.first_row + len(values))
+        result = task.result[rows, begin:end]
+        if task.scaling is not None:
+            task.scaling(values, task.first_row + self.first_row, result, start=begin)
+        elif not np.shares_memory(values, result):
+            result[...] = values
+
+    @property
+    def in_place(self) -> InPlace | None:
+        """All that there is to do, if kernels can do it where they write values; else None."""
+        task = self.task
+        if task.scaling is None or not np.shares_memory(self.values, task.result):
+            return None
+        return task.scaling.in_place(self.values, task.first_row + self.first_row)

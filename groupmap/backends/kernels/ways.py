@@ -56,11 +56,8 @@ class Worker:
         task, values = self.task, self.values
         values = task.result[begin:end] if values is None else values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
-
-        def finish(first: int, last: int) -> None:
-            task.finish(values[:, first:last], begin, end, start=first)
-
         rows = self.contiguous(task.rows[begin:end])
+        finish = Finish(task, values, begin)
         self.way.rank_and_finish(rows, as_bits(values), order, finish)
 
 
@@ -199,7 +196,19 @@ class ByBucket(_InBuckets):
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of all of them together."""
-        return self.several.rank(rows, out, order)
+        return self.several.rank(rows, out, order, None)
+
+    def rank_and_finish(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
+    ) -> None:
+        """The same; values are scaled while they are in the nearest cache."""
+        in_place = finish.in_place
+        is_done = self.count(rows, out, order)
+        if in_place is None or self.were_crowded or np.any(is_done):
+            for_some(self.rank_by_sort, ~is_done, rows, out, order)
+            finish(0, rows.shape[1])
+        else:
+            self.were_crowded = self.several.rank(as_bits(rows), out, order, in_place)
 
 
 class ByPlace(Way):
@@ -267,7 +276,7 @@ class ByBatch(_InBuckets):
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of the row."""
-        return self._rank_one(rows, out, order, _leave)
+        return self._rank_one(rows, out, order, None)
 
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
@@ -281,12 +290,7 @@ class ByBatch(_InBuckets):
         else:
             self.were_crowded = self._rank_one(as_bits(rows), out, order, finish)
 
-    def _rank_one(self, rows: Bits, out: Bits, order: Bits | None, finish: Finish) -> bool:
+    def _rank_one(self, rows: Bits, out: Bits, order: Bits | None, finish: Finish | None) -> bool:
         assert len(rows) == 1
         own_order = None if order is None else order[0]
         return self.long_row.rank(rows[0], out[0], own_order, finish)
-
-
-def _leave(begin: int, end: int) -> None:
-    """Nothing is to be done with the values."""
-    del begin, end
