@@ -37,6 +37,7 @@ from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 SHORTEST_IN_BUCKETS, SHORTEST_WITH_ORDER = 2**13 + 1, 2**15
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
 LONGEST_AT_ONCE = ENTRIES_PER_BLOCK  # of longer rows some of the buckets are enough at once
+WIDEST = 8  # bytes an entry
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
@@ -142,9 +143,14 @@ def _rank_rows(task: Task, threads: int) -> None:
             lambda worker, begin, end: worker(begin, end),
             lambda block: Worker(way, task, lend(), block),
             *task.rows.shape,
-            entries_per_block=1 if way.ONE_BY_ONE else ENTRIES_PER_BLOCK,
+            entries_per_block=1 if way.ONE_BY_ONE else _entries_per_block(task.rows.itemsize),
             threads=threads,
         )
+
+
+def _entries_per_block(itemsize: int) -> int:
+    """The more, the narrower they are, since as many bytes of them stay in the cache."""
+    return ENTRIES_PER_BLOCK * WIDEST // itemsize
 
 
 def _rank_shared_rows(task: Task, threads: int) -> None:

@@ -27,7 +27,8 @@ from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.values import keys_of, look_up
 from groupmap.backends.kernels.words import pack, place
 
-ENTRIES_PER_BLOCK = 2**17  # in one call: fewer make the calls count, more leave the cache
+# Doubles in one call: fewer make the calls count, more leave the cache.
+ENTRIES_PER_BLOCK = 2**17
 BYTES_OF_HALVES = 2
 MOST_CROWDED = 3  # one row among so few, and places save less than is lost by sorting again
 LONGEST_UNTRIED = 2**13  # rows in places; of longer ones so many crowd that one is tried first
