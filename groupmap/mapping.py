@@ -19,8 +19,8 @@ from groupmap.targets import Target
 
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
-N_LEVELS = 2**8  # of numbers of 8 bits
-LEVELS_WORTH = 8  # so many entries of a table, which is made with less ado
+# So many entries of a table take as long as to ask Q at all levels of a row of 8 bits.
+ENTRIES_WORTH_LEVELS = 2**11
 
 
 @dataclass(frozen=True)
@@ -200,14 +200,15 @@ def _mapped(
 def _by_level(
     values: Array, target: Target, rule: MapRule, dtype: DType, xp: Namespace, ops: Ops
 ) -> Array | None:
-    """The image of numbers of 8 bits, where far fewer levels than positions are to be evaluated."""
+    """The image of numbers of 8 bits, where Q is sooner asked for the levels of each row than for a
+    table of each row, or for the table that serves them all; else None."""
     if values.dtype not in (xp.uint8, xp.int8):
         return None
     if rule.ties not in COUNTING_TIES or not target.is_elementwise:
         return None
     *free, n = values.shape
-    n_rows = math.prod(free)
-    if n * (1 if target.is_tabulated else n_rows) < LEVELS_WORTH * N_LEVELS * n_rows:
+    rows_a_table = math.prod(free) if target.is_tabulated else 1
+    if n < ENTRIES_WORTH_LEVELS * rows_a_table:
         return None
 
     def quantiles(less: Array, less_equal: Array) -> Array:
@@ -215,7 +216,7 @@ def _by_level(
         h = xp.clip(h, 0, 2 * n - 2)  # of levels that do not occur
         return quantiles_of_ranks(target, h, n, rule.plotting_parameters, dtype, xp=xp, ops=ops)
 
-    return ops.map_levels(values, quantiles, dtype)
+    return ops.map_levels(values, quantiles)
 
 
 def with_estimate(

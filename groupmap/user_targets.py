@@ -214,8 +214,8 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
     check_real(reference, name, xp)
     if reference.shape[-1] == 0:
         raise ValueError(f"{name} is empty; it must have at least one value a group.")
-    is_float = xp.isdtype(reference.dtype, "real floating")
-    if is_float and ops.can_read(reference) and ops.screen(reference, xp)[1]:
+    may_be_infinite = xp.isdtype(reference.dtype, "real floating") and 0 not in reference.shape
+    if may_be_infinite and ops.can_read(reference) and ops.screen(reference, xp)[1]:
         raise ValueError(
             f"{name} holds NaN or infinite values, between which nothing interpolates; "
             "leave them out of the sample."
@@ -307,4 +307,5 @@ def reference_target(sample: Array, positions: object) -> ReferenceTarget:
     """The target that follows a 1-D reference sample."""
     xp, ops = namespace_and_ops(target_quantiles=sample)
     values = sorted_reference(check_one_sample(sample), "target_quantiles", xp, ops)
+    # Widened once: it may serve many calls, and each of them would.
     return ReferenceTarget(as_widest_real(values, xp, ops), *plotting_parameters(positions))

@@ -28,6 +28,12 @@ def test_great_values_do_not_overflow(typed_backend):
     assert np.all(np.isfinite(matched))
 
 
+@pytest.mark.parametrize("dtype", ["float64", "uint8"])
+def test_no_groups_follow_no_references(backend, dtype):
+    x, reference = (backend.asarray(np.zeros((0, 8)), dtype) for _ in "xr")
+    assert gm.match_quantiles(x, reference, axis=1).shape == (0, 8)
+
+
 def test_two_infinities_tie(backend):
     x = backend.asarray(np.array([[np.inf, -np.inf, np.inf, 0.0]]))
     y = backend.to_numpy(gm.quantile_map(x, "uniform"))

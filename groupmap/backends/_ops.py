@@ -76,10 +76,9 @@ class Ops:
     or infinity though they are connected to a gradient."""
 
     map_levels: Callable[..., Array | None]
-    """``(rows, quantiles, dtype)``: the map of numbers of 8 bits, by their 256 levels: the value at
-    each entry's level, of ``quantiles(less, less_equal)``, which takes the two counts of
-    `count_less` for each level, ``(..., 256)``, and gives values of that dtype. None where there is
-    no native form."""
+    """``(rows, quantiles)``: the map of numbers of 8 bits, by their 256 levels: the value at each
+    entry's level, of ``quantiles(less, less_equal)``, which takes the two counts of `count_less`
+    for each level, ``(..., 256)``, and may learn. None where there is no native form."""
 
     settle: Callable[..., None]
     """``(array)``: waits until all that a device does later, in whatever order, finds it made."""

@@ -15,6 +15,8 @@ from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.kernels import threads
 
 SHORTEST_COUNTED = 2**10  # rows of 8 bits; shorter ones are sorted as fast
+# To Numba's arithmetic. Torch's bfloat16 looks like it here, and its numbers are others.
+_UNKNOWN = (np.float16,)
 
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -70,16 +72,15 @@ def map_rows(
     return None if found is None else (found[0], None)
 
 
-def map_levels(
-    rows: Array, quantiles: Callable[[Array, Array], Array], dtype: DType
-) -> Array | None:
+def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels that count, and look up."""
     if rows.dtype.itemsize > 1 or not kernels.serve(rows):
         return None
     from groupmap.backends.kernels import eight_bits
 
-    del dtype  # which the values have
-    return eight_bits.map_levels(rows, quantiles, threads=kernels.default_threads())
+    threads = kernels.default_threads()
+    values = quantiles(*eight_bits.count_less(rows, threads=threads))
+    return eight_bits.look_up(rows, values, threads=threads)
 
 
 def has_native_map(x: Array) -> bool:
@@ -152,7 +153,7 @@ def interpolator(
 
 def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """A kernel for one sorted row and many indices in double precision."""
-    is_known = sorted_rows.dtype != np.float16 and index.dtype == np.float64  # by Numba
+    is_known = sorted_rows.dtype not in _UNKNOWN and index.dtype == np.float64
     are_one_row = sorted_rows.ndim == 1 and index.ndim == 1
     if not (is_known and are_one_row and kernels.serve(index, sorted_rows)):
         return None
@@ -165,7 +166,7 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
     """A kernel for one sorted row."""
-    is_known = ascending.dtype != np.float16 and dtype in (np.float32, np.float64)  # by Numba
+    is_known = ascending.dtype not in _UNKNOWN and dtype in (np.float32, np.float64)
     if not (is_known and ascending.ndim == 1 and kernels.serve(ascending)):
         return None
     from groupmap.backends.kernels import knots

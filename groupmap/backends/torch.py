@@ -100,15 +100,13 @@ def map_rows(
     )
 
 
-def map_levels(
-    rows: Array, quantiles: Callable[[Array, Array], Array], dtype: DType
-) -> Array | None:
+def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels, in main memory."""
     if rows.dtype not in (torch.uint8, torch.int8):
         return None
     if not (_is_plain(rows) and torch_kernels.serve_eagerly(rows)):
         return None
-    return torch_kernels.map_levels(rows, quantiles, dtype)
+    return torch_kernels.map_levels(rows, quantiles)
 
 
 def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:

@@ -101,17 +101,17 @@ def map_rows(
     return y, None if order is None else torch.from_numpy(order)
 
 
-def map_levels(
-    rows: Array, quantiles: Callable[[Array, Array], Array], dtype: torch.dtype
-) -> Array:
-    """Numbers of 8 bits by their levels."""
+def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array:
+    """Numbers of 8 bits by their levels; by torch where the values learn."""
     from groupmap.backends.kernels import eight_bits
 
-    def on_arrays(*counts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return as_array(quantiles(*map(torch.from_numpy, counts)))
-
     shared, threads = rows.detach().numpy(), torch.get_num_threads()  # of any strides
-    return as_tensor(eight_bits.map_levels(shared, on_arrays, threads=threads), dtype)
+    less, less_equal = eight_bits.count_less(shared, threads=threads)
+    values = quantiles(torch.from_numpy(less), torch.from_numpy(less_equal))
+    if values.requires_grad and torch.is_grad_enabled():
+        level = rows.to(torch.int64) - torch.iinfo(rows.dtype).min
+        return values.gather(-1, level)
+    return as_tensor(eight_bits.look_up(shared, as_array(values), threads=threads), values.dtype)
 
 
 def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:

@@ -214,47 +214,37 @@ def deal_out_row(
 
 
 @njit(nogil=True, cache=True)
-def collect(
-    noted: Bits,
-    is_sparing: bool,
-    stretch: int,
-    dealt: Dealt,
-    out: Bits,
-    in_place: InPlace | None,
-    first: int,
+def collect_from_spots(
+    spots: Bits, values: Bits, out: Bits, in_place: InPlace | None, r: int, first: int
 ) -> None:
-    """The value of each entry of a stretch of a row, scaled if it is to be.
-
-    What is noted are buckets, if memory is spared: from the last entry on, until another call goes
-    on. `first` is the number of the first entry here.
-    """
-    for end in range(out.size, 0, -PART):
-        begin = max(end - PART, 0)
-        if is_sparing:
-            collect_from_buckets(noted[begin:end], stretch, dealt, out[begin:end])
-        else:
-            collect_from_spots(noted[begin:end], dealt.values, out[begin:end])
+    """The value of each entry, which lies there; scaled as those of row r from that one on, if they
+    are to be."""
+    for begin in range(0, out.size, PART):
+        end = min(begin + PART, out.size)
+        own_spots, own_out = spots[begin:end], out[begin:end]
+        for i in range(own_out.size):
+            own_out[i] = values[own_spots[i]]
         if in_place is not None:
-            scale_part(in_place, 0, first + begin, first + end)
+            scale_part(in_place, r, first + begin, first + end)
 
 
 @njit(nogil=True, cache=True)
-def collect_from_spots(spots: Bits, values: Bits, out: Bits) -> None:
-    """The value of each entry, which lies there."""
-    for i in range(out.size):
-        out[i] = values[spots[i]]
-
-
-@njit(nogil=True, cache=True)
-def collect_from_buckets(bucket_of: Bits, stretch: int, dealt: Dealt, out: Bits) -> None:
+def collect_from_buckets(
+    bucket_of: Bits, stretch: int, dealt: Dealt, out: Bits, in_place: InPlace | None, first: int
+) -> None:
     """The same for a stretch, which the next spot of each bucket lies at the end of: from the last
     entry on."""
     at, values = dealt.at[stretch], dealt.values
     is_far = values.size > LONGEST_NEAR
-    for i in range(out.size - 1, -1, -1):
-        bucket = bucket_of[i]
-        spot = at[bucket] - np.uint32(1)
-        at[bucket] = spot
-        out[i] = values[spot]
-        if is_far:
-            fetch(values, np.int64(spot) - AHEAD)
+    for end in range(out.size, 0, -PART):
+        begin = max(end - PART, 0)
+        own_buckets, own_out = bucket_of[begin:end], out[begin:end]
+        for i in range(own_out.size - 1, -1, -1):
+            bucket = own_buckets[i]
+            spot = at[bucket] - np.uint32(1)
+            at[bucket] = spot
+            own_out[i] = values[spot]
+            if is_far:
+                fetch(values, np.int64(spot) - AHEAD)
+        if in_place is not None:
+            scale_part(in_place, 0, first + begin, first + end)

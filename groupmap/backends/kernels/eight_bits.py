@@ -1,12 +1,12 @@
 """Numbers of 8 bits, of which there are 256: counted, not sorted, and looked up.
 
-A level is a number's place among all of them, in ascending order. Work is handed out by columns:
-the rows of an image lie side by side, and what is fetched for one of them serves the next, too.
+A level is a number's place among all of them, in ascending order. Few rows are handed out by
+columns: those of an image lie side by side, and what is fetched for one of them serves the next,
+too. Many are handed out as they are, since counts have to be added up for each block of each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,60 +19,77 @@ from groupmap.backends.kernels.threads import over_rows
 N_LEVELS = 2**8
 COPIES = 4  # of each count: the same one would often be awaited
 ENTRIES_PER_BLOCK = 2**16
+MOST_BY_COLUMNS = 16  # rows
 
 Rows = np.ndarray[Any, Any]
 
 
-def map_levels(rows: Rows, quantiles: Callable[[Bits, Bits], Rows], *, threads: int) -> Rows:
-    """The value at each entry's level; as the rows lie in memory.
-
-    Of the levels of each row, ``(..., 256)``, `quantiles` is given how many entries are less than
-    each of them, and how many at most equal to it.
-    """
-    flat = rows.reshape(-1, rows.shape[-1])
-    counts = count_levels(flat, threads=threads).reshape(*rows.shape[:-1], N_LEVELS)
-    less_equal = np.cumsum(counts, axis=-1)
-    values = quantiles(less_equal - counts, less_equal)
-    found = look_up(flat, values.reshape(-1, N_LEVELS), threads=threads)
-    return found.reshape(rows.shape)
+def count_less(rows: Rows, *, threads: int) -> tuple[Bits, Bits]:
+    """How many entries of its row ``(..., n)`` are less than each level, and how many at most equal
+    to it: ``(..., 256)``."""
+    counts = count_levels(rows.reshape(-1, rows.shape[-1]), threads=threads)
+    less_equal = np.cumsum(counts.reshape(*rows.shape[:-1], N_LEVELS), axis=-1)
+    return less_equal - counts.reshape(less_equal.shape), less_equal
 
 
 def count_levels(rows: Rows, *, threads: int) -> Bits:
     """How many entries of rows ``(r, n)``, of any strides, have each level: ``(r, 256)``."""
-    bits, top, found = as_bits(rows), _top(rows), []
+    bits, top = as_bits(rows), _top(rows)
+    total = np.zeros((len(rows), N_LEVELS), dtype=np.int64)
+    if len(rows) > MOST_BY_COLUMNS:
+        over_rows(
+            lambda _, begin, end: add_counts(bits[begin:end], top, total[begin:end]),
+            lambda _: None,
+            *rows.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+        )  # fmt: skip
+        return total
+    found = []
 
     def own_counts(_: int) -> Bits:
-        counts = np.zeros((len(rows), N_LEVELS), dtype=np.int64)
-        found.append(counts)
-        return counts
+        found.append(np.zeros_like(total))
+        return found[-1]
 
     over_rows(
         lambda counts, begin, end: add_counts(bits[:, begin:end], top, counts), own_counts,
         *reversed(rows.shape), entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
-    counts: Bits = sum(found, np.zeros((len(rows), N_LEVELS), dtype=np.int64))
-    return counts
+    for counts in found:
+        total += counts
+    return total
 
 
 def look_up(rows: Rows, values: Rows, *, threads: int) -> Rows:
-    """The value at each entry's level, of those ``(r, 256)``."""
+    """The value at each entry's level, of those ``(..., 256)``; as the rows lie in memory."""
+    shape, rows = rows.shape, rows.reshape(-1, rows.shape[-1])
     result = np.empty_like(rows, dtype=values.dtype, subok=False)
-    bits, top, values, out = as_bits(rows), _top(rows), as_bits(values), as_bits(result)
+    bits, top, out = as_bits(rows), _top(rows), as_bits(result)
+    values = as_bits(values.reshape(-1, N_LEVELS))
+
+    def work_on_columns(_: None, begin: int, end: int) -> None:
+        take(bits[:, begin:end], top, values, out[:, begin:end])
+
+    def work_on_rows(_: None, begin: int, end: int) -> None:
+        take(bits[begin:end], top, values[begin:end], out[begin:end])
+
+    by_rows = len(rows) > MOST_BY_COLUMNS
     over_rows(
-        lambda _, begin, end: take(bits[:, begin:end], top, values, out[:, begin:end]),
-        lambda _: None,
-        *reversed(rows.shape), entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+        work_on_rows if by_rows else work_on_columns, lambda _: None,
+        *(rows.shape if by_rows else reversed(rows.shape)),
+        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
-    return result
+    return result.reshape(shape)
 
 
 def sort(rows: Rows, dtype: np.dtype[Any], *, threads: int) -> Rows:
-    """Each row in ascending order, in that dtype."""
+    """Each row ``(..., n)`` in ascending order, in that dtype."""
     numbers = (np.arange(N_LEVELS, dtype=np.uint8) ^ _top(rows)).view(rows.dtype).astype(dtype)
     flat = rows.reshape(-1, rows.shape[-1])
-    result = np.empty(flat.shape, dtype=dtype)
-    for counts, ascending in zip(count_levels(flat, threads=threads), result, strict=True):
-        repeat(numbers, counts, ascending)
+    counts, result = count_levels(flat, threads=threads), np.empty(flat.shape, dtype=dtype)
+    over_rows(
+        lambda _, begin, end: repeat(numbers, counts[begin:end], result[begin:end]),
+        lambda _: None,
+        *flat.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+    )  # fmt: skip
     return result.reshape(rows.shape)
 
 
@@ -107,10 +124,10 @@ def take(bits: Bits, top: Unsigned, values: Bits, out: Bits) -> None:
 
 @njit(nogil=True, cache=True)
 def repeat(numbers: Rows, counts: Bits, ascending: Rows) -> None:
-    """Each of the numbers as often as it was counted, one after the other."""
-    begin = 0
-    for level in range(N_LEVELS):
-        # No more, even if somebody else wrote to the row in the meantime.
-        end = min(begin + counts[level], ascending.size)
-        ascending[begin:end] = numbers[level]
-        begin = end
+    """In each row each of the numbers as often as it was counted, one after the other."""
+    for r in range(counts.shape[0]):
+        begin, row = 0, ascending[r]
+        for level in range(N_LEVELS):
+            end = begin + counts[r, level]
+            row[begin:end] = numbers[level]
+            begin = end

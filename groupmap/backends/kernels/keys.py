@@ -29,7 +29,8 @@ def flip_of(bits: Unsigned, code: Code) -> Unsigned:
 
     Compared, and not shifted: compiled code shifts words of 32 bits as if they had 64.
     """
-    return code.flip if bits >= code.top else code.flip ^ code.flip
+    none = code.flip ^ code.flip  # of the same width
+    return code.flip if bits >= code.top else none
 
 
 @njit(inline="always")

@@ -29,7 +29,8 @@ from groupmap.backends.kernels.buckets import (
 from groupmap.backends.kernels.common import Rest
 from groupmap.backends.kernels.dealing import (
     Dealer,
-    collect,
+    collect_from_buckets,
+    collect_from_spots,
     cut,
     deal_out,
     deal_out_row,
@@ -152,7 +153,11 @@ class LongRow(Dealer):
             for end in range(rows[s].size, 0, -chunk):
                 some = slice(max(end - chunk, 0), end)
                 first = self.stretches[s].start + some.start
-                collect(noted[s][some], self.is_sparing, s, dealt, outs[s][some], in_place, first)
+                spots_or_buckets, out = noted[s][some], outs[s][some]
+                if self.is_sparing:
+                    collect_from_buckets(spots_or_buckets, s, dealt, out, in_place, first)
+                else:
+                    collect_from_spots(spots_or_buckets, dealt.values, out, in_place, 0, first)
                 if finish is not None and is_apart:
                     finish(first, first + end - some.start)
 

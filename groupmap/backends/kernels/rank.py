@@ -21,7 +21,9 @@ from groupmap.backends.kernels.task import Finish, NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.ways import (
+    BYTES_OF_HALVES,
     ENTRIES_PER_BLOCK,
+    LONGEST_UNTRIED,
     ByBatch,
     ByBucket,
     ByKey,
@@ -143,14 +145,17 @@ def _rank_rows(task: Task, threads: int) -> None:
             lambda worker, begin, end: worker(begin, end),
             lambda block: Worker(way, task, lend(), block),
             *task.rows.shape,
-            entries_per_block=1 if way.ONE_BY_ONE else _entries_per_block(task.rows.itemsize),
+            entries_per_block=1 if way.ONE_BY_ONE else _entries_per_block(task),
             threads=threads,
         )
 
 
-def _entries_per_block(itemsize: int) -> int:
-    """The more, the narrower they are, since as many bytes of them stay in the cache."""
-    return ENTRIES_PER_BLOCK * WIDEST // itemsize
+def _entries_per_block(task: Task) -> int:
+    """The more, the narrower they and their values are, since as many bytes stay in the cache; of
+    rows that may be dealt out, for which there is more to remember, no more than of doubles."""
+    if task.rows.shape[1] > LONGEST_UNTRIED and task.rows.itemsize > BYTES_OF_HALVES:
+        return ENTRIES_PER_BLOCK
+    return ENTRIES_PER_BLOCK * 2 * WIDEST // (task.rows.itemsize + task.dtype.itemsize)
 
 
 def _rank_shared_rows(task: Task, threads: int) -> None:

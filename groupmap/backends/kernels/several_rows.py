@@ -17,7 +17,7 @@ from groupmap.backends.kernels.buckets import (
     write_words,
 )
 from groupmap.backends.kernels.common import WHOLE, Rest, set_aside, spread, table_of
-from groupmap.backends.kernels.dealing import PART, Dealer, Dealt, collect_from_spots, deal_out_row
+from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, deal_out_row
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.task import Task
@@ -163,15 +163,11 @@ def collect_rows(
         own_values = dealt.values[start:]
         if rest is not None and rest.sizes[r] != WHOLE:
             of_rest = rest.values[r, : rest.sizes[r]]
-            collect_from_spots(dealt.noted[r], own_values, of_rest)
+            collect_from_spots(dealt.noted[r], own_values, of_rest, None, r, 0)
             spread(rows[r], rest.patterns[r], rest.two[r], of_rest, out[r])
             if in_place is not None:
                 scale_part(in_place, r, 0, out.shape[1])
             start += of_rest.size
             continue
-        for begin in range(0, out.shape[1], PART):
-            end = min(begin + PART, out.shape[1])
-            collect_from_spots(dealt.noted[r, begin:end], own_values, out[r, begin:end])
-            if in_place is not None:
-                scale_part(in_place, r, begin, end)
+        collect_from_spots(dealt.noted[r], own_values, out[r], in_place, r, 0)
         start += out.shape[1]

@@ -71,7 +71,7 @@ def over_rows(
     Blocks have about so many entries. Each thread makes its scratch memory once and uses it for
     all of its blocks.
     """
-    if n_rows == 0:
+    if n_rows * n == 0:
         return
     threads = max(1, min(threads, n_rows * n // LEAST_ENTRIES_PER_THREAD))
     # As many for each of the threads: each call of a kernel is worth some microseconds, and where

@@ -202,7 +202,8 @@ class ByBucket(_InBuckets):
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
     ) -> None:
-        """The same; values are scaled while they are in the nearest cache."""
+        """The same; values are scaled while they are in the nearest cache, unless some rows were
+        counted, which is seldom: those would be scaled by themselves."""
         in_place = finish.in_place
         is_done = self.count(rows, out, order)
         if in_place is None or self.were_crowded or np.any(is_done):
