@@ -19,7 +19,7 @@ from groupmap.targets import Target
 
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
-# So many entries of a table take as long as to ask Q at all levels of a row of 8 bits.
+# A table of fewer entries is made sooner than Q is asked at all levels of a row of 8 bits.
 ENTRIES_WORTH_LEVELS = 2**11
 
 
