@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 
 import groupmap as gm
@@ -105,17 +103,24 @@ def test_scipy_targets_say_that_they_cannot_be_traced():
         torch.compile(layer, fullgraph=True, backend="eager")(torch.randn(3, 4, 9))
 
 
-def test_compiled_functions():
+FUNCTIONS = {
+    "quantile_map": lambda x, _: gm.quantile_map(x, "uniform"),
+    "quantile_map where": lambda x, where: gm.quantile_map(x, "uniform", where=where),
+    "match_quantiles": lambda x, where: gm.match_quantiles(x, x.exp(), where=where, axis=-1),
+    "normalize_quantiles": lambda x, _: gm.normalize_quantiles(x, axis=0),
+    "group_map": lambda x, _: gm.group_map(x.T[:, :2, None], 2),
+    "layer_map": lambda x, _: gm.layer_map(x, (9,)),
+    "integers": lambda x, _: gm.quantile_map((8 * x).to(torch.uint8), "uniform"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_compiled_functions(function):
     """They find out which library an array is of; Dynamo says that it ignores a cache there."""
-
-    def f(x, where):
-        return gm.quantile_map(x, "uniform", where=where)
-
-    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-
-    x = torch.randn(3, 9)
-    compiled = torch.compile(f, backend="aot_eager")
-    assert_close_to_4_ulp(compiled(x, x > 0), f(x, x > 0))
+    x = torch.rand(3, 9)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    assert_close_to_4_ulp(compiled(x, x > 0.2), function(x, x > 0.2))
 
 
 def test_vmap(layer_and_input):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
-
 import array_api_compat as compat
 
 from groupmap._typing import Array, Namespace
@@ -13,22 +9,23 @@ from groupmap.backends._ops import Formula, Ops, Scale, TieRule
 
 __all__ = ["Formula", "Ops", "Scale", "TieRule", "namespace_and_ops", "ops_for"]
 
-# (whose namespace it is, the module that has its primitives); a library in no row is generic.
-_REGISTRY: tuple[tuple[Callable[[Namespace], bool], str], ...] = (
-    (compat.is_numpy_namespace, "numpy"),
-    (compat.is_torch_namespace, "torch"),
-    (compat.is_cupy_namespace, "cupy"),
-    (compat.is_jax_namespace, "jax"),
-    (compat.is_dask_namespace, "dask"),
-)
 
-
-@cache
 def ops_for(xp: Namespace) -> Ops:
-    """The primitives for the arrays of namespace `xp`."""
-    name = next((name for is_ours, name in _REGISTRY if is_ours(xp)), "generic")
-    ops: Ops = import_module(f"groupmap.backends.{name}").OPS
-    return ops
+    """The primitives for the arrays of namespace `xp`; a library without its own is generic."""
+    # Statements, which torch.compile follows, as it does not follow importlib.
+    if compat.is_numpy_namespace(xp):
+        from groupmap.backends.numpy import OPS
+    elif compat.is_torch_namespace(xp):
+        from groupmap.backends.torch import OPS
+    elif compat.is_cupy_namespace(xp):
+        from groupmap.backends.cupy import OPS
+    elif compat.is_jax_namespace(xp):
+        from groupmap.backends.jax import OPS
+    elif compat.is_dask_namespace(xp):
+        from groupmap.backends.dask import OPS
+    else:
+        from groupmap.backends.generic import OPS
+    return OPS
 
 
 # How to make an array of a library from another one; what to write is in the error's remedy.
