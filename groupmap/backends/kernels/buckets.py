@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends.kernels.common import Gaps, table_between
 from groupmap.backends.kernels.dealing import Dealt
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
@@ -61,6 +62,7 @@ def emit_crowded(
     buckets: tuple[int, int],
     start: int,
     table: Bits | None,
+    gaps: Gaps,
     tie: Tie,
     dealt: Dealt,
     beside: Bits | None,
@@ -76,7 +78,7 @@ def emit_crowded(
         pack(dealt.keys[np.newaxis, begin:end], dealt.code_of_keys, words)
         words.sort(axis=-1)
         own_values = None if beside is None else np.empty(end - begin, dtype=beside.dtype)
-        emit_one(words[0], begin, start, table, tie, dealt, own_values, indices, order)
+        emit_one(words[0], begin, start, table, gaps, tie, dealt, own_values, indices, order)
         n_entries += end - begin
     return n_entries
 
@@ -140,6 +142,7 @@ def emit_buckets(
     buckets: tuple[int, int],
     start: int,
     table: Bits | None,
+    gaps: Gaps,
     tie: Tie,
     dealt: Dealt,
     beside: Bits | None,
@@ -147,7 +150,7 @@ def emit_buckets(
     order: Bits | None,
 ) -> int:
     """The sorted words of some buckets, from one up to another, to values, and to the order of
-    their row, whose entries begin at that start.
+    their row, whose entries begin at that start and whose ranks have these gaps.
 
     Where values take the place of keys, there is memory `beside` for those of the longest bucket.
 
@@ -158,6 +161,7 @@ def emit_buckets(
     for k in range(*buckets):
         longest = max(longest, bounds[k + 1] - bounds[k])
     spots = np.empty(longest + LANES, dtype=np.uint32)
+    pieces = np.empty(2 * longest, dtype=dealt.values.dtype)
     for k in range(*buckets):
         if lines.is_crowded[k]:
             n_crowded += 1
@@ -173,7 +177,7 @@ def emit_buckets(
                 n_crowded += 1
                 continue
         emit_bucket(
-            own_words, begin, spots[:equals], low, is_exact, start, table, tie, dealt,
+            own_words, begin, spots[:equals], low, is_exact, start, table, gaps, pieces, tie, dealt,
             beside, indices, order,
         )  # fmt: skip
     return n_crowded
@@ -185,6 +189,7 @@ def emit_one(
     begin: int,
     start: int,
     table: Bits | None,
+    gaps: Gaps,
     tie: Tie,
     dealt: Dealt,
     beside: Bits | None,
@@ -196,9 +201,11 @@ def emit_one(
     is_whole = 2 * dealt.keys.itemsize <= words.itemsize
     spots = np.empty(words.size + LANES, dtype=np.uint32)
     equals = spots[: find_equal(words, low, spots)]
+    pieces = np.empty(2 * words.size, dtype=dealt.values.dtype)
     emit_bucket(
-        words, begin, equals, low, is_whole, start, table, tie, dealt, beside, indices, order
-    )
+        words, begin, equals, low, is_whole, start, table, gaps, pieces, tie, dealt,
+        beside, indices, order,
+    )  # fmt: skip
 
 
 @njit(inline="always")
@@ -210,20 +217,26 @@ def emit_bucket(
     is_exact: bool,
     start: int,
     table: Bits | None,
+    gaps: Gaps,
+    pieces: Bits,
     tie: Tie,
     dealt: Dealt,
     beside: Bits | None,
     indices: Bits | None,
     order: Bits | None,
 ) -> None:
-    """The values of one bucket, by way of memory `beside` where they take the place of its keys."""
+    """The values of one bucket, by way of memory `beside` where they take the place of its keys;
+    there is memory for `pieces` of the table."""
     end, first = begin + words.size, begin - start
     keys, values = dealt.keys[begin:end], dealt.values[begin:end]
     code = dealt.code_of_keys
+    own_table, before = None, first
+    if table is not None:
+        own_table, before = table_between(table, gaps, first, first + words.size, pieces), 0
     if beside is None:
-        emit_row(words, first, equals, low, is_exact, keys, code, table, tie, values)
+        emit_row(words, before, equals, low, is_exact, keys, code, own_table, tie, values)
     else:
-        emit_row(words, first, equals, low, is_exact, keys, code, table, tie, beside)
+        emit_row(words, before, equals, low, is_exact, keys, code, own_table, tie, beside)
         for i in range(words.size):
             values[i] = beside[i]
     if order is not None and indices is not None:

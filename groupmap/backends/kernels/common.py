@@ -1,7 +1,7 @@
 """Values that many entries of a long row share: set aside, so that only the rest has to be ranked.
 
 Activations behind a ReLU, counts, rain and clipped signals have one or two such values. The rest is
-a shorter row with a table of its own: the row's without the ranks of the common values.
+a shorter row, whose ranks have gaps where the common values are.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ WHOLE = -1
 MOST_LEFT = 7 / 8  # of a row; where it is more, a sample has erred
 
 Two = tuple[int, int]
+Gaps = tuple[int, int, int, int]  # of how many entries so many ranks are left out, twice
+NO_GAPS: Gaps = (0, 0, 0, 0)
 
 
 class Rest(NamedTuple):
@@ -34,12 +36,12 @@ class Rest(NamedTuple):
 
     bits: Bits  # (r, n), of which there are fewer
     values: Bits  # of these, perhaps in their place
-    tables: Bits  # (r, 2n − 1), likewise
     sampled: Bits  # indices of the entries that are looked at
     sizes: Bits  # how many entries are left in each row; or that it is whole: -1
     # (r, 4): those of a common value and of a greater one, two each since zero has two. Where there
     # is no other, they are those of the first again.
     patterns: Bits
+    gaps: Bits  # (r, 4): the `Gaps` between the ranks of what is left; none in rows that are whole
     two: Bits  # values (r, 2) of the entries that were set aside
 
     @classmethod
@@ -53,26 +55,49 @@ class Rest(NamedTuple):
         return cls(
             bits,
             values,
-            tables=memory.empty((n_rows, 2 * n - 1), kind),
             sampled=sampled_indices(n),
             sizes=np.full(n_rows, WHOLE),
             patterns=np.empty((n_rows, 4), dtype=dtype),
+            gaps=np.zeros((n_rows, 4), dtype=np.int64),
             two=np.empty((n_rows, 2), dtype=kind),
         )
 
 
-@njit(nogil=True, cache=True)
-def table_of(rest: Rest, r: int, table: Bits) -> Bits:
-    """What ranks become in the r-th row, or in its rest."""
-    size = rest.sizes[r]
-    return table if size == WHOLE else rest.tables[r, : max(2 * size - 1, 0)]
+@njit(inline="always")
+def gaps_of(rest: Rest | None, r: int) -> Gaps:
+    """The gaps between the ranks of what is left of the r-th row."""
+    if rest is None:
+        return NO_GAPS
+    gaps = rest.gaps[r]
+    return gaps[0], gaps[1], gaps[2], gaps[3]
+
+
+@njit(inline="always")
+def left_out(gaps: Gaps, rank: int) -> int:
+    """How many ranks of the row are left out before that one of its rest."""
+    less, n_first, less_than_second, n_second = gaps
+    return (n_first if rank >= less else 0) + (n_second if rank >= less_than_second else 0)
+
+
+@njit(inline="always")
+def table_between(table: Bits, gaps: Gaps, begin: int, end: int, pieces: Bits) -> Bits:
+    """The part of the table for the ranks of a rest from one up to another; where there is a gap
+    between them, it is put together in memory for pieces."""
+    last = end - 1
+    before, behind = left_out(gaps, begin), left_out(gaps, last)
+    if before == behind:
+        return table[2 * (begin + before) : 2 * (last + behind) + 1]
+    own = pieces[: 2 * (last - begin) + 1]
+    for i in range(own.size):
+        own[i] = table[2 * begin + i + 2 * left_out(gaps, begin + i // 2)]
+    return own
 
 
 @njit(nogil=True, cache=True)
 def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) -> Unsigned:
     """Divide a row, the r-th, if it has common values; their greatest magnitude comes back."""
     patterns = rest.patterns[r]
-    rest.sizes[r] = WHOLE
+    rest.sizes[r], rest.gaps[r] = WHOLE, 0
     if not find_common(row[rest.sampled], code, patterns):
         return row.dtype.type(0)
     size, n_first, n_second = squeeze(row, patterns, rest.bits[r])
@@ -80,8 +105,7 @@ def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) 
         return row.dtype.type(0)
     less = count_less(rest.bits[r, :size], patterns, code)
     rest.sizes[r] = size
-    own_table = table_of(rest, r, table)
-    divide_table(table, tie, (n_first, n_second), less, own_table, rest.two[r])
+    set_gaps(table, tie, (n_first, n_second), less, rest.gaps[r], rest.two[r])
     return max(patterns[0] & code.flip, patterns[2] & code.flip)
 
 
@@ -181,21 +205,16 @@ def count_less(rest: Bits, patterns: Bits, code: Code) -> Two:
 
 
 @njit(nogil=True, cache=True)
-def divide_table(table: Bits, tie: Tie, counts: Two, less: Two, of_rest: Bits, two: Bits) -> None:
-    """What of the table is left for the rest, and the values of the two."""
+def set_gaps(table: Bits, tie: Tie, counts: Two, less: Two, gaps: Bits, two: Bits) -> None:
+    """Write the gaps that the two values leave, and what becomes of these."""
     n_first, n_second = counts
+    gaps[0], gaps[1], gaps[2], gaps[3] = less[0], n_first, less[1], n_second
     behind_first, behind_second = less[0] + n_first, less[1] + n_first + n_second
     two[:] = table[0]
     if n_first > 0:
         two[:] = value_of_ties(less[0], behind_first, table, tie)
     if n_second > 0:
         two[1] = value_of_ties(behind_second - n_second, behind_second, table, tie)
-    ends = 0, min(2 * less[0], of_rest.size), min(2 * less[1], of_rest.size), of_rest.size
-    steps = 0, 2 * n_first, 2 * (n_first + n_second)
-    for k in range(3):
-        left, kept = of_rest[ends[k] : ends[k + 1]], table[ends[k] + steps[k] :]
-        for i in range(left.size):
-            left[i] = kept[i]
 
 
 @njit(nogil=True, cache=True)

@@ -26,7 +26,7 @@ from groupmap.backends.kernels.buckets import (
     sort_words,
     write_words,
 )
-from groupmap.backends.kernels.common import Rest
+from groupmap.backends.kernels.common import Gaps, Rest
 from groupmap.backends.kernels.dealing import (
     Dealer,
     collect_from_buckets,
@@ -85,7 +85,7 @@ class LongRow(Dealer):
             some = row[common.sampled_indices(self.n)]
             if common.find_common(some, self.task.code, patterns):
                 return self._rank_divided(rows, outs, patterns, finish)
-        return self._rank(rows, outs, order, self.task.table, finish)
+        return self._rank(rows, outs, order, common.NO_GAPS, finish)
 
     def _rank_divided(
         self, rows: Sequence[Bits], outs: Sequence[Bits], patterns: Bits, finish: Finish | None
@@ -105,17 +105,17 @@ class LongRow(Dealer):
         self._for_each_stretch(squeeze)
         size, *both = counts.sum(axis=0).tolist()
         if size > common.MOST_LEFT * self.n:
-            return self._rank(rows, outs, None, task.table, finish)
+            return self._rank(rows, outs, None, common.NO_GAPS, finish)
         rest.sizes[0] = size
-        table = common.table_of(rest, 0, task.table)
-        common.divide_table(
-            task.table, task.tie, tuple(both), tuple(less.sum(axis=0).tolist()), table, two
-        )
+        less_of_all = tuple(less.sum(axis=0).tolist())
+        common.set_gaps(task.table, task.tie, tuple(both), less_of_all, rest.gaps[0], two)
         pieces, values = (
             [memory[0, self.stretches[s]][: counts[s, 0]] for s in range(self.threads)]
             for memory in (rest.bits, rest.values)
         )
-        are_crowded = size > 0 and self._rank(pieces, values, None, table, None)
+        are_crowded = size > 0 and self._rank(
+            pieces, values, None, tuple(rest.gaps[0].tolist()), None
+        )
 
         def spread(s: int) -> None:
             stretch = self.stretches[s]
@@ -135,7 +135,7 @@ class LongRow(Dealer):
         rows: Sequence[Bits],
         outs: Sequence[Bits],
         order: Bits | None,
-        table: Bits | None,
+        gaps: Gaps,
         finish: Finish | None,
     ) -> bool:
         """The same for a row that is given in pieces, one for each stretch, which may be shorter if
@@ -144,7 +144,7 @@ class LongRow(Dealer):
         starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
         noted = [dealt.noted[0, begin:end] for begin, end in pairwise(starts)]
         n_buckets = self._deal_out(rows, starts, noted, indices)
-        n_crowded = self._rank_buckets(n_buckets, table, indices, order)
+        n_crowded = self._rank_buckets(n_buckets, gaps, indices, order)
         in_place = None if finish is None else finish.in_place
         is_apart = finish is not None and in_place is None and self.task.needs_finish
         chunk = ENTRIES_PER_BATCH if is_apart else self.n
@@ -215,10 +215,10 @@ class LongRow(Dealer):
         )  # fmt: skip
 
     def _rank_buckets(
-        self, n_buckets: int, table: Bits | None, indices: Bits | None, order: Bits | None
+        self, n_buckets: int, gaps: Gaps, indices: Bits | None, order: Bits | None
     ) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
-        dealt, tie = self.dealt, self.task.tie
+        dealt, table, tie = self.dealt, self.task.table, self.task.tie
         is_in_place = dealt.values is dealt.keys
         crowded: list[int] = []
 
@@ -231,7 +231,7 @@ class LongRow(Dealer):
             n_lines, n_long = write_words(dealt, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
             beside = np.empty(longest, dtype=dealt.values.dtype) if is_in_place else None
-            asked = ((0, last - first), 0, table, tie, dealt, beside, indices, order)
+            asked = ((0, last - first), 0, table, gaps, tie, dealt, beside, indices, order)
             if emit_buckets(lines, bounds, *asked) > 0:
                 crowded.append(emit_crowded(lines, bounds, *asked))
 

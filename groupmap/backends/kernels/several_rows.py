@@ -16,7 +16,7 @@ from groupmap.backends.kernels.buckets import (
     sort_words,
     write_words,
 )
-from groupmap.backends.kernels.common import WHOLE, Rest, set_aside, spread, table_of
+from groupmap.backends.kernels.common import NO_GAPS, WHOLE, Rest, gaps_of, set_aside, spread
 from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, deal_out_row
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.scaling import InPlace, scale_part
@@ -72,12 +72,10 @@ class SeveralRows(Dealer):
         task, buckets_of, n_crowded = self.task, self.buckets_of, 0
         for r in range(n_rows):
             buckets = buckets_of[r], buckets_of[r + 1]
-            table = task.table
-            if rest is not None and table is not None:
-                table = table_of(rest, r, table)
+            gaps = NO_GAPS if rest is None else tuple(rest.gaps[r].tolist())
             n_crowded += emit_crowded(
-                self.lines, bounds, buckets, bounds[buckets[0]], table, task.tie, self.dealt,
-                None, indices, None if order is None else order[r],
+                self.lines, bounds, buckets, bounds[buckets[0]], task.table, gaps, task.tie,
+                self.dealt, None, indices, None if order is None else order[r],
             )  # fmt: skip
         return n_crowded
 
@@ -141,12 +139,9 @@ def emit_and_collect(
     for r in range(out.shape[0]):
         buckets = buckets_of[r], buckets_of[r + 1]
         own_order = None if order is None else order[r]
-        own_table = table
-        if rest is not None and table is not None:
-            own_table = table_of(rest, r, table)
         n_crowded += emit_buckets(
-            lines, bounds, buckets, bounds[buckets[0]], own_table, tie, dealt, None, indices,
-            own_order,
+            lines, bounds, buckets, bounds[buckets[0]], table, gaps_of(rest, r), tie, dealt,
+            None, indices, own_order,
         )  # fmt: skip
     if n_crowded == 0:
         collect_rows(rows, dealt, rest, out, in_place)
