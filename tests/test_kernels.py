@@ -31,18 +31,21 @@ pytest.importorskip("numba")
 from groupmap.backends.kernels import (
     bins,
     common,
+    dealing,
     eight_bits,
     elementwise,
     equals,
     levels,
     long_row,
+    memory,
     rank,
     sampling,
     several_rows,
     threads,
     vectors,
+    ways,
 )
-from groupmap.backends.kernels.memory import BYTES_KEPT, SIDE_BY_SIDE, Contiguous, lent
+from groupmap.backends.kernels.memory import BYTES_KEPT, SIDE_BY_SIDE, Contiguous, Memory, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 from groupmap.backends.kernels.task import Task
 
@@ -458,8 +461,48 @@ def test_rows_that_are_not_finite_are_found(rng, monkeypatch, dtype, n, n_thread
         assert not maps(y, only_finite=True)
 
 
+def rows_that_need_scratch(kind, n):
+    rng = np.random.default_rng(n)
+    x = (
+        rng.gamma(0.2, size=(2**19 // n, n))
+        if "skewed" in kind
+        else rng.normal(size=(2**19 // n, n))
+    )
+    if "common" in kind:
+        x[rng.random(x.shape) < 0.19] = 0.25
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("n", [768, 8192, 12_000, 25_088, 65_536, 65_537, 131_073, 262_144])
+@pytest.mark.parametrize("kind", ["normal", "common", "skewed", "skewed, common"])
+def test_scratch_of_float32_takes_no_more_than_16_bytes_an_entry(monkeypatch, kind, n):
+    untouched, blocks = 0xA5, []
+    piece = np.full(BYTES_KEPT, untouched, dtype=np.uint8)
+    monkeypatch.setattr(memory._shelves, "own", memory._Shelf())
+    monkeypatch.setattr(memory._shelves.own, "piece", piece)
+
+    class Worker(ways.Worker):
+        def __init__(self, way, task, own, block):
+            super().__init__(way, task, own, block)
+            blocks.append(block)
+
+    def only_of_the_piece(self, *asked, empty=Memory.empty):
+        found = empty(self, *asked)
+        assert np.shares_memory(found, piece)
+        return found
+
+    monkeypatch.setattr(rank, "Worker", Worker)
+    monkeypatch.setattr(Memory, "empty", only_of_the_piece)
+    x, table = rows_that_need_scratch(kind, n), np.arange(2 * n - 1, dtype=np.float32)
+    y, _ = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=False, threads=1)
+    np.testing.assert_array_equal(y[0], 2 * rankdata(x[0]) - 2)
+    touched = memory.LINE * np.sum(np.any(piece.reshape(-1, memory.LINE) != untouched, axis=1))
+    [block] = blocks
+    assert 4 * block * n <= touched <= 16 * block * n
+
+
 BUCKETS = ("together", "in batches", "shared, sparing memory")
-ALL_BUCKETS = (*BUCKETS, "in batches, sparing memory", "shared")
+ALL_BUCKETS = (*BUCKETS, "together, sparing memory", "in batches, sparing memory", "shared")
 
 
 @contextlib.contextmanager
@@ -482,17 +525,18 @@ def all_in_buckets(how):
         patch.setattr(rank, "SHORTEST_WITH_ORDER", 0)
         patch.setattr(rank, "LONGEST_IN_PLACES", 0)
         patch.setattr(rank, "LONGEST_OF_DOUBLES", 0)
-        patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if how == "together" else 1)
+        patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if "together" in how else 1)
         patch.setattr(
             rank, "_are_better_shared",
             lambda rows, _: "shared" in how and rows.dtype.kind == "f" and rows.shape[1] > 1,
         )  # fmt: skip
         patch.setattr(long_row, "LONGEST_WITH_SPOTS", 0 if "sparing" in how else 2**60)
+        patch.setattr(dealing, "LONGEST_BESIDE", 0 if "sparing" in how else 2**60)
         patch.setattr(bins, "SHORTEST_LINE", 64)
         patch.setattr(long_row, "ENTRIES_PER_BATCH", 3000)
         if "shared" in how:
             patch.setattr(threads, "LEAST_ENTRIES_PER_THREAD", 1)
-        if how != "together":  # blocks of one row
+        if "together" not in how:  # blocks of one row
             patch.setattr(rank, "ENTRIES_PER_BLOCK", 1)
             patch.setattr(threads, "LEAST_ENTRIES_PER_BLOCK", 1)
         for kind in (several_rows.SeveralRows, long_row.LongRow):
@@ -902,7 +946,7 @@ def test_where_little_would_be_set_aside_the_row_stays_whole(rng):
     x[:, common.sampled_indices(n)] = 0.5  # and nothing else
     task = Task(x, code_of(x.dtype), table, (0, 1, 1), table.dtype, np.empty_like(x))
     with lent() as lend:
-        rest = common.Rest.for_rows_of(task, 1, lend())
+        rest = common.Rest.for_rows_of(task, np.empty_like(as_bits(x)), lend())
         common.set_aside(as_bits(x[0]), task.code, table, task.tie, rest, 0)
         assert rest.sizes[0] == common.WHOLE
         x[:, : n // 5] = 0.5

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Unsigned
-from groupmap.backends.kernels.common import Gaps, table_between
-from groupmap.backends.kernels.dealing import Dealt
+from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.common import Gaps, left_out, table_across
+from groupmap.backends.kernels.dealing import Dealt, longest_between
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.values import Tie
@@ -84,14 +84,12 @@ def emit_crowded(
 
 
 @njit(cache=True)  # so short that other threads may wait
-def lines_and_longest(bounds: Bits, length: int) -> tuple[int, int]:
-    """How many lines of that length the words of some buckets take, and the longest's size."""
-    n_lines = longest = 0
+def lines_of(bounds: Bits, length: int) -> int:
+    """How many lines of that length the words of some buckets take."""
+    n_lines = 0
     for k in range(bounds.size - 1):
-        size = bounds[k + 1] - bounds[k]
-        n_lines += -(-size // length)
-        longest = max(longest, size)
-    return n_lines, longest
+        n_lines += -(-(bounds[k + 1] - bounds[k]) // length)
+    return n_lines
 
 
 @njit(inline="always")
@@ -157,11 +155,8 @@ def emit_buckets(
     How many buckets are crowded, and left as they are, comes back.
     """
     words, length = lines.words.reshape(-1), lines.words.shape[1]
-    longest, n_crowded = 0, 0
-    for k in range(*buckets):
-        longest = max(longest, bounds[k + 1] - bounds[k])
+    n_crowded, longest = 0, longest_between(bounds[buckets[0] : buckets[1] + 1])
     spots = np.empty(longest + LANES, dtype=np.uint32)
-    pieces = np.empty(2 * longest, dtype=dealt.values.dtype)
     for k in range(*buckets):
         if lines.is_crowded[k]:
             n_crowded += 1
@@ -177,7 +172,7 @@ def emit_buckets(
                 n_crowded += 1
                 continue
         emit_bucket(
-            own_words, begin, spots[:equals], low, is_exact, start, table, gaps, pieces, tie, dealt,
+            own_words, begin, spots[:equals], low, is_exact, start, table, gaps, tie, dealt,
             beside, indices, order,
         )  # fmt: skip
     return n_crowded
@@ -201,9 +196,8 @@ def emit_one(
     is_whole = 2 * dealt.keys.itemsize <= words.itemsize
     spots = np.empty(words.size + LANES, dtype=np.uint32)
     equals = spots[: find_equal(words, low, spots)]
-    pieces = np.empty(2 * words.size, dtype=dealt.values.dtype)
     emit_bucket(
-        words, begin, equals, low, is_whole, start, table, gaps, pieces, tie, dealt,
+        words, begin, equals, low, is_whole, start, table, gaps, tie, dealt,
         beside, indices, order,
     )  # fmt: skip
 
@@ -218,25 +212,23 @@ def emit_bucket(
     start: int,
     table: Bits | None,
     gaps: Gaps,
-    pieces: Bits,
     tie: Tie,
     dealt: Dealt,
     beside: Bits | None,
     indices: Bits | None,
     order: Bits | None,
 ) -> None:
-    """The values of one bucket, by way of memory `beside` where they take the place of its keys;
-    there is memory for `pieces` of the table."""
+    """The values of one bucket, by way of memory `beside` where they take the place of its keys."""
     end, first = begin + words.size, begin - start
     keys, values = dealt.keys[begin:end], dealt.values[begin:end]
     code = dealt.code_of_keys
-    own_table, before = None, first
-    if table is not None:
-        own_table, before = table_between(table, gaps, first, first + words.size, pieces), 0
-    if beside is None:
-        emit_row(words, before, equals, low, is_exact, keys, code, own_table, tie, values)
+    before, behind = left_out(gaps, first), left_out(gaps, first + words.size - 1)
+    out = values if beside is None else beside
+    if table is not None and before != behind:
+        emit_across(words, first, equals, low, is_exact, keys, code, table, gaps, tie, out)
     else:
-        emit_row(words, before, equals, low, is_exact, keys, code, own_table, tie, beside)
+        emit_row(words, first + before, equals, low, is_exact, keys, code, table, tie, out)
+    if beside is not None:
         for i in range(words.size):
             values[i] = beside[i]
     if order is not None and indices is not None:
@@ -245,3 +237,24 @@ def emit_bucket(
         for i in range(words.size):
             # No more, even if somebody else writes to the row in the meantime.
             order[first + i] = min(np.uint32(own_indices[words[i] & index]), last)
+
+
+# Not inline: few buckets are at a gap.
+@njit(nogil=True, cache=True)
+def emit_across(
+    words: Bits,
+    first: int,
+    equals: Bits,
+    low: Unsigned,
+    is_exact: bool,
+    keys: Bits,
+    code: Code,
+    table: Bits,
+    gaps: Gaps,
+    tie: Tie,
+    out: Bits,
+) -> None:
+    """The values of the words of a bucket behind the first ones, whose ranks have a gap between
+    them."""
+    own_table = table_across(table, gaps, first, first + words.size)
+    emit_row(words, 0, equals, low, is_exact, keys, code, own_table, tie, out)

@@ -45,11 +45,12 @@ class Rest(NamedTuple):
     two: Bits  # values (r, 2) of the entries that were set aside
 
     @classmethod
-    def for_rows_of(cls, task: Task, n_rows: int, memory: Memory) -> Rest:
-        """For some rows that may be divided."""
+    def for_rows_of(cls, task: Task, bits: Bits, memory: Memory) -> Rest:
+        """For as many rows, which may be divided, as there is memory for bits of."""
         assert task.table is not None
-        n, dtype, kind = task.rows.shape[1], f"u{task.rows.dtype.itemsize}", task.table.dtype
-        bits = values = memory.empty((n_rows, n), dtype)
+        n_rows, n = bits.shape
+        dtype, kind = bits.dtype, task.table.dtype
+        values = bits
         if kind != bits.dtype:
             values = memory.empty((n_rows, n), kind)
         return cls(
@@ -79,15 +80,10 @@ def left_out(gaps: Gaps, rank: int) -> int:
     return (n_first if rank >= less else 0) + (n_second if rank >= less_than_second else 0)
 
 
-@njit(inline="always")
-def table_between(table: Bits, gaps: Gaps, begin: int, end: int, pieces: Bits) -> Bits:
-    """The part of the table for the ranks of a rest from one up to another; where there is a gap
-    between them, it is put together in memory for pieces."""
-    last = end - 1
-    before, behind = left_out(gaps, begin), left_out(gaps, last)
-    if before == behind:
-        return table[2 * (begin + before) : 2 * (last + behind) + 1]
-    own = pieces[: 2 * (last - begin) + 1]
+@njit(nogil=True, cache=True)
+def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
+    """What becomes of the ranks of a rest from one up to another, between which there is a gap."""
+    own = np.empty(2 * (end - begin) - 1, dtype=table.dtype)
     for i in range(own.size):
         own[i] = table[2 * begin + i + 2 * left_out(gaps, begin + i // 2)]
     return own

@@ -4,7 +4,8 @@ Neighbouring bins make a bucket as long as together they have no more than some 
 
 Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. Or,
 where memory is to be spared, it notes only its bucket, which takes 16 bits: entries keep their
-order of appearance there, so that it is enough to take the next one.
+order of appearance there, so that it is enough to take the next one. Likewise values may take the
+place of the keys.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from groupmap.backends.kernels.vectors import fetch
 
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
+LONGEST_BESIDE = 2**16  # rows whose values lie beside the keys, which is a little faster
 LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
 PART = 2**12  # values that are still in the nearest cache when they are scaled
 AHEAD = 8  # entries of a bucket: about a line of the cache
@@ -45,7 +47,7 @@ class Dealt(NamedTuple):
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
     bounds: Bits  # where each bucket begins, and where the last one ends
     keys: Bits  # of the entries, by buckets
-    values: Bits  # of the entries, in the place of the keys if memory is to be spared
+    values: Bits  # of the entries, perhaps in the place of the keys
     code_of_keys: Code  # which are the codes of themselves
     longest: int  # bucket of several bins
 
@@ -58,23 +60,23 @@ class Dealt(NamedTuple):
         dtype: np.dtype[Any],
         dtype_of_values: np.dtype[Any],
         *,
-        stretches: int = 1,
-        is_sparing: bool,
+        stretches: int,
+        is_in_place: bool,
+        notes_buckets: bool,
     ) -> Dealt:
         """For some rows of n entries, each in some stretches.
 
-        Where memory is to be spared, values take the place of the keys, if they have their size,
-        and buckets are noted.
+        Values take the place of the keys if they are to, and have their size.
         """
         longest = line_length(n) - GAP
         most = n_rows * (2 * n // longest + 2)  # any two that adjoin are too long for one
         spot = np.uint16 if n <= 2**16 else np.uint32
         bucket = np.uint16 if most <= 2**16 else np.uint32
         keys = values = memory.empty(n_rows * n, f"u{dtype.itemsize}")
-        if not is_sparing or dtype_of_values.itemsize != dtype.itemsize:
+        if not is_in_place or dtype_of_values.itemsize != dtype.itemsize:
             values = memory.empty(n_rows * n, f"u{dtype_of_values.itemsize}")
         return cls(
-            noted=memory.empty((n_rows, n), bucket if is_sparing else spot),
+            noted=memory.empty((n_rows, n), bucket if notes_buckets else spot),
             at=memory.empty((stretches, most), np.uint32),
             bounds=np.zeros(most + 1, dtype=np.int64),
             keys=keys,
@@ -88,22 +90,47 @@ class Dealer:
     """Memory to deal out some rows of a task, each in some stretches."""
 
     def __init__(
-        self, task: Task, n_rows: int, memory: Memory, *, stretches: int, is_sparing: bool
+        self,
+        task: Task,
+        n_rows: int,
+        memory: Memory,
+        *,
+        stretches: int,
+        is_in_place: bool,
+        notes_buckets: bool,
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
-        self.is_sparing = is_sparing
+        self.notes_buckets = notes_buckets
         keys = np.dtype(f"u{dtype.itemsize}")
         self.limit = keys.type(np.iinfo(keys).max if task.limit is None else task.limit)
         self.dealt = Dealt.for_rows_of(
-            memory, n_rows, n, dtype, task.dtype, stretches=stretches, is_sparing=is_sparing
-        )
+            memory, n_rows, n, dtype, task.dtype, stretches=stretches,
+            is_in_place=is_in_place or n > LONGEST_BESIDE, notes_buckets=notes_buckets,
+        )  # fmt: skip
         self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.at.shape[1], memory)
+
+    def beside(self, bounds: Bits) -> Bits | None:
+        """Where values take the place of the keys, memory for those of the longest of the buckets
+        with these bounds."""
+        values = self.dealt.values
+        if values is not self.dealt.keys:
+            return None
+        return np.empty(longest_between(bounds), dtype=values.dtype)
 
     @cached_property
     def indices(self) -> Bits:
         """Memory for the index of each entry in its row."""
         return self.memory.empty(self.dealt.keys.size, np.int32)
+
+
+@njit(cache=True)  # so short that other threads may wait
+def longest_between(bounds: Bits) -> int:
+    """The size of the longest bucket."""
+    longest = 0
+    for k in range(bounds.size - 1):
+        longest = max(longest, bounds[k + 1] - bounds[k])
+    return longest
 
 
 @njit(nogil=True, cache=True)

@@ -22,7 +22,7 @@ from groupmap.backends.kernels.buckets import (
     Lines,
     emit_buckets,
     emit_crowded,
-    lines_and_longest,
+    lines_of,
     sort_words,
     write_words,
 )
@@ -52,8 +52,11 @@ class LongRow(Dealer):
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
-        is_sparing = task.rows.shape[1] > LONGEST_WITH_SPOTS
-        super().__init__(task, 1, memory, stretches=self.threads, is_sparing=is_sparing)
+        notes_buckets = task.rows.shape[1] > LONGEST_WITH_SPOTS
+        super().__init__(
+            task, 1, memory, stretches=self.threads,
+            is_in_place=notes_buckets, notes_buckets=notes_buckets,
+        )  # fmt: skip
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
@@ -66,7 +69,8 @@ class LongRow(Dealer):
     @cached_property
     def rest(self) -> Rest:
         """Memory for what a row that may be divided is without its common values."""
-        return Rest.for_rows_of(self.task, 1, self.memory)
+        bits = self.memory.empty((1, self.n), self.dealt.keys.dtype)
+        return Rest.for_rows_of(self.task, bits, self.memory)
 
     def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish | None) -> bool:
         """Write the values of a row of any stride, finish them, and write its order; whether most
@@ -154,7 +158,7 @@ class LongRow(Dealer):
                 some = slice(max(end - chunk, 0), end)
                 first = self.stretches[s].start + some.start
                 spots_or_buckets, out = noted[s][some], outs[s][some]
-                if self.is_sparing:
+                if self.notes_buckets:
                     collect_from_buckets(spots_or_buckets, s, dealt, out, in_place, first)
                 else:
                     collect_from_spots(spots_or_buckets, dealt.values, out, in_place, 0, first)
@@ -173,7 +177,7 @@ class LongRow(Dealer):
     ) -> int:
         """Deal out the pieces of a row, which begin there, to so many buckets."""
         bins, dealt = self.bins, self.dealt
-        spots_and_buckets = [(None, each) if self.is_sparing else (each, None) for each in noted]
+        spots_and_buckets = [(None, each) if self.notes_buckets else (each, None) for each in noted]
         if len(rows) == 1:
             spots, buckets = spots_and_buckets[0]
             n_buckets, magnitude = deal_out_row(
@@ -219,19 +223,20 @@ class LongRow(Dealer):
     ) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
         dealt, table, tie = self.dealt, self.task.table, self.task.tie
-        is_in_place = dealt.values is dealt.keys
         crowded: list[int] = []
 
         def work(words: Bits, first: int, last: int) -> None:
             bounds = dealt.bounds[first : last + 1]
-            n_lines, longest = lines_and_longest(bounds, self.line)
+            n_lines = lines_of(bounds, self.line)
             if n_lines > len(words):
                 words = np.empty((n_lines, self.line), dtype=np.uint32)
             lines = Lines.for_buckets(last - first, words)
             n_lines, n_long = write_words(dealt, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
-            beside = np.empty(longest, dtype=dealt.values.dtype) if is_in_place else None
-            asked = ((0, last - first), 0, table, gaps, tie, dealt, beside, indices, order)
+            asked = (
+                (0, last - first), 0, table, gaps, tie, dealt,
+                self.beside(bounds), indices, order,
+            )  # fmt: skip
             if emit_buckets(lines, bounds, *asked) > 0:
                 crowded.append(emit_crowded(lines, bounds, *asked))
 

@@ -29,8 +29,8 @@ Lend = Callable[[], "Memory"]
 class Memory:
     """Memory for one thread: arrays in one piece, as far as that goes."""
 
-    def __init__(self, piece: np.ndarray[Any, Any]) -> None:
-        self._piece, self._used = piece, 0
+    def __init__(self, piece: np.ndarray[Any, Any], used: int = 0) -> None:
+        self._piece, self._used = piece, used
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         """An array, as `numpy.empty` gives it."""
@@ -41,6 +41,10 @@ class Memory:
         own = np.ndarray(shape, dtype=dtype, buffer=self._piece, offset=self._used)
         self._used += -(-size // LINE) * LINE + BETWEEN
         return own
+
+    def again(self) -> Memory:
+        """What is left of it, to be used in turns: for what does not outlive the other's turn."""
+        return Memory(self._piece, self._used)
 
 
 class Contiguous:

@@ -27,8 +27,12 @@ from groupmap.backends.kernels.values import Tie
 class SeveralRows(Dealer):
     """Memory for some rows of a task."""
 
-    def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
-        super().__init__(task, n_rows, memory, stretches=1, is_sparing=False)
+    def __init__(
+        self, task: Task, n_rows: int, memory: Memory, *, is_in_place: bool = False
+    ) -> None:
+        super().__init__(
+            task, n_rows, memory, stretches=1, is_in_place=is_in_place, notes_buckets=False
+        )
         n_buckets = self.dealt.at.shape[1]
         n_lines = n_buckets + n_rows * self.n // self.line
         words = memory.empty((n_lines, self.line), np.uint32)
@@ -38,8 +42,12 @@ class SeveralRows(Dealer):
 
     @cached_property
     def rest(self) -> Rest:
-        """Memory for what rows that may be divided are without their common values."""
-        return Rest.for_rows_of(self.task, self.n_rows, self.memory)
+        """Memory for what rows that may be divided are without their common values: that of the
+        words, which are written when that has been dealt out, and have served when its values are
+        collected. They have room for two numbers an entry."""
+        shape, words = (self.n_rows, self.n), self.lines.words.reshape(-1)
+        bits = words.view(self.dealt.keys.dtype)[: shape[0] * shape[1]].reshape(shape)
+        return Rest.for_rows_of(self.task, bits, self.memory)
 
     def rank(self, rows: Bits, out: Bits, order: Bits | None, in_place: InPlace | None) -> bool:
         """Write the values of rows ``(r, n)``, which may be scaled in place, and their order;
@@ -53,10 +61,11 @@ class SeveralRows(Dealer):
         )
         task.check(magnitude)
         bounds = dealt.bounds[: buckets_of[len(rows)] + 1]
+        beside = self.beside(bounds)
         sort_words(lines, n_lines, n_long, bounds)
-        if emit_and_collect(rows, lines, bounds, buckets_of, *asked, out, order, in_place):
+        if emit_and_collect(rows, lines, bounds, buckets_of, *asked, beside, out, order, in_place):
             return False
-        n_crowded = self._emit_crowded(len(rows), bounds, rest, indices, order)
+        n_crowded = self._emit_crowded(len(rows), bounds, rest, beside, indices, order)
         collect_rows(rows, dealt, rest, out, in_place)
         return 2 * n_crowded > rows.size
 
@@ -65,6 +74,7 @@ class SeveralRows(Dealer):
         n_rows: int,
         bounds: Bits,
         rest: Rest | None,
+        beside: Bits | None,
         indices: Bits | None,
         order: Bits | None,
     ) -> int:
@@ -75,7 +85,7 @@ class SeveralRows(Dealer):
             gaps = NO_GAPS if rest is None else tuple(rest.gaps[r].tolist())
             n_crowded += emit_crowded(
                 self.lines, bounds, buckets, bounds[buckets[0]], task.table, gaps, task.tie,
-                self.dealt, None, indices, None if order is None else order[r],
+                self.dealt, beside, indices, None if order is None else order[r],
             )  # fmt: skip
         return n_crowded
 
@@ -130,6 +140,7 @@ def emit_and_collect(
     rest: Rest | None,
     dealt: Dealt,
     indices: Bits | None,
+    beside: Bits | None,
     out: Bits,
     order: Bits | None,
     in_place: InPlace | None,
@@ -141,7 +152,7 @@ def emit_and_collect(
         own_order = None if order is None else order[r]
         n_crowded += emit_buckets(
             lines, bounds, buckets, bounds[buckets[0]], table, gaps_of(rest, r), tie, dealt,
-            None, indices, own_order,
+            beside, indices, own_order,
         )  # fmt: skip
     if n_crowded == 0:
         collect_rows(rows, dealt, rest, out, in_place)

@@ -41,12 +41,12 @@ class Worker:
     """What one thread does with one block of rows after the other, and the memory for it."""
 
     def __init__(self, way: type[Way], task: Task, memory: Memory, block: int) -> None:
-        self.way, self.task = way(task, block, memory), task
-        n = task.rows.shape[1]
+        self.task, n = task, task.rows.shape[1]
         self.contiguous = Contiguous(task.rows, block, memory)
         self.values: np.ndarray[Any, Any] | None = None
         if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not task.is_direct:
             self.values = memory.empty((block, n), task.dtype)
+        self.way = way(task, block, memory)
 
     def __call__(self, begin: int, end: int) -> None:
         """Rank these rows, and write their values, scaled.
@@ -168,12 +168,12 @@ class _InBuckets(_ByLevelFirst):
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
         super().__init__(task, block, memory)
         self.block, self.memory = block, memory
-        self.were_crowded = False
+        self.were_crowded, self.memory_again = False, memory.again()
 
     @cached_property
     def by_key(self) -> ByKey:
-        """The way for rows that are crowded."""
-        return ByKey(self.task, self.block, self.memory)
+        """The way for rows that are crowded, from whose first ones on buckets have served."""
+        return ByKey(self.task, self.block, self.memory_again)
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """In buckets until the first are crowded; then so are the next ones, most likely."""
@@ -190,10 +190,12 @@ class _InBuckets(_ByLevelFirst):
 class ByBucket(_InBuckets):
     """All of the rows at once."""
 
+    IS_IN_PLACE = False  # values take the place of the keys, whatever the length of the rows
+
     @cached_property
     def several(self) -> SeveralRows:
         """Memory to deal them out."""
-        return SeveralRows(self.task, self.block, self.memory)
+        return SeveralRows(self.task, self.block, self.memory, is_in_place=self.IS_IN_PLACE)
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of all of them together."""
@@ -213,12 +215,19 @@ class ByBucket(_InBuckets):
             self.were_crowded = self.several.rank(as_bits(rows), out, order, in_place)
 
 
+class _BySparingBucket(ByBucket):
+    """The same where values are gathered once more."""
+
+    IS_IN_PLACE = True
+
+
 class ByPlace(Way):
     """Words of 32 bits; rows whose places are crowded are ranked in another way."""
 
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
         super().__init__(task, block, memory)
-        self.block, self.memory = block, memory
+        # Where rows are ranked in another way, the words have served.
+        self.block, self.memory = block, memory.again()
         self.words = memory.empty((block, task.rows.shape[1]), np.uint32)
         self.is_short = task.rows.shape[1] <= LONGEST_UNTRIED
         self.places_fail, self.is_tried = False, self.is_short
@@ -231,7 +240,7 @@ class ByPlace(Way):
     @cached_property
     def by_bucket(self) -> ByBucket:
         """The way for longer ones."""
-        return ByBucket(self.task, self.block, self.memory)
+        return _BySparingBucket(self.task, self.block, self.memory)
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """By places until many rows are crowded; then so are the next ones, most likely."""
