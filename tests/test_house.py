@@ -17,7 +17,7 @@ PACKAGE = Path(gm.__file__).parent
 STOREYS = (
     {"_typing", "counts", "files"},
     {"backends._bits", "backends.kernels.threads"},
-    {"backends.kernels", "backends.kernels.keys"},
+    {"backends.kernels", "backends.kernels.keys", "backends.kernels.compiled"},
     {"backends._ops", "backends._normal", "backends.generic", "backends.cuda",
      "backends.cuda.programs"},
     {"backends.cuda.launching"},
@@ -103,7 +103,8 @@ def test_the_core_knows_no_library(path):
         "backends.cuda.launching": {"cuda"},
         "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
         "nn._libraries": {"torch"}, "backends.kernels.words": {"numba"},
-        "backends.kernels.keys": {"numba"}, "backends.kernels.normal": {"numba"},
+        "backends.kernels.keys": {"numba"}, "backends.kernels.compiled": {"numba"},
+        "backends.kernels.normal": {"numba"},
         "backends.kernels.values": {"numba"},
         "backends.kernels.emission": {"numba"}, "backends.kernels.vectors": {"numba"},
         "backends.kernels.bins": {"numba"}, "backends.kernels.dealing": {"numba"},

@@ -14,7 +14,8 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.common import Gaps, left_out, table_across
-from groupmap.backends.kernels.dealing import Dealt, longest_between
+from groupmap.backends.kernels.compiled import counted, uncounted
+from groupmap.backends.kernels.dealing import Dealt
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.values import Tie
@@ -101,7 +102,7 @@ def least_and_greatest(keys: Bits) -> tuple[Unsigned, Unsigned]:
     return least, greatest
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def write_words(dealt: Dealt, bounds: Bits, lines: Lines) -> tuple[int, int]:
     """Words of the keys between these bounds, and of their indices in the bucket.
 
@@ -133,7 +134,7 @@ def write_words(dealt: Dealt, bounds: Bits, lines: Lines) -> tuple[int, int]:
     return line, n_long
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def emit_buckets(
     lines: Lines,
     bounds: Bits,
@@ -146,17 +147,18 @@ def emit_buckets(
     beside: Bits | None,
     indices: Bits | None,
     order: Bits | None,
+    spots: Bits,
 ) -> int:
     """The sorted words of some buckets, from one up to another, to values, and to the order of
     their row, whose entries begin at that start and whose ranks have these gaps.
 
-    Where values take the place of keys, there is memory `beside` for those of the longest bucket.
+    There is memory for `spots` of 32 bits, a vector more than the longest bucket has entries; and
+    for the values of that, `beside`, where they take the place of keys.
 
     How many buckets are crowded, and left as they are, comes back.
     """
     words, length = lines.words.reshape(-1), lines.words.shape[1]
-    n_crowded, longest = 0, longest_between(bounds[buckets[0] : buckets[1] + 1])
-    spots = np.empty(longest + LANES, dtype=np.uint32)
+    n_crowded = 0
     for k in range(*buckets):
         if lines.is_crowded[k]:
             n_crowded += 1
@@ -240,7 +242,7 @@ def emit_bucket(
 
 
 # Not inline: few buckets are at a gap.
-@njit(nogil=True, cache=True)
+@counted
 def emit_across(
     words: Bits,
     first: int,

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
+from groupmap.backends.kernels.compiled import counted
 from groupmap.backends.kernels.keys import bits_of, key_at
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
@@ -80,7 +81,7 @@ def left_out(gaps: Gaps, rank: int) -> int:
     return (n_first if rank >= less else 0) + (n_second if rank >= less_than_second else 0)
 
 
-@njit(nogil=True, cache=True)
+@counted
 def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
     """What becomes of the ranks of a rest from one up to another, between which there is a gap."""
     own = np.empty(2 * (end - begin) - 1, dtype=table.dtype)

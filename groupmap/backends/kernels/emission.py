@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.runs import emit_all_ties, emit_equals
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
-from groupmap.backends.kernels.vectors import LANES
 from groupmap.backends.kernels.words import index_bits, last_place
 
 FEW = 64  # one tie among so many words is dealt with by itself
 CROWDED = 6  # one tie among so few, and keys should have been taken for places
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def emit(
     words: Bits,
     rows: Bits,
@@ -27,18 +26,18 @@ def emit(
     out: Bits,
     order: Bits | None,
     crowded: Bits | None,
+    spots: Bits,
 ) -> int:
     """Sorted words to values, and to the order of each row.
 
     Rows of places too close together are noted as crowded and left as they are. How many are comes
-    back.
+    back. There is memory for `spots` of 32 bits, a vector more than a row has words.
     """
     n = words.shape[1]
     low = words.dtype.type(index_bits(n))
     index = words.dtype.type((1 << low) - 1)
     is_whole = 2 * rows.itemsize <= words.itemsize  # the words hold all of the keys
     are_places = crowded is not None
-    spots = np.empty(n + LANES, dtype=np.uint32)
     n_crowded = 0
     for r in range(words.shape[0]):
         if has_level_at_end(words[r], low, is_whole, are_places):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.threads import over_rows
 
 Rows = np.ndarray[Any, Any]
@@ -61,7 +62,7 @@ def affine(x: Rows, y: Rows, grad: Rows, excluded: Rows | None, *, threads: int)
     return result
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def transport_rows(
     x: Rows,
     grad: Rows,

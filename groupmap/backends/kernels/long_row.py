@@ -34,10 +34,12 @@ from groupmap.backends.kernels.dealing import (
     cut,
     deal_out,
     deal_out_row,
+    longest_between,
 )
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.threads import over_rows
+from groupmap.backends.kernels.vectors import LANES
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
@@ -237,7 +239,8 @@ class LongRow(Dealer):
                 (0, last - first), 0, table, gaps, tie, dealt,
                 self.beside(bounds), indices, order,
             )  # fmt: skip
-            if emit_buckets(lines, bounds, *asked) > 0:
+            spots = np.empty(longest_between(bounds) + LANES, dtype=np.uint32)
+            if emit_buckets(lines, bounds, *asked, spots) > 0:
                 crowded.append(emit_crowded(lines, bounds, *asked))
 
         over_rows(

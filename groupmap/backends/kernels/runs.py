@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.compiled import counted
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 
@@ -40,7 +41,7 @@ def emit_equals(
         begin = end
 
 
-@njit(nogil=True, cache=True)
+@counted
 def emit_all_ties(
     words: Bits, first: int, low: Unsigned, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
 ) -> None:
@@ -137,7 +138,7 @@ def mend(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, code: Co
         words[j] = word
 
 
-@njit(nogil=True, cache=True)
+@counted
 def merge_sort(words: Bits, index: Unsigned, row: Bits, code: Code) -> None:
     """What is rare, but must not take quadratic time: many words with one prefix, out of order."""
     n, length = words.size, 1

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends.kernels.compiled import uncounted
 
 Spans = tuple[int, int, int, int]
 
@@ -74,7 +75,7 @@ class InPlace(NamedTuple):
     first: int  # the number of the first row
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def scale_rows(
     values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int, start: int, out: Bits | None
 ) -> None:
@@ -87,7 +88,7 @@ def scale_rows(
         scale_row(values[r], weight, bias, spans, first + r, start, own_out)
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def scale_part(rows: InPlace, r: int, begin: int, end: int) -> None:
     """Scale the values of one of the rows, from one entry up to another."""
     row = rows.values[r]  # by itself: compiled code does not know that a part of it lies together
@@ -123,7 +124,7 @@ def scale_row(
             entry = end
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def round_to_bfloat(bits: Bits, out: Bits) -> None:
     """Floats of 32 bits to the nearest with the upper 16, even where two are; NaN stays NaN."""
     for r in range(bits.shape[0]):

@@ -17,11 +17,18 @@ from groupmap.backends.kernels.buckets import (
     write_words,
 )
 from groupmap.backends.kernels.common import NO_GAPS, WHOLE, Rest, gaps_of, set_aside, spread
-from groupmap.backends.kernels.dealing import Dealer, Dealt, collect_from_spots, deal_out_row
+from groupmap.backends.kernels.dealing import (
+    Dealer,
+    Dealt,
+    collect_from_spots,
+    deal_out_row,
+    longest_between,
+)
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie
+from groupmap.backends.kernels.vectors import LANES
 
 
 class SeveralRows(Dealer):
@@ -147,12 +154,13 @@ def emit_and_collect(
 ) -> bool:
     """The values of rows; whether that is all, or some buckets are crowded and left for later."""
     n_crowded = 0
+    spots = np.empty(longest_between(bounds) + LANES, dtype=np.uint32)
     for r in range(out.shape[0]):
         buckets = buckets_of[r], buckets_of[r + 1]
         own_order = None if order is None else order[r]
         n_crowded += emit_buckets(
             lines, bounds, buckets, bounds[buckets[0]], table, gaps_of(rest, r), tie, dealt,
-            beside, indices, own_order,
+            beside, indices, own_order, spots,
         )  # fmt: skip
     if n_crowded == 0:
         collect_rows(rows, dealt, rest, out, in_place)

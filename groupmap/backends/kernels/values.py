@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 
 # Whether equals are ranked in order of appearance, and the weights of a `TieRule`.
@@ -35,7 +36,7 @@ def both_counts(less: int, less_equal: int) -> Unsigned:
     return (np.uint64(less) << np.uint64(32)) | np.uint64(less_equal)
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
     """The keys of all entries."""
     for r in range(rows.shape[0]):
@@ -43,7 +44,7 @@ def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
             keys[r, i] = key_at(rows[r], i, code)
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def look_up(
     ascending: Bits, values: Bits, rows: Bits, code: Code, table: Bits | None, tie: Tie, out: Bits
 ) -> Unsigned:

@@ -25,6 +25,7 @@ from groupmap.backends.kernels.memory import Contiguous, Memory
 from groupmap.backends.kernels.several_rows import SeveralRows
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.values import keys_of, look_up
+from groupmap.backends.kernels.vectors import LANES
 from groupmap.backends.kernels.words import pack, place
 
 # Doubles in one call: fewer make the calls count, more leave the cache.
@@ -151,13 +152,14 @@ class ByKey(_ByLevelFirst):
         n = task.rows.shape[1]
         is_short = task.rows.dtype.itemsize == BYTES_OF_HALVES and n <= 2**16
         self.words = memory.empty((block, n), np.uint32 if is_short else np.uint64)
+        self.spots = memory.empty(n + LANES, np.uint32)
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Sort the words, and write the values where their indices say."""
         task, bits, words = self.task, as_bits(rows), self.words[: len(rows)]
         task.check(pack(bits, task.code, words))
         words.sort(axis=-1)
-        emit(words, bits, task.code, task.table, task.tie, out, order, None)
+        emit(words, bits, task.code, task.table, task.tie, out, order, None, self.spots)
 
 
 class _InBuckets(_ByLevelFirst):
@@ -228,8 +230,10 @@ class ByPlace(Way):
         super().__init__(task, block, memory)
         # Where rows are ranked in another way, the words have served.
         self.block, self.memory = block, memory.again()
-        self.words = memory.empty((block, task.rows.shape[1]), np.uint32)
-        self.is_short = task.rows.shape[1] <= LONGEST_UNTRIED
+        n = task.rows.shape[1]
+        self.words = memory.empty((block, n), np.uint32)
+        self.spots = memory.empty(n + LANES, np.uint32)
+        self.is_short = n <= LONGEST_UNTRIED
         self.places_fail, self.is_tried = False, self.is_short
 
     @cached_property
@@ -269,7 +273,8 @@ class ByPlace(Way):
         crowded = np.empty(len(rows), dtype=np.bool_)
         task.check(place(rows, bits, task.code, words))
         words.sort(axis=-1)
-        n_crowded = emit(words, bits, task.code, task.table, task.tie, out, order, crowded)
+        asked = (task.code, task.table, task.tie, out, order, crowded, self.spots)
+        n_crowded = emit(words, bits, *asked)
         if n_crowded > 0:
             self.places_fail = MOST_CROWDED * n_crowded > len(rows)
             for_some(self.rank_otherwise, crowded, rows, out, order)

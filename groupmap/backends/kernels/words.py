@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 
 LONGEST_IN_PLACES = 2**14  # in longer rows too many entries would share one
@@ -57,7 +58,7 @@ def bits_to_shift(words: Bits, count: int) -> Unsigned:
     return word(count & last_bit)
 
 
-@njit(nogil=True, cache=True)
+@uncounted
 def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
     """Words of the highest bits of the keys' distances from the row's least, and the index.
 
