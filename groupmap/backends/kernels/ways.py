@@ -231,7 +231,7 @@ class ByPlace(Way):
         # Where rows are ranked in another way, the words have served.
         self.block, self.memory = block, memory.again()
         n = task.rows.shape[1]
-        self.words = memory.empty((block, n), np.uint32)
+        self.words, self.ends = memory.empty((block, n), np.uint32), np.empty(2, task.rows.dtype)
         self.spots = memory.empty(n + LANES, np.uint32)
         self.is_short = n <= LONGEST_UNTRIED
         self.places_fail, self.is_tried = False, self.is_short
@@ -271,7 +271,7 @@ class ByPlace(Way):
         task, bits = self.task, as_bits(rows)
         words = self.words[: len(rows)]
         crowded = np.empty(len(rows), dtype=np.bool_)
-        task.check(place(rows, bits, task.code, words))
+        task.check(place(rows, bits, task.code, words, self.ends))
         words.sort(axis=-1)
         asked = (task.code, task.table, task.tie, out, order, crowded, self.spots)
         n_crowded = emit(words, bits, *asked)

@@ -81,20 +81,21 @@ def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
     return magnitude
 
 
-@njit(nogil=True, cache=True)
-def place(rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits) -> Unsigned:
+@uncounted
+def place(
+    rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits, ends: np.ndarray[Any, Any]
+) -> Unsigned:
     """Words of 32 bits of the entries' places between the row's least and greatest, and the index.
 
     A difference and a product are rounded in order, so places are in the order of the entries. The
     least and the greatest have the first and the last place to themselves, since many an entry may
-    be equal to one of them. The greatest magnitude comes back.
+    be equal to one of them. The greatest magnitude comes back. `ends` is memory for two floats.
     """
     n_rows, n = rows.shape
     low = np.uint32(index_bits(n))
     one, last = np.uint32(1), np.uint32(last_place(low))
     greatest_between = rows.dtype.type(last - np.uint32(3))  # with room for two roundings
     magnitude = bits.dtype.type(0)
-    ends = np.empty(2, dtype=rows.dtype)
     for r in range(n_rows):
         row, own_words = rows[r], words[r]
         least, scale, own_magnitude = extent(bits[r], code, greatest_between, ends)
