@@ -174,7 +174,7 @@ def emit_buckets(
                 n_crowded += 1
                 continue
         emit_bucket(
-            own_words, begin, spots[:equals], low, is_exact, start, table, gaps, tie, dealt,
+            own_words, begin, spots, equals, low, is_exact, start, table, gaps, tie, dealt,
             beside, indices, order,
         )  # fmt: skip
     return n_crowded
@@ -197,9 +197,9 @@ def emit_one(
     low = words.dtype.type(index_bits(words.size))
     is_whole = 2 * dealt.keys.itemsize <= words.itemsize
     spots = np.empty(words.size + LANES, dtype=np.uint32)
-    equals = spots[: find_equal(words, low, spots)]
+    equals = find_equal(words, low, spots)
     emit_bucket(
-        words, begin, equals, low, is_whole, start, table, gaps, tie, dealt,
+        words, begin, spots, equals, low, is_whole, start, table, gaps, tie, dealt,
         beside, indices, order,
     )  # fmt: skip
 
@@ -208,7 +208,8 @@ def emit_one(
 def emit_bucket(
     words: Bits,
     begin: int,
-    equals: Bits,
+    spots: Bits,
+    n_equal: int,
     low: Unsigned,
     is_exact: bool,
     start: int,
@@ -227,9 +228,9 @@ def emit_bucket(
     before, behind = left_out(gaps, first), left_out(gaps, first + words.size - 1)
     out = values if beside is None else beside
     if table is not None and before != behind:
-        emit_across(words, first, equals, low, is_exact, keys, code, table, gaps, tie, out)
+        emit_across(words, first, spots, n_equal, low, is_exact, keys, code, table, gaps, tie, out)
     else:
-        emit_row(words, first + before, equals, low, is_exact, keys, code, table, tie, out)
+        emit_row(words, first + before, spots, n_equal, low, is_exact, keys, code, table, tie, out)
     if beside is not None:
         for i in range(words.size):
             values[i] = beside[i]
@@ -246,7 +247,8 @@ def emit_bucket(
 def emit_across(
     words: Bits,
     first: int,
-    equals: Bits,
+    spots: Bits,
+    n_equal: int,
     low: Unsigned,
     is_exact: bool,
     keys: Bits,
@@ -259,4 +261,4 @@ def emit_across(
     """The values of the words of a bucket behind the first ones, whose ranks have a gap between
     them."""
     own_table = table_across(table, gaps, first, first + words.size)
-    emit_row(words, 0, equals, low, is_exact, keys, code, own_table, tie, out)
+    emit_row(words, 0, spots, n_equal, low, is_exact, keys, code, own_table, tie, out)

@@ -105,7 +105,7 @@ def emit_unless_crowded(
         if CROWDED * conflicts > row.size:
             return True
         is_exact = conflicts == 0
-    emit_row(words, first, spots[:equals], low, is_exact, row, code, table, tie, out)
+    emit_row(words, first, spots, equals, low, is_exact, row, code, table, tie, out)
     return False
 
 
@@ -123,7 +123,8 @@ def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code:
 def emit_row(
     words: Bits,
     first: int,
-    equals: Bits,
+    spots: Bits,
+    n_equal: int,
     low: Unsigned,
     is_exact: bool,
     row: Bits,
@@ -133,14 +134,14 @@ def emit_row(
     out: Bits,
 ) -> None:
     """The values of the words of a row that come after its `first` ones: as if all prefixes were
-    distinct, then again for those that are `equals` of the next. Loops without branches are several
-    times faster, and most rows need no more.
+    distinct, then again for those that are equal to the next, as the first of `spots` say. Loops
+    without branches are several times faster, and most rows need no more.
 
     Where it is exact, words of equal prefixes have equal keys, which need not be looked at.
     """
     n, index = words.size, words.dtype.type((1 << low) - 1)
-    if not tie[0] and is_exact and FEW * equals.size > n:
-        emit_all_ties(words, first, low, index, table, tie, out)
+    if not tie[0] and is_exact and FEW * n_equal > n:
+        emit_all_ties(words, first, low, index, table, tie, spots[:n], out)
         return
     if table is None:
         for i in range(n):
@@ -150,8 +151,8 @@ def emit_row(
         for i in range(n):
             out[words[i] & index] = own_table[2 * i]
     # Else they are in order of appearance.
-    if equals.size > 0 and not (is_exact and tie[0]):
-        emit_equals(words, first, equals, low, row, code, table, tie, out)
+    if n_equal > 0 and not (is_exact and tie[0]):
+        emit_equals(words, first, spots[:n_equal], low, row, code, table, tie, out)
 
 
 @njit(inline="always")

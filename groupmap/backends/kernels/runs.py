@@ -41,17 +41,24 @@ def emit_equals(
         begin = end
 
 
-@counted
+@njit(nogil=True, cache=True)
 def emit_all_ties(
-    words: Bits, first: int, low: Unsigned, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
+    words: Bits,
+    first: int,
+    low: Unsigned,
+    index: Unsigned,
+    table: Bits | None,
+    tie: Tie,
+    ends: Bits,
+    out: Bits,
 ) -> None:
     """The values of a row of many ties, whose words of equal prefixes have equal keys, without
     branches.
 
-    Where the run of each word ends is found from the right, where it begins from the left.
+    Where the run of each word ends is found from the right, where it begins from the left. There is
+    memory for the `ends`.
     """
     n = words.size
-    ends = np.empty(n, dtype=np.uint32)
     end, prefix = n, words[n - 1] >> low
     for i in range(n - 1, -1, -1):
         own = words[i] >> low
