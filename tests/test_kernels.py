@@ -940,6 +940,20 @@ def test_a_column_of_zeros_is_no_common_value(rng):
     assert not common.find_common(some, code_of(x.dtype), patterns)
 
 
+def test_others_may_write_to_memory_that_is_used_in_turns(rng):
+    x = rng.normal(size=(2, 3000)).astype(np.float32)
+    table, out = np.arange(2 * 3000 - 1, dtype=np.uint32), np.empty(x.shape, dtype=np.uint32)
+    task = Task(x, code_of(x.dtype), table, (0, 1, 1), table.dtype, out)
+    with lent() as lend:
+        several = several_rows.SeveralRows(task, 2, lend(), in_turns=True)
+        assert several.dealt.values is several.dealt.keys
+        for _ in range(2):
+            several.rank(as_bits(x), out, None, None)
+            np.testing.assert_array_equal(out, counted_ranks(x, "average"))
+            for memory_in_turns in (several.bins.counts, several.dealt.keys, several.lines.words):
+                memory_in_turns.fill(7)
+
+
 def test_where_little_would_be_set_aside_the_row_stays_whole(rng):
     n = 2000
     x, table = rng.random((1, n)), np.arange(2 * n - 1, dtype=np.uint64)

@@ -78,8 +78,7 @@ def emit_crowded(
         words = np.empty((1, end - begin), dtype=np.uint64)
         pack(dealt.keys[np.newaxis, begin:end], dealt.code_of_keys, words)
         words.sort(axis=-1)
-        own_values = None if beside is None else np.empty(end - begin, dtype=beside.dtype)
-        emit_one(words[0], begin, start, table, gaps, tie, dealt, own_values, indices, order)
+        emit_one(words[0], begin, start, table, gaps, tie, dealt, beside, indices, order)
         n_entries += end - begin
     return n_entries
 
@@ -258,7 +257,7 @@ def emit_across(
     tie: Tie,
     out: Bits,
 ) -> None:
-    """The values of the words of a bucket behind the first ones, whose ranks have a gap between
-    them."""
+    """The values of the words of a bucket that come after the `first` entries of the row, and
+    between whose ranks there is a gap."""
     own_table = table_across(table, gaps, first, first + words.size)
     emit_row(words, 0, spots, n_equal, low, is_exact, keys, code, own_table, tie, out)

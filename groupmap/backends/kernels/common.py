@@ -28,7 +28,8 @@ WHOLE = -1
 MOST_LEFT = 7 / 8  # of a row; where it is more, a sample has erred
 
 Two = tuple[int, int]
-Gaps = tuple[int, int, int, int]  # of how many entries so many ranks are left out, twice
+# Behind so many entries of the rest so many ranks are left out; twice.
+Gaps = tuple[int, int, int, int]
 NO_GAPS: Gaps = (0, 0, 0, 0)
 
 

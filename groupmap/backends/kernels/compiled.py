@@ -14,20 +14,20 @@ from numba import njit
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-# Numba documents `_nrt` for functions that are registered to be compiled, its types leave it out.
+# Numba itself uses `_nrt`; its types leave it out.
 _WITHOUT_ARRAYS: Any = {"nogil": True, "cache": True, "_nrt": False}
 _WITH_ARRAYS: Any = {"nogil": True, "cache": True, "_nrt": True}
 
 
 def uncounted(kernel: Kernel) -> Kernel:
-    """One that makes no array, and so counts none; likewise what it calls."""
+    """One that makes no array, and so counts none; nor does what is first compiled for it."""
     decorate: Any = njit(**_WITHOUT_ARRAYS)
     compiled: Kernel = decorate(kernel)
     return compiled
 
 
 def counted(kernel: Kernel) -> Kernel:
-    """One that is called by such a kernel, and makes arrays all the same."""
+    """One that such a kernel reaches, and that makes arrays all the same."""
     decorate: Any = njit(**_WITH_ARRAYS)
     compiled: Kernel = decorate(kernel)
     return compiled

@@ -44,7 +44,7 @@ from groupmap.backends.kernels.vectors import LANES
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
-LONGEST_WITH_SPOTS = 2**18  # in longer ones memory is to be spared
+LONGEST_WITH_SPOTS = 2**18  # of longer ones the buckets are noted, to spare more memory
 
 
 class LongRow(Dealer):
@@ -56,8 +56,7 @@ class LongRow(Dealer):
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
         notes_buckets = task.rows.shape[1] > LONGEST_WITH_SPOTS
         super().__init__(
-            task, 1, memory, stretches=self.threads,
-            is_in_place=notes_buckets, notes_buckets=notes_buckets,
+            task, 1, memory, stretches=self.threads, is_in_place=True, notes_buckets=notes_buckets,
         )  # fmt: skip
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()

@@ -32,14 +32,13 @@ from groupmap.backends.kernels.vectors import LANES
 
 
 class SeveralRows(Dealer):
-    """Memory for some rows of a task."""
+    """Memory for some rows of a task; perhaps used in turns, and then less of it."""
 
-    def __init__(
-        self, task: Task, n_rows: int, memory: Memory, *, is_in_place: bool = False
-    ) -> None:
+    def __init__(self, task: Task, n_rows: int, memory: Memory, *, in_turns: bool = False) -> None:
         super().__init__(
-            task, n_rows, memory, stretches=1, is_in_place=is_in_place, notes_buckets=False
+            task, n_rows, memory, stretches=1, is_in_place=in_turns, notes_buckets=False
         )
+        self.in_turns = in_turns
         n_buckets = self.dealt.at.shape[1]
         n_lines = n_buckets + n_rows * self.n // self.line
         words = memory.empty((n_lines, self.line), np.uint32)
@@ -60,6 +59,8 @@ class SeveralRows(Dealer):
         """Write the values of rows ``(r, n)``, which may be scaled in place, and their order;
         whether most are crowded."""
         task, dealt, lines, buckets_of = self.task, self.dealt, self.lines, self.buckets_of
+        if self.in_turns:
+            self.bins.counts.fill(0)  # which they are to be, and others may have written there
         rest = self.rest if order is None and task.may_be_divided else None
         indices = None if order is None else self.indices
         asked = (task.table, task.tie, rest, dealt, indices)

@@ -192,12 +192,12 @@ class _InBuckets(_ByLevelFirst):
 class ByBucket(_InBuckets):
     """All of the rows at once."""
 
-    IS_IN_PLACE = False  # values take the place of the keys, whatever the length of the rows
+    IN_TURNS = False  # with others that use the same memory
 
     @cached_property
     def several(self) -> SeveralRows:
         """Memory to deal them out."""
-        return SeveralRows(self.task, self.block, self.memory, is_in_place=self.IS_IN_PLACE)
+        return SeveralRows(self.task, self.block, self.memory, in_turns=self.IN_TURNS)
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of all of them together."""
@@ -217,10 +217,10 @@ class ByBucket(_InBuckets):
             self.were_crowded = self.several.rank(as_bits(rows), out, order, in_place)
 
 
-class _BySparingBucket(ByBucket):
-    """The same where values are gathered once more."""
+class _ByBucketInTurns(ByBucket):
+    """The same beside a way that keeps values of its own in memory, too."""
 
-    IS_IN_PLACE = True
+    IN_TURNS = True
 
 
 class ByPlace(Way):
@@ -228,7 +228,7 @@ class ByPlace(Way):
 
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
         super().__init__(task, block, memory)
-        # Where rows are ranked in another way, the words have served.
+        # Where rows are ranked in another way, the words have served, until the next rows.
         self.block, self.memory = block, memory.again()
         n = task.rows.shape[1]
         self.words, self.ends = memory.empty((block, n), np.uint32), np.empty(2, task.rows.dtype)
@@ -244,7 +244,7 @@ class ByPlace(Way):
     @cached_property
     def by_bucket(self) -> ByBucket:
         """The way for longer ones."""
-        return _BySparingBucket(self.task, self.block, self.memory)
+        return _ByBucketInTurns(self.task, self.block, self.memory)
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """By places until many rows are crowded; then so are the next ones, most likely."""
