@@ -20,6 +20,7 @@ Scratch = TypeVar("Scratch")
 
 LEAST_ENTRIES_PER_THREAD = 2**16  # what takes less gains nothing where other threads spin
 LEAST_ENTRIES_PER_BLOCK = 2**13  # likewise for a call
+AHEAD = 2**14  # entries that a caller has done when another thread has woken up
 
 
 class _Shared:
@@ -78,7 +79,11 @@ def over_rows(
     # several threads call, one waits for the other.
     rounds = -(-n_rows * n // (entries_per_block * threads))
     block = max(-(-n_rows // (rounds * threads)), LEAST_ENTRIES_PER_BLOCK // n, 1)
-    blocks = deque(range(0, n_rows, block))
+    # The caller has the first one. It should be the last to be done, too, since to be woken up
+    # takes as long again.
+    first = min(block + (AHEAD // n if rounds == 1 and threads > 1 else 0), n_rows)
+    begins = [0, *range(first, n_rows, block)]
+    blocks = deque(zip(begins, [*begins[1:], n_rows], strict=True))
     failures: list[BaseException] = []
 
     def drain() -> None:
@@ -86,11 +91,11 @@ def over_rows(
             own: Scratch | None = None
             while True:
                 try:
-                    begin = blocks.popleft()
+                    begin, end = blocks.popleft()
                 except IndexError:
                     return
-                own = scratch(block) if own is None else own
-                work(own, begin, min(begin + block, n_rows))
+                own = scratch(max(first, block)) if own is None else own
+                work(own, begin, end)
         except BaseException as failure:  # raised below, when all are done
             blocks.clear()  # where one fails, all of the work does
             failures.append(failure)
@@ -114,7 +119,7 @@ def over_rows(
             failures.clear()  # which the traceback's frames hold, and with it all of their arrays
 
 
-def _wait_for(under_way: list[Future[None]], blocks: deque[int]) -> None:
+def _wait_for(under_way: list[Future[None]], blocks: deque[tuple[int, int]]) -> None:
     """Until none of them is at work any more, come what may."""
     interrupts: list[BaseException] = []
     for future in under_way:
