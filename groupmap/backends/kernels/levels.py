@@ -15,12 +15,11 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at, magnitude_of
-from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
+from groupmap.backends.kernels.values import Tie, value_of_one
 from groupmap.backends.kernels.words import extent, least_and_greatest_key
 
 MOST_LEVELS = 2**16
-# Else it is faster to sort: of short rows a quarter of the entries, of longer ones all but so many.
-ENTRIES_PER_LEVEL, ENTRIES_SORTED = 4, 2**12
+LEVELS_PER_ENTRY = 1.5  # where there are more it is faster to sort
 PLACES = 2**12
 TRIED_FIRST = 2**10  # entries; where values are many, two of these share a place
 MOST_ALONE = 0.8  # of the levels of those entries; of 4096 levels even fewer
@@ -43,7 +42,7 @@ def count_keys(
     """
     n_rows, n = rows.shape
     word, most_levels = rows.dtype.type, min(MOST_LEVELS, most_worth_counting(n))
-    levels = np.empty(n, dtype=np.uint16)
+    levels, memory = np.empty(n, dtype=np.uint16), memory_of_levels(most_levels, tie, order, out)
     magnitude = word(0)
     for r in range(n_rows):
         row = rows[r]
@@ -58,14 +57,14 @@ def count_keys(
                 level = word(without_gaps(key_at(row, i, code), gap, code)) - first
                 # No more, even if somebody else writes to the row in the meantime.
                 levels[i] = np.uint16(min(word(level), span))
-            emit_levels(levels, int(span) + 1, table, tie, out[r], order, r)
+            emit_levels(levels, int(span) + 1, memory, table, tie, out[r], order, r)
     return magnitude
 
 
 @njit(inline="always")
 def most_worth_counting(n: int) -> int:
     """How many levels of rows of n entries are counted faster than the entries are sorted."""
-    return max(n // ENTRIES_PER_LEVEL, n - ENTRIES_SORTED)
+    return int(LEVELS_PER_ENTRY * n)
 
 
 @njit(inline="always")
@@ -101,7 +100,7 @@ def count_places(
     The magnitude is that of the rows that are not dismissed at first sight.
     """
     n_rows, n = rows.shape
-    levels = np.empty(n, dtype=np.uint16)
+    levels, memory = np.empty(n, dtype=np.uint16), memory_of_levels(PLACES, tie, order, out)
     key_of_level = np.empty(PLACES, dtype=bits.dtype)
     magnitude = bits.dtype.type(0)
     ends = np.empty(2, dtype=rows.dtype)
@@ -118,7 +117,7 @@ def count_places(
         elif scale > 0:
             is_done[r] = are_apart(row, own_bits, code, least, scale, levels, key_of_level)
         if is_done[r]:
-            emit_levels(levels, PLACES, table, tie, out[r], order, r)
+            emit_levels(levels, PLACES, memory, table, tie, out[r], order, r)
     return magnitude
 
 
@@ -172,10 +171,23 @@ def are_apart(
     return others == 0
 
 
+@njit(inline="always")
+def memory_of_levels(most: int, tie: Tie, order: Bits | None, out: Bits) -> tuple[Bits, Bits, Bits]:
+    """Memory for the counts of so many levels, their values, and where they begin in the order.
+
+    For all rows of a call: a system takes as long to hand it out as a row takes to be counted.
+    """
+    with_order = tie[0] or order is not None
+    counts = np.empty(max(most, COPIES * PLACES), dtype=np.uint32)
+    values = np.empty(most, dtype=out.dtype)
+    return counts, values, np.empty(most if with_order else 0, dtype=np.int64)
+
+
 @njit(nogil=True, cache=True)
 def emit_levels(
     levels: Bits,
     n_levels: int,
+    memory: tuple[Bits, Bits, Bits],
     table: Bits | None,
     tie: Tie,
     out: Bits,
@@ -184,24 +196,24 @@ def emit_levels(
 ) -> None:
     """The values of the row r, and its order, from the level of each entry."""
     copies = COPIES if n_levels <= PLACES else 1
-    counts = np.zeros((copies, n_levels), dtype=np.uint32)
+    all_counts, values, begins = memory
+    all_counts[: copies * n_levels] = 0
     for i in range(levels.size):
-        counts[i & (copies - 1), levels[i]] += np.uint32(1)
-    begins = np.empty(n_levels, dtype=np.int64)
-    values = np.empty(n_levels, dtype=out.dtype)
-    less = 0
-    for level in range(n_levels):
-        begins[level] = less
-        count = 0
-        for copy in range(copies):
-            count += int(counts[copy, level])
-        if count > 0:
-            values[level] = value_of_ties(less, less + count, table, tie)
-        less += count
+        all_counts[np.uint64(i & (copies - 1)) * np.uint64(n_levels) + levels[i]] += np.uint32(1)
+    counts = all_counts[:n_levels]
+    for copy in range(1, copies):
+        others = all_counts[copy * n_levels : (copy + 1) * n_levels]
+        for level in range(n_levels):
+            counts[level] += others[level]
     if not tie[0]:
+        note_levels(counts, table, tie, values)
         for i in range(levels.size):
             out[i] = values[levels[i]]
     if tie[0] or order is not None:
+        less = 0
+        for level in range(n_levels):
+            begins[level] = less
+            less += int(counts[level])
         for i in range(levels.size):
             rank = begins[levels[i]]
             begins[levels[i]] = rank + 1
@@ -209,3 +221,22 @@ def emit_levels(
                 out[i] = value_of_one(rank, table)
             if order is not None:
                 order[r, rank] = i
+
+
+@njit(inline="always")
+def note_levels(counts: Bits, table: Bits | None, tie: Tie, values: Bits) -> None:
+    """The value of each level; any value for those of no entry, so that no branch is taken that
+    could not be foretold."""
+    # A rule adds both counts, or doubles one: to choose is faster than to multiply.
+    adds_less, adds_less_equal = tie[1] > 0, tie[2] > 0
+    less, last = np.uint64(0), np.uint64(0) - np.uint64(1)
+    for level in range(counts.size):
+        count = np.uint64(counts[level])
+        last += count
+        if table is None:
+            values[level] = (less << np.uint64(32)) | (last + np.uint64(1))
+        else:
+            one = less if adds_less else last
+            other = last if adds_less_equal else less
+            values[level] = table[min(one + other, np.uint64(table.size - 1))]
+        less += count
