@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
     ("GroupMap", (16, 64, 56, 56), 8),
     ("GroupMap", (32, 256, 14, 14), 32),
     ("GroupMap", (8, 512, 7, 7), 32),
+    ("GroupMap", (32, 512, 7, 7), 512),  # rows of 49, as InstanceMap has them
     ("LayerMap", (64, 128, 768), None),
     ("LayerMap", (8, 1_000_000), None),
 )
