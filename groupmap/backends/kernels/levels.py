@@ -15,7 +15,7 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.keys import key_at, magnitude_of
-from groupmap.backends.kernels.values import Tie, value_of_one
+from groupmap.backends.kernels.values import Tie, both_counts, value_of_one
 from groupmap.backends.kernels.words import extent, least_and_greatest_key
 
 MOST_LEVELS = 2**16
@@ -234,7 +234,7 @@ def note_levels(counts: Bits, table: Bits | None, tie: Tie, values: Bits) -> Non
         count = np.uint64(counts[level])
         last += count
         if table is None:
-            values[level] = (less << np.uint64(32)) | (last + np.uint64(1))
+            values[level] = both_counts(less, last + np.uint64(1))
         else:
             one = less if adds_less else last
             other = last if adds_less_equal else less

@@ -31,7 +31,7 @@ def value_of_ties(less: int, less_equal: int, table: Bits | None, tie: Tie) -> U
 
 
 @njit(inline="always")
-def both_counts(less: int, less_equal: int) -> Unsigned:
+def both_counts(less: Unsigned, less_equal: Unsigned) -> Unsigned:
     """Two counts in one word."""
     return (np.uint64(less) << np.uint64(32)) | np.uint64(less_equal)
 
