@@ -21,8 +21,9 @@ from groupmap.grouping import (
 )
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
+from groupmap.references import check_one_sample
 from groupmap.targets import Target
-from groupmap.user_targets import as_target, check_one_sample
+from groupmap.user_targets import as_target
 
 Axis = int | Sequence[int] | None
 

@@ -11,8 +11,8 @@ from groupmap.backends import Ops, Scale
 from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, broadcast_mask
 from groupmap.mapping import MapRule, map_rows, map_rows_scaled
+from groupmap.references import target_of_samples
 from groupmap.targets import Target
-from groupmap.user_targets import target_of_samples
 
 
 def map_groups(

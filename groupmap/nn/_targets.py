@@ -11,13 +11,9 @@ from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
 from groupmap.nn._libraries import libraries
+from groupmap.references import check_one_sample, sorted_reference, target_of_samples
 from groupmap.targets import Target
-from groupmap.user_targets import (
-    as_target,
-    check_one_sample,
-    sorted_reference,
-    target_of_samples,
-)
+from groupmap.user_targets import as_target
 
 
 class TargetHolder(nn.Module):

@@ -14,8 +14,9 @@ from groupmap.backends import namespace_and_ops
 from groupmap.backends.torch_portable import OPS, XP
 from groupmap.nn._piecewise import middles_of_runs, through_knots
 from groupmap.positions import Probabilities
+from groupmap.references import ReferenceTarget
 from groupmap.targets import Target
-from groupmap.user_targets import CallableTarget, ReferenceTarget
+from groupmap.user_targets import CallableTarget
 
 
 class FrozenMap(nn.Module):
