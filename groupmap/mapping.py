@@ -19,7 +19,7 @@ from groupmap.targets import Target
 
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
-# A table of fewer entries is made sooner than Q is asked at all levels of a row of 8 bits.
+# A table of fewer entries is made sooner than Q is asked at all values of a row of 8 bits.
 ENTRIES_WORTH_LEVELS = 2**11
 
 
@@ -68,10 +68,11 @@ def map_rows(
     if 0 in rows.shape:
         return xp.astype(rows, dtype)
     values = ops.detach(rows)
-    by_level = None if where is not None else _by_level(values, target, rule, dtype, xp, ops)
-    if by_level is not None:
-        return by_level
     is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
+    if where is None and not is_connected:
+        by_level = _by_level(values, target, rule, dtype, xp, ops)
+        if by_level is not None:
+            return by_level
     with_order = is_connected and rule.gradient.uses_order
     native = _mapped_natively(
         values, where, target, rule, dtype, with_order, None, is_connected, xp, ops
@@ -200,12 +201,12 @@ def _mapped(
 def _by_level(
     values: Array, target: Target, rule: MapRule, dtype: DType, xp: Namespace, ops: Ops
 ) -> Array | None:
-    """The image of numbers of 8 bits, where Q is sooner asked for the levels of each row than for a
-    table of each row, or for the table that serves them all; else None."""
-    if values.dtype not in (xp.uint8, xp.int8):
+    """The image of rows of few different values, where Q is sooner asked for these than for a table
+    of each row, or for the table that serves them all; else None."""
+    if not (ops.can_read(values) and rule.ties in COUNTING_TIES and target.is_elementwise):
         return None
-    if rule.ties not in COUNTING_TIES or not target.is_elementwise:
-        return None
+    if target.is_remembered and values.dtype not in (xp.uint8, xp.int8):
+        return None  # few values of other rows are counted, too, beside the table
     *free, n = values.shape
     rows_a_table = math.prod(free) if target.is_tabulated else 1
     if n < ENTRIES_WORTH_LEVELS * rows_a_table:

@@ -11,7 +11,7 @@ from groupmap.backends import Ops, Scale
 from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, broadcast_mask
 from groupmap.mapping import MapRule, map_rows, map_rows_scaled
-from groupmap.references import target_of_samples
+from groupmap.references import target_of_given_samples, target_of_samples
 from groupmap.targets import Target
 
 
@@ -149,7 +149,10 @@ def _map_block(
     else:
         if target is None:
             samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
-            target = target_of_samples(samples, rule.plotting_parameters, xp, ops)
+            # Where there is nothing to map, a sample that cannot serve is refused all the same.
+            is_asked_for_some = ops.can_read(x) and 0 not in x.shape
+            made = target_of_given_samples if is_asked_for_some else target_of_samples
+            target = made(samples, rule.plotting_parameters, xp, ops)
         y = map_rows(*parts, target, rule, dtype, xp=xp, ops=ops)
     return grouping.from_rows(y, x.shape, xp)
 

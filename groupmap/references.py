@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, final
 
 import array_api_compat as compat
@@ -11,9 +12,17 @@ import array_api_compat as compat
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops, namespace_and_ops
 from groupmap.dtypes import as_widest_real, check_real
-from groupmap.interpolation import interpolate, order_statistics, with_middles
+from groupmap.interpolation import (
+    counted_order_statistics,
+    interpolate,
+    order_statistics,
+    with_middles,
+)
 from groupmap.positions import Positions, RankPositions, plotting_parameters
 from groupmap.targets import Target
+
+ENTRIES_WORTH_COUNTING = 2**6  # for each quantile that is asked: else the sample is sorted
+SAMPLE = "the reference sample"
 
 
 @final
@@ -65,14 +74,59 @@ class ReferenceTarget(Target):
         return xp.reshape(found, x.shape)
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class GivenReference(Target):
+    """A reference sample as it is given, of the shapes of a `ReferenceTarget`: in ascending order,
+    or its different values counted if they are few, no sooner than Q is asked."""
+
+    sample: Array
+    alphap: float
+    betap: float
+    xp: Namespace
+    ops: Ops
+
+    is_elementwise: ClassVar[bool] = True
+
+    @property
+    def is_tabulated(self) -> bool:  # type: ignore[override]  # of the instance here
+        return bool(self.sample.ndim == 1)
+
+    @cached_property
+    def in_order(self) -> ReferenceTarget:
+        """The sample in ascending order."""
+        return target_of_samples(self.sample, (self.alphap, self.betap), self.xp, self.ops)
+
+    @cached_property
+    def counted(self) -> tuple[Array, Array] | None:
+        """Its values and how many entries are at most equal to each, if these are few."""
+        return self.ops.count_values(self.sample)
+
+    def of_rows(self) -> Sequence[Target] | None:
+        return self.in_order.of_rows()
+
+    def own_table(
+        self, n: int, parameters: tuple[float, float], dtype: DType, xp: Namespace, ops: Ops
+    ) -> Array | None:
+        return self.in_order.own_table(n, parameters, dtype, xp, ops)
+
+    def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
+        m = self.sample.shape[-1]
+        index = positions.order_statistic(m, self.alphap, self.betap)
+        if index.shape[-1] * ENTRIES_WORTH_COUNTING > m or self.counted is None:
+            return self.in_order.quantiles(positions, dtype, ops)
+        return counted_order_statistics(*self.counted, m, index, self.xp, ops)
+
+    def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
+        return self.in_order.probabilities(x, xp, ops)
+
+
 def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Array:
     """The reference samples, ``(..., m)``, in ascending order.
 
     They keep their dtype, unless the library cannot sort it: narrow numbers take less time.
     """
-    check_real(reference, name, xp)
-    if reference.shape[-1] == 0:
-        raise ValueError(f"{name} is empty; it must have at least one value a group.")
+    check_not_empty(reference, name, xp)
     may_be_infinite = xp.isdtype(reference.dtype, "real floating") and 0 not in reference.shape
     if may_be_infinite and ops.can_read(reference) and ops.screen(reference, xp)[1]:
         raise ValueError(
@@ -82,6 +136,13 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
     if ops.sortable(reference, xp) is not reference:
         reference = as_widest_real(reference, xp, ops)
     return ops.sort_rows(reference, xp)
+
+
+def check_not_empty(reference: Array, name: str, xp: Namespace) -> None:
+    """Refuse what has no values, or none that are real."""
+    check_real(reference, name, xp)
+    if reference.shape[-1] == 0:
+        raise ValueError(f"{name} is empty; it must have at least one value a group.")
 
 
 def check_one_sample(sample: Array) -> Array:
@@ -98,7 +159,15 @@ def target_of_samples(
     samples: Array, parameters: tuple[float, float], xp: Namespace, ops: Ops
 ) -> ReferenceTarget:
     """The target that follows samples, ``(m,)`` for all groups or one a row."""
-    return ReferenceTarget(sorted_reference(samples, "the reference sample", xp, ops), *parameters)
+    return ReferenceTarget(sorted_reference(samples, SAMPLE, xp, ops), *parameters)
+
+
+def target_of_given_samples(
+    samples: Array, parameters: tuple[float, float], xp: Namespace, ops: Ops
+) -> Target:
+    """The same for one map, which may need no more than some of the order statistics."""
+    check_not_empty(samples, SAMPLE, xp)
+    return GivenReference(samples, *parameters, xp, ops)
 
 
 def reference_target(sample: Array, positions: object) -> ReferenceTarget:

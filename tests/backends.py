@@ -215,3 +215,11 @@ BACKENDS = (
     Backend("jax", "jax", (*HALVES, *FLOATS, *INTEGERS), _jax, _jax_to_numpy),
     Backend("dask", "dask", ("float16", *FLOATS, *INTEGERS), _dask, lambda x: x.compute()),
 )  # fmt: skip
+
+
+def with_kernels_and_without(function):
+    """What it gives with the kernels, and without."""
+    with kernels_for_all_sizes():
+        found = function()
+    with no_kernels():
+        return found, function()

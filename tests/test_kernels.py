@@ -25,14 +25,13 @@ import groupmap as gm
 from groupmap.backends import kernels, ops_for
 from groupmap.backends._bits import INFINITY, as_bits, code_of, keys_of, limit_of
 from groupmap.ranks import COUNTING_TIES
-from tests.backends import kernels_for_all_sizes, no_kernels
+from tests.backends import kernels_for_all_sizes, no_kernels, with_kernels_and_without
 
 pytest.importorskip("numba")
 from groupmap.backends.kernels import (
     bins,
     common,
     dealing,
-    eight_bits,
     elementwise,
     equals,
     levels,
@@ -221,14 +220,6 @@ def test_scaling_rounds_twice(spans, has_weight, has_bias, cut):
     assert out.tobytes() == expected.tobytes()
 
 
-def with_kernels_and_without(function):
-    """What it gives with the kernels, and without."""
-    with kernels_for_all_sizes():
-        found = function()
-    with no_kernels():
-        return found, function()
-
-
 TABLES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40).flatmap(
     lambda shape: hnp.arrays(
         st.sampled_from(["float32", "float64"]), shape,
@@ -310,97 +301,6 @@ def check_long_rows_each_with_its_own_reference(x, reference):
     )
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(np.sort(found), np.sort(reference))
-
-
-@contextlib.contextmanager
-def counted():
-    """A list that grows by the number of rows whose levels are counted."""
-    with pytest.MonkeyPatch.context() as patch:
-        calls = []
-        count = eight_bits.count_levels
-        patch.setattr(
-            eight_bits, "count_levels",
-            lambda rows, **options: calls.append(len(rows)) or count(rows, **options),
-        )  # fmt: skip
-        yield calls
-
-
-@pytest.mark.parametrize("lie", ["rows", "columns", "one row"])
-@pytest.mark.parametrize(
-    ("x_dtype", "dtype"), [("uint8", "int8"), ("int8", "uint8"), ("uint8", "float64")]
-)
-@given(seed=st.integers(0, 9), n=st.integers(2000, 9000), n_levels=st.integers(1, 256),
-       ties=st.sampled_from(["average", "min", "max"]),
-       positions=st.sampled_from(["linear", "hazen"]))  # fmt: skip
-def test_numbers_of_8_bits_are_counted(lie, x_dtype, dtype, seed, n, n_levels, ties, positions):
-    rng = np.random.default_rng(seed)
-    shape = {"rows": (3, n), "columns": (n, 3), "one row": (n,)}[lie]
-    x, reference = (
-        rng.integers(0, n_levels, shape).astype("uint8").astype(each) for each in (x_dtype, dtype)
-    )
-    axis = 0 if lie == "columns" else -1
-
-    def match():
-        return gm.match_quantiles(x, reference, axis=axis, ties=ties, positions=positions)
-
-    with counted() as calls:
-        found, expected = with_kernels_and_without(match)
-    np.testing.assert_array_equal(found, expected)
-    # Of the reference to sort it, of x to map it: where there are far fewer levels than entries.
-    of_reference, of_x = int(dtype != "float64"), int(n >= 8 * 256)
-    assert len(calls) == of_reference + of_x
-
-
-@pytest.mark.parametrize("target", ["gaussian", "sparse", np.array([3.0, 1.0, 4.0, 1.0])])
-@pytest.mark.parametrize("ties", ["average", "min", "max", "ordinal"])
-@pytest.mark.parametrize("dtype", ["uint8", "int8"])
-def test_numbers_of_8_bits_are_mapped_as_wider_ones(rng, target, ties, dtype):
-    x = rng.integers(0, 256, (60, 110, 2)).astype("uint8").astype(dtype)
-    with counted() as calls:
-        y = gm.quantile_map(x, target, axis=(0, 1), ties=ties)
-    assert calls == ([] if ties == "ordinal" else [2])
-    assert y.flags.c_contiguous  # as x is
-    wider = gm.quantile_map(x.astype("int32"), target, axis=(0, 1), ties=ties)
-    np.testing.assert_array_equal(y, wider)
-    torch = pytest.importorskip("torch")
-    tensor = torch.from_numpy(x)
-    if isinstance(target, np.ndarray):
-        target = torch.from_numpy(target)
-    y = gm.quantile_map(tensor, target, axis=(0, 1), ties=ties)
-    wider = gm.quantile_map(tensor.int(), target, axis=(0, 1), ties=ties)
-    assert torch.equal(y, wider)
-
-
-@pytest.mark.parametrize("lie", ["rows", "columns"])
-@pytest.mark.parametrize("n_rows", [eight_bits.MOST_BY_COLUMNS, 40])
-def test_many_rows_of_8_bits(rng, n_rows, lie):
-    shape, axis = ((n_rows, 2500), 1) if lie == "rows" else ((2500, n_rows), 0)
-    x, reference = rng.integers(0, 256, (2, *shape)).astype("uint8")
-    with counted() as calls:
-        found, expected = with_kernels_and_without(
-            lambda: gm.match_quantiles(x, reference, axis=axis)
-        )
-    assert calls == [n_rows, n_rows]
-    np.testing.assert_array_equal(found, expected)
-    assert found.strides == tuple(8 * each for each in x.strides)
-
-
-def test_a_reference_of_8_bits_learns(rng):
-    torch = pytest.importorskip("torch")
-    for dtype in (torch.uint8, torch.int8):
-        x = torch.from_numpy(rng.integers(0, 256, 9000).astype("uint8")).to(dtype)
-        reference = torch.from_numpy(rng.normal(size=700)).requires_grad_()
-        with counted() as calls:
-            y = gm.quantile_map(x, reference)
-        assert calls == [1]
-        wider = gm.quantile_map(x.int(), reference)
-        assert torch.equal(y, wider)
-        weight = torch.from_numpy(rng.normal(size=9000))
-        found, expected = (torch.autograd.grad(each @ weight.to(each), reference)[0]
-                           for each in (y, wider))  # fmt: skip
-        torch.testing.assert_close(found, expected)
-        with torch.no_grad():
-            assert torch.equal(gm.quantile_map(x, reference), wider)
 
 
 HALVES = np.arange(2**16, dtype=np.uint16)  # every number of 16 bits

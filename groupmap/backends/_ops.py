@@ -76,9 +76,15 @@ class Ops:
     or infinity though they are connected to a gradient."""
 
     map_levels: Callable[..., Array | None]
-    """``(rows, quantiles)``: the map of numbers of 8 bits, by their 256 levels: the value at each
-    entry's level, of ``quantiles(less, less_equal)``, which takes the two counts of `count_less`
-    for each level, ``(..., 256)``, and may learn. None where there is no native form."""
+    """``(rows, quantiles)``: the map of rows of few different values, by these alone: what becomes
+    of an entry's value, of ``quantiles(less, less_equal)``, which takes the two counts of
+    `count_less` for each of k values, ``(..., k)``, and may learn. None where there is no native
+    form: for rows of that kind, or for these, of many values or with NaN."""
+
+    count_values: Callable[..., tuple[Array, Array] | None]
+    """``(rows)``: k values of each row in ascending order, all that occur among them, and how many
+    entries are at most equal to each, both ``(..., k)``. None where there is no native form, or the
+    values are many or not finite."""
 
     settle: Callable[..., None]
     """``(array)``: waits until all that a device does later, in whatever order, finds it made."""

@@ -53,7 +53,11 @@ def map_rows(*_: object) -> None:
 
 
 def map_levels(*_: object) -> None:
-    """None: the core maps numbers of 8 bits as it does others."""
+    """None: the core maps few different values as it does many."""
+
+
+def count_values(*_: object) -> None:
+    """None: the core sorts few different values as it does many."""
 
 
 def settle(array: Array) -> None:
@@ -259,6 +263,7 @@ OPS = Ops(
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
     map_levels=map_levels,
+    count_values=count_values,
     settle=settle,
     has_native_map=has_native_map,
     normalize_rows=normalize_rows,

@@ -74,13 +74,25 @@ def map_rows(
 
 def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels that count, and look up."""
-    if rows.dtype.itemsize > 1 or not kernels.serve(rows):
+    if not kernels.serve(rows):
         return None
-    from groupmap.backends.kernels import eight_bits
+    from groupmap.backends.kernels.counted import counted
+
+    with counted(rows, threads=kernels.default_threads()) as found:
+        if found is None:
+            return None
+        return found.look_up(quantiles(found.less, found.less_equal))
+
+
+def count_values(rows: Array) -> tuple[Array, Array] | None:
+    """By kernels."""
+    if not kernels.serve(rows):
+        return None
+    from groupmap.backends.kernels.counted import counted
 
     threads = kernels.default_threads()
-    values = quantiles(*eight_bits.count_less(rows, threads=threads))
-    return eight_bits.look_up(rows, values, threads=threads)
+    with counted(rows, threads=threads, may_be_infinite=False, with_levels=False) as found:
+        return None if found is None else (found.numbers, found.less_equal)
 
 
 def has_native_map(x: Array) -> bool:
@@ -272,6 +284,7 @@ OPS = replace(
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
     map_levels=map_levels,
+    count_values=count_values,
     has_native_map=has_native_map,
     normalize_rows=normalize_rows,
     screen=screen,

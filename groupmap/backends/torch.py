@@ -102,11 +102,21 @@ def map_rows(
 
 def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels, in main memory."""
-    if rows.dtype not in (torch.uint8, torch.int8):
-        return None
-    if not (_is_plain(rows) and torch_kernels.serve_eagerly(rows)):
+    if not _is_counted(rows):
         return None
     return torch_kernels.map_levels(rows, quantiles)
+
+
+def count_values(rows: Array) -> tuple[Array, Array] | None:
+    """By kernels, in main memory; not where the values learn."""
+    if wants_gradient(rows) or not _is_counted(rows):
+        return None
+    return torch_kernels.count_values(rows)
+
+
+def _is_counted(rows: Array) -> bool:
+    is_known = rows.dtype in (torch.uint8, torch.int8, torch.float32, torch.float64)
+    return bool(is_known and _is_plain(rows) and torch_kernels.serve_eagerly(rows))
 
 
 def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
@@ -441,6 +451,7 @@ OPS = replace(
     settle=settle,
     has_native_map=has_native_map,
     map_levels=map_levels,
+    count_values=count_values,
     normalize_rows=normalize_rows,
     table_of_formula=table_of_formula,
     runs=runs,

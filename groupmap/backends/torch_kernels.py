@@ -101,17 +101,29 @@ def map_rows(
     return y, None if order is None else torch.from_numpy(order)
 
 
-def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array:
-    """Numbers of 8 bits by their levels; by torch where the values learn."""
-    from groupmap.backends.kernels import eight_bits
+def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
+    """By kernels; by torch where what becomes of the values learns."""
+    from groupmap.backends.kernels.counted import counted
+
+    with counted(rows.detach().numpy(), threads=torch.get_num_threads()) as found:
+        if found is None:
+            return None
+        values = quantiles(torch.from_numpy(found.less), torch.from_numpy(found.less_equal))
+        if values.requires_grad and torch.is_grad_enabled():
+            levels = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
+            return values.gather(-1, torch.from_numpy(found.look_up(levels)))
+        return as_tensor(found.look_up(as_array(values)), values.dtype)
+
+
+def count_values(rows: Array) -> tuple[Array, Array] | None:
+    """By kernels."""
+    from groupmap.backends.kernels.counted import counted
 
     shared, threads = rows.detach().numpy(), torch.get_num_threads()  # of any strides
-    less, less_equal = eight_bits.count_less(shared, threads=threads)
-    values = quantiles(torch.from_numpy(less), torch.from_numpy(less_equal))
-    if values.requires_grad and torch.is_grad_enabled():
-        level = rows.to(torch.int64) - torch.iinfo(rows.dtype).min
-        return values.gather(-1, level)
-    return as_tensor(eight_bits.look_up(shared, as_array(values), threads=threads), values.dtype)
+    with counted(shared, threads=threads, may_be_infinite=False, with_levels=False) as found:
+        if found is None:
+            return None
+        return torch.from_numpy(found.numbers.copy()), torch.from_numpy(found.less_equal)
 
 
 def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:

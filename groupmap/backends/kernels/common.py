@@ -15,7 +15,7 @@ from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
 from groupmap.backends.kernels.compiled import counted
 from groupmap.backends.kernels.keys import bits_of, key_at
 from groupmap.backends.kernels.memory import Memory
-from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
+from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_ties
 from groupmap.backends.kernels.vectors import IS_FAST, append_where, take_where
@@ -105,11 +105,6 @@ def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) 
     rest.sizes[r] = size
     set_gaps(table, tie, (n_first, n_second), less, rest.gaps[r], rest.two[r])
     return max(patterns[0] & code.flip, patterns[2] & code.flip)
-
-
-def sampled_indices(n: int) -> Bits:
-    """Which of n entries are looked at."""
-    return np.asarray([sampled_index(k, n) for k in range(min(n, SAMPLE))])
 
 
 def has_common_between(row: np.ndarray[Any, Any], code: Code) -> bool:

@@ -24,12 +24,26 @@ MOST_BY_COLUMNS = 16  # rows
 Rows = np.ndarray[Any, Any]
 
 
-def count_less(rows: Rows, *, threads: int) -> tuple[Bits, Bits]:
-    """How many entries of its row ``(..., n)`` are less than each level, and how many at most equal
-    to it: ``(..., 256)``."""
-    counts = count_levels(rows.reshape(-1, rows.shape[-1]), threads=threads)
-    less_equal = np.cumsum(counts.reshape(*rows.shape[:-1], N_LEVELS), axis=-1)
-    return less_equal - counts.reshape(less_equal.shape), less_equal
+class EightBits:
+    """All numbers of 8 bits in ascending order, and how often each occurs in rows ``(..., n)``."""
+
+    def __init__(self, rows: Rows, *, threads: int) -> None:
+        self.rows, self.threads = rows, threads
+        flat = rows.reshape(-1, rows.shape[-1])
+        counts = count_levels(flat, threads=threads).reshape(*rows.shape[:-1], N_LEVELS)
+        self.numbers = np.broadcast_to(all_numbers(rows.dtype), counts.shape)
+        self.less_equal = np.cumsum(counts, axis=-1)
+        self.less = self.less_equal - counts
+
+    def look_up(self, values: Rows) -> Rows:
+        """What of the values ``(..., 256)`` belongs to each entry; as the rows lie in memory."""
+        return look_up(self.rows, values, threads=self.threads)
+
+
+def all_numbers(dtype: np.dtype[Any]) -> Rows:
+    """Those of 8 bits, in ascending order."""
+    bits: Bits = np.arange(N_LEVELS, dtype=np.uint8) ^ code_of(dtype).top
+    return bits.view(dtype)
 
 
 def count_levels(rows: Rows, *, threads: int) -> Bits:
@@ -82,7 +96,7 @@ def look_up(rows: Rows, values: Rows, *, threads: int) -> Rows:
 
 def sort(rows: Rows, dtype: np.dtype[Any], *, threads: int) -> Rows:
     """Each row ``(..., n)`` in ascending order, in that dtype."""
-    numbers = (np.arange(N_LEVELS, dtype=np.uint8) ^ _top(rows)).view(rows.dtype).astype(dtype)
+    numbers = all_numbers(rows.dtype).astype(dtype)
     flat = rows.reshape(-1, rows.shape[-1])
     counts, result = count_levels(flat, threads=threads), np.empty(flat.shape, dtype=dtype)
     over_rows(

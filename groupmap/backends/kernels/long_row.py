@@ -37,6 +37,7 @@ from groupmap.backends.kernels.dealing import (
     longest_between,
 )
 from groupmap.backends.kernels.memory import Lend, Memory
+from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.vectors import LANES
@@ -87,7 +88,7 @@ class LongRow(Dealer):
             self._for_each_stretch(copy)
         if order is None and self.task.may_be_divided:
             patterns = np.empty(4, dtype=row.dtype)
-            some = row[common.sampled_indices(self.n)]
+            some = row[sampled_indices(self.n)]
             if common.find_common(some, self.task.code, patterns):
                 return self._rank_divided(rows, outs, patterns, finish)
         return self._rank(rows, outs, order, common.NO_GAPS, finish)
