@@ -91,7 +91,7 @@ def count_values(rows: Array) -> tuple[Array, Array] | None:
     from groupmap.backends.kernels.counted import counted
 
     threads = kernels.default_threads()
-    with counted(rows, threads=threads, may_be_infinite=False, with_levels=False) as found:
+    with counted(rows, threads=threads, is_looked_up=False) as found:
         return None if found is None else (found.numbers, found.less_equal)
 
 

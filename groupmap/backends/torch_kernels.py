@@ -120,7 +120,7 @@ def count_values(rows: Array) -> tuple[Array, Array] | None:
     from groupmap.backends.kernels.counted import counted
 
     shared, threads = rows.detach().numpy(), torch.get_num_threads()  # of any strides
-    with counted(shared, threads=threads, may_be_infinite=False, with_levels=False) as found:
+    with counted(shared, threads=threads, is_looked_up=False) as found:
         if found is None:
             return None
         return torch.from_numpy(found.numbers.copy()), torch.from_numpy(found.less_equal)

@@ -27,16 +27,13 @@ class Counted(Protocol):
 
 
 @contextmanager
-def counted(
-    rows: Rows, *, threads: int, may_be_infinite: bool = True, with_levels: bool = True
-) -> Iterator[Counted | None]:
-    """The values of the rows; None where they are many or NaN, or infinite where they may not be.
+def counted(rows: Rows, *, threads: int, is_looked_up: bool = True) -> Iterator[Counted | None]:
+    """The values of the rows; None where they are many, or not finite.
 
-    Only with the levels of the entries they can be looked up, until the end.
+    Only if that is said beforehand they can be looked up, until the end.
     """
     if rows.dtype.itemsize == 1:
         yield EightBits(rows, threads=threads)
         return
-    options = {"may_be_infinite": may_be_infinite, "with_levels": with_levels}
-    with few_values(rows, threads=threads, **options) as found:
+    with few_values(rows, threads=threads, with_places=is_looked_up) as found:
         yield found
