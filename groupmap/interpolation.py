@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from groupmap._typing import Array, DType, Namespace
@@ -32,11 +33,8 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) 
     native = ops.order_statistics(sorted_rows, index)
     if native is not None:
         return native
-
-    def both(below: Array, above: Array) -> tuple[Array, Array]:
-        return take_rows(sorted_rows, below, xp), take_rows(sorted_rows, above, xp)
-
-    return _between_two(both, sorted_rows.shape[-1], index, xp, ops)
+    taken = partial(take_rows, sorted_rows, xp=xp)
+    return _between_whole(taken, sorted_rows.shape[-1], index, xp, ops)
 
 
 def counted_order_statistics(
@@ -45,36 +43,26 @@ def counted_order_statistics(
     """The same of m entries a row, given by their different numbers ``(..., k)`` in ascending
     order and how many of the entries are at most equal to each."""
     ends = as_widest_real(less_equal, xp, ops)
-    last = numbers.shape[-1] - 1
 
-    def both(below: Array, above: Array) -> tuple[Array, Array]:
-        wanted = as_widest_real(below, xp, ops)
-        if ends.ndim > 1:
-            found = ops.search_rows(ends, wanted, "right", xp)
-        else:
-            found = ops.search_rows(ends, xp.reshape(wanted, (-1,)), "right", xp)
-            found = xp.reshape(found, below.shape)
-        is_next = take_rows(less_equal, found, xp) <= above
-        following = xp.minimum(found + 1, xp.full_like(found, last))
-        following = xp.where(is_next, following, found)
-        return take_rows(numbers, found, xp), take_rows(numbers, following, xp)
+    def taken(at: Array) -> Array:
+        wanted = as_widest_real(at, xp, ops)
+        if ends.ndim == 1:
+            wanted = xp.reshape(wanted, (-1,))
+        found = xp.reshape(ops.search_rows(ends, wanted, "right", xp), at.shape)
+        return take_rows(numbers, found, xp)
 
-    return _between_two(both, m, index, xp, ops)
+    return _between_whole(taken, m, index, xp, ops)
 
 
-def _between_two(
-    both: Callable[[Array, Array], tuple[Array, Array]],
-    m: int,
-    index: Array,
-    xp: Namespace,
-    ops: Ops,
+def _between_whole(
+    taken: Callable[[Array], Array], m: int, index: Array, xp: Namespace, ops: Ops
 ) -> Array:
-    """The values at an index of m sorted ones, of those below it and above it, which are asked."""
+    """What is taken of m sorted entries at the whole numbers around each index, interpolated."""
     index = xp.where(index < 0.0, 0.0, xp.where(index > m - 1.0, m - 1.0, index))
     whole = xp.floor(index)
     below = xp.astype(whole, default_dtype(xp, "integral"))
     above = xp.minimum(below + 1, xp.full_like(below, m - 1))
-    low, high = (as_widest_real(each, xp, ops) for each in both(below, above))
+    low, high = (as_widest_real(each, xp, ops) for each in (taken(below), taken(above)))
     return between(low, high, index - whole, xp)
 
 

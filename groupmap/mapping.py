@@ -20,7 +20,7 @@ from groupmap.targets import Target
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
 # A table of fewer entries is made sooner than Q is asked at all values of a row of 8 bits.
-ENTRIES_WORTH_LEVELS = 2**11
+ENTRIES_WORTH_VALUES = 2**11
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def map_rows(
     values = ops.detach(rows)
     is_connected = rule.gradient.estimate is not None and ops.wants_gradient(rows)
     if where is None and not is_connected:
-        by_level = _by_level(values, target, rule, dtype, xp, ops)
-        if by_level is not None:
-            return by_level
+        by_value = _by_value(values, target, rule, dtype, xp, ops)
+        if by_value is not None:
+            return by_value
     with_order = is_connected and rule.gradient.uses_order
     native = _mapped_natively(
         values, where, target, rule, dtype, with_order, None, is_connected, xp, ops
@@ -198,7 +198,7 @@ def _mapped(
     return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops), None
 
 
-def _by_level(
+def _by_value(
     values: Array, target: Target, rule: MapRule, dtype: DType, xp: Namespace, ops: Ops
 ) -> Array | None:
     """The image of rows of few different values, where Q is sooner asked for these than for a table
@@ -209,7 +209,7 @@ def _by_level(
         return None  # few values of other rows are counted, too, beside the table
     *free, n = values.shape
     rows_a_table = math.prod(free) if target.is_tabulated else 1
-    if n < ENTRIES_WORTH_LEVELS * rows_a_table:
+    if n < ENTRIES_WORTH_VALUES * rows_a_table:
         return None
 
     def quantiles(less: Array, less_equal: Array) -> Array:
@@ -217,7 +217,7 @@ def _by_level(
         h = xp.clip(h, 0, 2 * n - 2)  # of levels that do not occur
         return quantiles_of_ranks(target, h, n, rule.plotting_parameters, dtype, xp=xp, ops=ops)
 
-    return ops.map_levels(values, quantiles)
+    return ops.map_by_value(values, quantiles)
 
 
 def with_estimate(

@@ -149,7 +149,8 @@ def _map_block(
     else:
         if target is None:
             samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
-            # Where there is nothing to map, a sample that cannot serve is refused all the same.
+            # Where nothing is mapped, or by whom one cannot see the values, the sample is put in
+            # order at once: what cannot serve is refused, and what is traced has one way.
             is_asked_for_some = ops.can_read(x) and 0 not in x.shape
             made = target_of_given_samples if is_asked_for_some else target_of_samples
             target = made(samples, rule.plotting_parameters, xp, ops)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
 import array_api_compat as compat
@@ -77,14 +76,17 @@ class ReferenceTarget(Target):
 @final
 @dataclass(frozen=True, eq=False)
 class GivenReference(Target):
-    """A reference sample as it is given, of the shapes of a `ReferenceTarget`: in ascending order,
-    or its different values counted if they are few, no sooner than Q is asked."""
+    """A reference sample as it is given, of the shapes of a `ReferenceTarget`: where Q is asked at
+    few positions, and its different values are few, it is enough to count these; else it is put in
+    order."""
 
     sample: Array
     alphap: float
     betap: float
     xp: Namespace
     ops: Ops
+    # No functools.cached_property: before Python 3.12 it lets one thread wait for another's.
+    made: dict[str, ReferenceTarget] = field(default_factory=dict, repr=False)
 
     is_elementwise: ClassVar[bool] = True
 
@@ -92,33 +94,33 @@ class GivenReference(Target):
     def is_tabulated(self) -> bool:  # type: ignore[override]  # of the instance here
         return bool(self.sample.ndim == 1)
 
-    @cached_property
     def in_order(self) -> ReferenceTarget:
-        """The sample in ascending order."""
-        return target_of_samples(self.sample, (self.alphap, self.betap), self.xp, self.ops)
-
-    @cached_property
-    def counted(self) -> tuple[Array, Array] | None:
-        """Its values and how many entries are at most equal to each, if these are few."""
-        return self.ops.count_values(self.sample)
+        """The sample in ascending order, once and for all."""
+        if "in order" not in self.made:
+            parameters = self.alphap, self.betap
+            self.made["in order"] = target_of_samples(self.sample, parameters, self.xp, self.ops)
+        return self.made["in order"]
 
     def of_rows(self) -> Sequence[Target] | None:
-        return self.in_order.of_rows()
+        return self.in_order().of_rows()
 
     def own_table(
         self, n: int, parameters: tuple[float, float], dtype: DType, xp: Namespace, ops: Ops
     ) -> Array | None:
-        return self.in_order.own_table(n, parameters, dtype, xp, ops)
+        # Who asks for it will ask for many positions if there is none.
+        return self.in_order().own_table(n, parameters, dtype, xp, ops)
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         m = self.sample.shape[-1]
         index = positions.order_statistic(m, self.alphap, self.betap)
-        if index.shape[-1] * ENTRIES_WORTH_COUNTING > m or self.counted is None:
-            return self.in_order.quantiles(positions, dtype, ops)
-        return counted_order_statistics(*self.counted, m, index, self.xp, ops)
+        are_few = index.shape[-1] * ENTRIES_WORTH_COUNTING <= m and not self.made
+        counted = ops.count_values(self.sample) if are_few else None
+        if counted is None:
+            return self.in_order().quantiles(positions, dtype, ops)
+        return counted_order_statistics(*counted, m, index, self.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
-        return self.in_order.probabilities(x, xp, ops)
+        return self.in_order().probabilities(x, xp, ops)
 
 
 def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Array:

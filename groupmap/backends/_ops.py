@@ -75,7 +75,7 @@ class Ops:
     count. None where there is no native form: for rows of that kind, or for these, which hold NaN,
     or infinity though they are connected to a gradient."""
 
-    map_levels: Callable[..., Array | None]
+    map_by_value: Callable[..., Array | None]
     """``(rows, quantiles)``: the map of rows of few different values, by these alone: what becomes
     of an entry's value, of ``quantiles(less, less_equal)``, which takes the two counts of
     `count_less` for each of k values, ``(..., k)``, and may learn. None where there is no native

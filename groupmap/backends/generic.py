@@ -52,7 +52,7 @@ def map_rows(*_: object) -> None:
     """None: the core tells rows that miss entries from those that do not."""
 
 
-def map_levels(*_: object) -> None:
+def map_by_value(*_: object) -> None:
     """None: the core maps few different values as it does many."""
 
 
@@ -262,7 +262,7 @@ OPS = Ops(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
-    map_levels=map_levels,
+    map_by_value=map_by_value,
     count_values=count_values,
     settle=settle,
     has_native_map=has_native_map,

@@ -72,13 +72,13 @@ def map_rows(
     return None if found is None else (found[0], None)
 
 
-def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
+def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels that count, and look up."""
     if not kernels.serve(rows):
         return None
-    from groupmap.backends.kernels.counted import counted
+    from groupmap.backends.kernels.counted_values import counted_values
 
-    with counted(rows, threads=kernels.default_threads()) as found:
+    with counted_values(rows, threads=kernels.default_threads()) as found:
         if found is None:
             return None
         return found.look_up(quantiles(found.less, found.less_equal))
@@ -88,10 +88,10 @@ def count_values(rows: Array) -> tuple[Array, Array] | None:
     """By kernels."""
     if not kernels.serve(rows):
         return None
-    from groupmap.backends.kernels.counted import counted
+    from groupmap.backends.kernels.counted_values import counted_values
 
     threads = kernels.default_threads()
-    with counted(rows, threads=threads, is_looked_up=False) as found:
+    with counted_values(rows, threads=threads, are_looked_up=False) as found:
         return None if found is None else (found.numbers, found.less_equal)
 
 
@@ -283,7 +283,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
-    map_levels=map_levels,
+    map_by_value=map_by_value,
     count_values=count_values,
     has_native_map=has_native_map,
     normalize_rows=normalize_rows,

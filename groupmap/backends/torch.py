@@ -100,11 +100,11 @@ def map_rows(
     )
 
 
-def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
+def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels, in main memory."""
     if not _is_counted(rows):
         return None
-    return torch_kernels.map_levels(rows, quantiles)
+    return torch_kernels.map_by_value(rows, quantiles)
 
 
 def count_values(rows: Array) -> tuple[Array, Array] | None:
@@ -450,7 +450,7 @@ OPS = replace(
     map_rows=map_rows,
     settle=settle,
     has_native_map=has_native_map,
-    map_levels=map_levels,
+    map_by_value=map_by_value,
     count_values=count_values,
     normalize_rows=normalize_rows,
     table_of_formula=table_of_formula,

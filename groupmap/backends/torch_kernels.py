@@ -101,15 +101,17 @@ def map_rows(
     return y, None if order is None else torch.from_numpy(order)
 
 
-def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
+def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
     """By kernels; by torch where what becomes of the values learns."""
-    from groupmap.backends.kernels.counted import counted
+    from groupmap.backends.kernels.counted_values import counted_values
 
-    with counted(rows.detach().numpy(), threads=torch.get_num_threads()) as found:
+    with counted_values(_in_place(rows), threads=torch.get_num_threads()) as found:
         if found is None:
             return None
         values = quantiles(torch.from_numpy(found.less), torch.from_numpy(found.less_equal))
         if values.requires_grad and torch.is_grad_enabled():
+            if rows.is_floating_point():
+                return None  # so that the gradient is that of other rows
             levels = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
             return values.gather(-1, torch.from_numpy(found.look_up(levels)))
         return as_tensor(found.look_up(as_array(values)), values.dtype)
@@ -117,20 +119,26 @@ def map_levels(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array
 
 def count_values(rows: Array) -> tuple[Array, Array] | None:
     """By kernels."""
-    from groupmap.backends.kernels.counted import counted
+    from groupmap.backends.kernels.counted_values import counted_values
 
-    shared, threads = rows.detach().numpy(), torch.get_num_threads()  # of any strides
-    with counted(shared, threads=threads, is_looked_up=False) as found:
+    threads = torch.get_num_threads()
+    with counted_values(_in_place(rows), threads=threads, are_looked_up=False) as found:
         if found is None:
             return None
         return torch.from_numpy(found.numbers.copy()), torch.from_numpy(found.less_equal)
+
+
+def _in_place(rows: Array) -> np.ndarray[Any, Any]:
+    """The memory of a tensor of any strides, as it lies there."""
+    array: np.ndarray[Any, Any] = rows.detach().resolve_neg().numpy()
+    return array
 
 
 def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
     """Each row to the mean of all, sorted; None where that is not finite."""
     from groupmap.backends.kernels import normalizing
 
-    shared = rows.detach().numpy()  # of any strides
+    shared = _in_place(rows)
     found = normalizing.normalize_rows(shared, tie_rule, threads=torch.get_num_threads())
     return None if found is None else torch.from_numpy(found)
 

@@ -92,7 +92,7 @@ def look(row: Bits, bins: Bins, stretch: int) -> None:
         return
     ends[LEAST], ends[GREATEST] = least_and_greatest_key(row, code)
     for k in range(min(row.size, SAMPLE)):
-        key = key_at(row, sampled_index(k, row.size), code)
+        key = key_at(row, sampled_index(k, row.size, SAMPLE), code)
         ends[LEAST_OF_SAMPLE] = min(ends[LEAST_OF_SAMPLE], key)
         ends[GREATEST_OF_SAMPLE] = max(ends[GREATEST_OF_SAMPLE], key)
         magnitude = bits_of(key, code) & code.flip

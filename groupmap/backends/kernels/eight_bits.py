@@ -60,8 +60,9 @@ def count_levels(rows: Rows, *, threads: int) -> Bits:
     found = []
 
     def own_counts(_: int) -> Bits:
-        found.append(np.zeros_like(total))
-        return found[-1]
+        counts = np.zeros_like(total)
+        found.append(counts)
+        return counts
 
     over_rows(
         lambda counts, begin, end: add_counts(bits[:, begin:end], top, counts), own_counts,

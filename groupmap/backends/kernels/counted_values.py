@@ -1,4 +1,4 @@
-"""Rows of few different values, by these alone."""
+"""The values of rows that have few different ones, counted, and what becomes of them looked up."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import numpy as np
 
 from groupmap.backends._bits import Bits
 from groupmap.backends.kernels.eight_bits import EightBits
-from groupmap.backends.kernels.few_values import few_values
+from groupmap.backends.kernels.few_values import values_if_few
 
 Rows = np.ndarray[Any, Any]
 
 
-class Counted(Protocol):
-    """Some values of each row ``(..., n)``, all that occur among them, in ascending order."""
+class CountedValues(Protocol):
+    """Values of each row ``(..., n)`` in ascending order: all that occur, and some that may not."""
 
     numbers: Rows  # (..., k)
     less: Bits  # how many entries of its row are less than each of them
     less_equal: Bits  # and how many at most equal to it
 
     def look_up(self, values: Rows) -> Rows:
-        """What of the values ``(..., k)`` belongs to each entry; as the rows lie in memory."""
+        """What of the values ``(..., k)`` belongs to each entry."""
 
 
 @contextmanager
-def counted(rows: Rows, *, threads: int, is_looked_up: bool = True) -> Iterator[Counted | None]:
+def counted_values(
+    rows: Rows, *, threads: int, are_looked_up: bool = True
+) -> Iterator[CountedValues | None]:
     """The values of the rows; None where they are many, or not finite.
 
-    Only if that is said beforehand they can be looked up, until the end.
+    They can be looked up until the end; and only where that is wanted, which takes memory.
     """
     if rows.dtype.itemsize == 1:
         yield EightBits(rows, threads=threads)
         return
-    with few_values(rows, threads=threads, with_places=is_looked_up) as found:
+    with values_if_few(rows, threads=threads, with_places=are_looked_up) as found:
         yield found
