@@ -205,8 +205,6 @@ def _by_value(
     of each row, or for the table that serves them all; else None."""
     if not (ops.can_read(values) and rule.ties in COUNTING_TIES and target.is_elementwise):
         return None
-    if target.is_remembered and values.dtype not in (xp.uint8, xp.int8):
-        return None  # few values of other rows are counted, too, beside the table
     *free, n = values.shape
     rows_a_table = math.prod(free) if target.is_tabulated else 1
     if n < ENTRIES_WORTH_VALUES * rows_a_table:

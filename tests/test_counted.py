@@ -259,6 +259,20 @@ def test_few_floats_are_matched_as_many(
     assert bool(shapes) == (of_x is not None)  # else the reference is sorted
 
 
+@pytest.mark.parametrize("target", ["gaussian", "uniform", "sparse"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ties", ["average", "min", "max", "ordinal"])
+def test_few_floats_are_mapped_to_named_targets(rng, target, dtype, ties):
+    x = (rng.integers(0, 256, (100, 700, 3)) / 255).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        shapes = spied_shapes(patch)
+        found, expected = with_kernels_and_without(
+            lambda: gm.quantile_map(x, target, axis=(0, 1), ties=ties)
+        )
+    assert shapes == ([] if ties == "ordinal" else [(3, 70_000)])
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_photographs_of_floats_are_counted(rng):
     """With everything as it is in use."""
     for few, shapes_of_few in ((True, [(3, 70_000)] * 2), (False, [])):

@@ -75,13 +75,17 @@ class FewValues:
         values = as_bits(values.reshape(-1, values.shape[-1]))
         at_place = np.take_along_axis(values, self.index, axis=1)
 
+        # Row by row: in the result they lie apart.
+        jobs = [(block, r) for block in blocks for r in range(len(out))]
+
         def work(_: None, begin: int, end: int) -> None:
-            for block in blocks[begin:end]:
-                take(block.places, np.uint16(0), at_place, out[:, block.begin : block.end])
+            for block, r in jobs[begin:end]:
+                row, columns = slice(r, r + 1), slice(block.begin, block.end)
+                take(block.places[row], np.uint16(0), at_place[row], out[row, columns])
 
         over_rows(
-            work, lambda _: None, len(blocks), -(-result.size // len(blocks)),
-            entries_per_block=1, threads=self.threads,
+            work, lambda _: None, len(jobs), -(-result.size // len(jobs)),
+            entries_per_block=ENTRIES_PER_BLOCK, threads=self.threads,
         )  # fmt: skip
         return result
 

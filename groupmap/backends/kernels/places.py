@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import INFINITY, Bits, code_of
+from groupmap.backends._bits import INFINITY, Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 
 Rows = np.ndarray[Any, Any]
 
-SAMPLE = 2**10  # entries that are looked at first
-TRIED_FIRST = 2**7  # of them, which are all different where no two of a row are equal
+TRIED_FIRST = 2**7  # entries of one row, which are all different where no two are equal
+SAMPLE = 2**10  # entries of each
 PLACE_BITS = 11  # so that what is known of a row of 32 bits, and its counts, stay in the cache
 PLACES = 2**PLACE_BITS
 APART = 1.5  # places from one value to the next: at least one, however it is rounded
@@ -40,9 +40,10 @@ class Lines(NamedTuple):
 def lines_of(rows: Rows) -> Lines | None:
     """The places of values that are as far apart as those of some entries; None where that would be
     too many."""
-    some = rows[:, sampled_indices(rows.shape[1], SAMPLE)]
-    if len(_different(some[0, :: SAMPLE // TRIED_FIRST])) == TRIED_FIRST:
+    n = rows.shape[1]
+    if len(_different(rows[0, sampled_indices(n, TRIED_FIRST)])) == TRIED_FIRST:
         return None
+    some = rows[:, sampled_indices(n, SAMPLE)]
     lines = Lines(*np.empty((2, len(rows)), dtype=rows.dtype))
     for r, each in enumerate(some):
         values = _different(each).astype(np.float64)
@@ -84,19 +85,33 @@ class Tally(NamedTuple):
 
 def added_up(tallies: list[Tally], dtype: np.dtype[Any]) -> tuple[Rows, Bits] | None:
     """What stands at each place, and how often; None where not all have found the same there."""
-    code = code_of(dtype)
-    at_place = np.full_like(tallies[0].bits, np.iinfo(tallies[0].bits.dtype).max)
+    code, infinity = code_of(dtype), INFINITY[dtype.itemsize]
+    at_place = np.empty_like(tallies[0].bits)
     total = np.zeros(at_place.shape, dtype=np.int64)
-    for tally in tallies:
-        bits = np.where(tally.bits == code.negative_zero, 0, tally.bits)
-        counts = tally.counts.sum(axis=1, dtype=np.int64)
-        if np.any((at_place != bits) & (total > 0) & (counts > 0)):
-            return None
-        np.copyto(at_place, bits, where=counts > 0)
-        total += counts
-    # An entry that is NaN to the last bit looks like what stands where nothing does.
-    is_nan = at_place & code.flip > INFINITY[dtype.itemsize]
-    return None if np.any(is_nan & (total > 0)) else (at_place.view(dtype), total)
+    are_alike = [add_up(tally, code, infinity, at_place, total) for tally in tallies]
+    return (at_place.view(dtype), total) if all(are_alike) else None
+
+
+@uncounted
+def add_up(tally: Tally, code: Code, infinity: Unsigned, at_place: Bits, total: Bits) -> bool:
+    """Add one tally to what others have found; False where something else stands at a place."""
+    n_rows, n_copies, n_places = tally.counts.shape
+    for r in range(n_rows):
+        for place in range(n_places):
+            count = np.int64(0)
+            for copy in range(n_copies):
+                count += np.int64(tally.counts[r, copy, place])
+            bits = tally.bits[r, place]
+            if count > 0:
+                if bits == code.negative_zero:
+                    bits = bits ^ bits
+                # A NaN that is all ones looks like what stands where nothing does.
+                is_nan = bits & code.flip > infinity
+                if is_nan or (total[r, place] > 0 and at_place[r, place] != bits):
+                    return False
+                at_place[r, place] = bits
+                total[r, place] += count
+    return True
 
 
 @uncounted
