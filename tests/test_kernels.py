@@ -548,7 +548,7 @@ def test_buckets_of_rows_that_a_sample_misleads(rng, how, dtype, seen, others):
     """All others share a bin that is meant for a few, and are crowded."""
     n = 40_000
     x = others * rng.random((2, n))
-    x[:, [sampling.sampled_index(k, n) for k in range(sampling.SAMPLE)]] = seen
+    x[:, sampling.sampled_indices(n)] = seen
     with all_in_buckets(how) as tries:
         check_ranks_and_order(x.astype(dtype), n_threads=2)
     assert any(tries) or "shared" in how  # by threads whose samples differ
