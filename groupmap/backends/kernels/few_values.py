@@ -6,6 +6,7 @@ one of them serves the next, too. How they are counted, `places` says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from groupmap.backends.kernels.places import (
     added_up,
     count_columns,
     lines_of,
+    may_be_few,
 )
 from groupmap.backends.kernels.threads import over_rows
 
@@ -97,8 +99,11 @@ def values_if_few(rows: Rows, *, threads: int, with_places: bool) -> Iterator[Fe
 
     Where the places of the entries are kept, the values can be looked up, until the end.
     """
-    flat = rows.reshape(-1, rows.shape[-1])
-    lines = lines_of(flat) if can_be_counted(flat) else None
+    if not (can_be_counted(rows) and may_be_few(rows[(0,) * (rows.ndim - 1)])):
+        yield None
+        return
+    flat = rows.reshape(-1, rows.shape[-1])  # perhaps a copy, which takes its time
+    lines = lines_of(flat)
     if lines is None:
         yield None
         return
@@ -111,9 +116,9 @@ def values_if_few(rows: Rows, *, threads: int, with_places: bool) -> Iterator[Fe
 
 def can_be_counted(rows: Rows) -> bool:
     """Whether rows of that shape and dtype are worth a look."""
-    n_rows, n = rows.shape
+    *free, n = rows.shape
     is_known = rows.dtype in (np.float32, np.float64)
-    return is_known and 1 <= n_rows <= MOST_ROWS and SHORTEST <= n < 2**32
+    return is_known and 1 <= math.prod(free) <= MOST_ROWS and SHORTEST <= n < 2**32
 
 
 class _Counter:

@@ -36,14 +36,16 @@ class Lines(NamedTuple):
     scale: Rows  # (row)
 
 
+def may_be_few(row: Rows) -> bool:
+    """Whether the values of a row may be few, as far as some of its entries tell."""
+    return len(_different(row[sampled_indices(row.size, TRIED_FIRST)])) < TRIED_FIRST
+
+
 @np.errstate(all="ignore")  # what does not fit is given up
 def lines_of(rows: Rows) -> Lines | None:
     """The places of values that are as far apart as those of some entries; None where that would be
     too many."""
-    n = rows.shape[1]
-    if len(_different(rows[0, sampled_indices(n, TRIED_FIRST)])) == TRIED_FIRST:
-        return None
-    some = rows[:, sampled_indices(n, SAMPLE)]
+    some = rows[:, sampled_indices(rows.shape[1], SAMPLE)]
     lines = Lines(*np.empty((2, len(rows)), dtype=rows.dtype))
     for r, each in enumerate(some):
         values = _different(each).astype(np.float64)
