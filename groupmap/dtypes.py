@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,12 @@ def default_dtype(xp: Namespace, kind: Literal["real floating", "integral"]) -> 
 def at_least_single(dtype: DType, xp: Namespace) -> DType:
     """The dtype itself, or float32 in place of a half precision."""
     return xp.float32 if xp.finfo(dtype).bits < xp.finfo(xp.float32).bits else dtype
+
+
+@lru_cache(maxsize=128)
+def stays(dtype: DType, other: DType, xp: Namespace) -> bool:
+    """Whether arithmetic of both dtypes has the first; layers ask the same again and again."""
+    return bool(xp.result_type(dtype, other) == dtype)
 
 
 def as_widest_real(x: Array, xp: Namespace, ops: Ops) -> Array:

@@ -8,7 +8,7 @@ from functools import partial
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops, Scale
-from groupmap.dtypes import at_least_single, check_real, result_dtype
+from groupmap.dtypes import at_least_single, check_real, result_dtype, stays
 from groupmap.grouping import Grouping, broadcast_mask
 from groupmap.mapping import MapRule, map_rows, map_rows_scaled
 from groupmap.references import target_of_given_samples, target_of_samples
@@ -98,7 +98,7 @@ def _mapped_and_scaled(
         return None
     (own,) = spans
     # Wider parameters are not rounded to the dtype of the map.
-    fit = all(xp.result_type(each.dtype, map_dtype) == map_dtype for each in given)
+    fit = all(stays(map_dtype, each.dtype, xp) for each in given)
     if own is None or not fit:
         return None
     factor, summand = (

@@ -13,6 +13,7 @@ import numpy as np
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
 from groupmap.backends._ops import TieRule
+from groupmap.backends.kernels.halves import ByValue
 from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import lent
@@ -28,7 +29,6 @@ from groupmap.backends.kernels.ways import (
     ByBucket,
     ByKey,
     ByPlace,
-    ByValue,
     Way,
     Worker,
 )

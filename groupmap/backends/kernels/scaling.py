@@ -1,4 +1,4 @@
-"""Mapped values scaled, and rounded to 16 bits, while they are still in the cache."""
+"""Mapped values scaled, and rounded (see `rounding`), while they are still in the cache."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.rounding import (
+    round_row_to_bfloat,
+    round_row_to_half,
+    round_to_bfloat,
+    round_to_half,
+)
 
 Spans = tuple[int, int, int, int]
+
+AS_THEY_ARE, TO_BFLOAT, TO_HALF = range(3)  # how values are rounded
 
 
 class Scaling(NamedTuple):
@@ -43,6 +52,17 @@ class Scaling(NamedTuple):
             bias = np.full_like(weight, -0.0)
         return cls(weight, bias, spans, dtype, is_bfloat)
 
+    @property
+    def rounding(self) -> int:
+        """How values of another dtype are rounded."""
+        return TO_BFLOAT if self.is_bfloat else TO_HALF
+
+    def by_line(self, n: int, dtype: np.dtype[Any], memory: Memory) -> Line:
+        """For kernels that write the values of one row of n entries after the other."""
+        line, spare = memory.empty(n, dtype), memory.empty(n, np.uint32)
+        rounding = AS_THEY_ARE if self.dtype == dtype else self.rounding
+        return Line(line, as_bits(line), spare, self.weight, self.bias, self.spans, rounding)
+
     def in_place(self, values: np.ndarray[Any, Any], first: int) -> InPlace:
         """For kernels: these rows, the first of which has that number, stay where they are."""
         return InPlace(values, self.weight, self.bias, self.spans, first)
@@ -59,10 +79,8 @@ class Scaling(NamedTuple):
             scale_rows(values, self.weight, self.bias, self.spans, first, start, out)
             return
         scale_rows(values, self.weight, self.bias, self.spans, first, start, None)
-        if self.is_bfloat:
-            round_to_bfloat(as_bits(values), as_bits(out))
-        else:
-            round_to_half(as_bits(values), as_bits(out))
+        rounded = round_to_bfloat if self.rounding == TO_BFLOAT else round_to_half
+        rounded(as_bits(values), as_bits(out))
 
 
 class InPlace(NamedTuple):
@@ -73,6 +91,40 @@ class InPlace(NamedTuple):
     bias: np.ndarray[Any, Any]
     spans: Spans
     first: int  # the number of the first row
+
+
+class Line(NamedTuple):
+    """The values of one row after the other, in the nearest cache until they are scaled."""
+
+    values: np.ndarray[Any, Any]
+    bits: Bits  # the same memory
+    spare: Bits  # to round in
+    weight: np.ndarray[Any, Any]
+    bias: np.ndarray[Any, Any]
+    spans: Spans
+    rounding: int
+
+
+class Goal(NamedTuple):
+    """A line, and the rows that its values become, the first of which has that number."""
+
+    line: Line
+    result: Bits
+    first: int
+
+
+@njit(inline="always")
+def reach(goal: Goal, r: int) -> None:
+    """Scale the values in the line, and write them to one of the rows."""
+    line, out = goal.line, goal.result[r]
+    scale_row(line.values, line.weight, line.bias, line.spans, goal.first + r, 0, None)
+    if line.rounding == TO_BFLOAT:
+        round_row_to_bfloat(line.bits, out)
+    elif line.rounding == TO_HALF:
+        round_row_to_half(line.bits, out, line.spare)
+    else:
+        for i in range(out.size):
+            out[i] = line.bits[i]
 
 
 @uncounted
@@ -122,46 +174,3 @@ def scale_row(
             for i in range(part.size):
                 scaled[i] = part[i] * factor + summand
             entry = end
-
-
-@uncounted
-def round_to_bfloat(bits: Bits, out: Bits) -> None:
-    """Floats of 32 bits to the nearest with the upper 16, even where two are; NaN stays NaN."""
-    for r in range(bits.shape[0]):
-        row, rounded = bits[r], out[r]
-        for i in range(row.size):
-            own = row[i]
-            half = np.uint32(0x7FFF) + ((own >> np.uint32(16)) & np.uint32(1))
-            is_nan = (own & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-            nearest = (own | np.uint32(0x400000)) if is_nan else np.uint32(own + half)
-            rounded[i] = np.uint16(nearest >> np.uint32(16))
-
-
-@njit(nogil=True, cache=True)
-def round_to_half(bits: Bits, out: Bits) -> None:
-    """Floats of 32 bits to the nearest of 16, even where two are; NaN stays NaN."""
-    smallest_normal, infinity = np.uint32(113 << 23), np.uint32(255 << 23)
-    rebiased = np.uint32((112 << 23) - 0xFFF)  # the exponent, and less than half of a last bit
-    overflows = np.uint32(0x477FF000)  # 65520, halfway between the greatest number and infinity
-    line = np.empty(bits.shape[1], dtype=np.uint32)
-    floats = line.view(np.float32)
-    for r in range(bits.shape[0]):
-        row, rounded = bits[r], out[r]
-        for i in range(row.size):
-            line[i] = row[i] & np.uint32(0x7FFFFFFF)
-        for i in range(row.size):
-            # The last bit of numbers around ½ counts what the subnormal ones of 16 bits do.
-            floats[i] = floats[i] + np.float32(0.5)
-        for i in range(row.size):
-            own = row[i]
-            magnitude = own & np.uint32(0x7FFFFFFF)
-            odd = np.uint32(np.uint32(magnitude >> np.uint32(13)) & np.uint32(1))
-            moved = np.uint32(np.uint32(magnitude - rebiased) + odd)
-            nearest = np.uint32(moved >> np.uint32(13))
-            if magnitude < smallest_normal:
-                nearest = np.uint32(line[i] - np.uint32(126 << 23))
-            if magnitude >= overflows:
-                nearest = np.uint32(0x7C00)
-            if magnitude > infinity:
-                nearest = np.uint32(0x7E00)
-            rounded[i] = np.uint16(nearest | ((own >> np.uint32(16)) & np.uint32(0x8000)))

@@ -8,6 +8,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
+from groupmap.backends.kernels.scaling import Goal, reach
 
 # Whether equals are ranked in order of appearance, and the weights of a `TieRule`.
 Tie = tuple[int, int, int]
@@ -37,30 +38,42 @@ def both_counts(less: Unsigned, less_equal: Unsigned) -> Unsigned:
 
 
 @uncounted
-def keys_of(rows: Bits, code: Code, keys: Bits) -> None:
-    """The keys of all entries."""
-    for r in range(rows.shape[0]):
-        for i in range(rows.shape[1]):
-            keys[r, i] = key_at(rows[r], i, code)
+def keys_of(rows: Bits, which: Bits, code: Code, keys: Bits) -> None:
+    """The keys of all entries of those rows."""
+    for k in range(which.size):
+        row, own_keys = rows[which[k]], keys[k]
+        for i in range(row.size):
+            own_keys[i] = key_at(row, i, code)
 
 
 @uncounted
 def look_up(
-    ascending: Bits, values: Bits, rows: Bits, code: Code, table: Bits | None, tie: Tie, out: Bits
+    ascending: Bits,
+    values: Bits,
+    rows: Bits,
+    which: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+    goal: Goal | None,
 ) -> Unsigned:
-    """Note the value of each bit pattern from the sorted keys, then look up each entry's.
+    """Note the value of each bit pattern from the sorted keys of those rows, then look up each
+    entry's.
 
-    The greatest magnitude comes back, as a bit pattern.
+    The greatest magnitude comes back, as a bit pattern. If there is a goal, all rows have one of
+    `out` in turn, which is its line.
 
     Of a run of equal keys, each one notes the value that is right if it is the last; so the last
     has the last word, and no branch is taken that could not be foretold.
     """
-    n_rows, n = rows.shape
+    n = rows.shape[1]
     magnitude = rows.dtype.type(0)
     # Unsigned and counted on: an index that may be negative, or is a product, takes longer.
     of_less, of_less_equal = np.uint64(tie[1]), np.uint64(tie[2])
-    for r in range(n_rows):
-        bits, row, own_out = ascending[r], rows[r], out[r]
+    for k in range(which.size):
+        r = which[k]
+        bits, row, own_out = ascending[k], rows[r], out[r if goal is None else 0]
         magnitude = max(magnitude, magnitude_of(bits[0], bits[n - 1], code))
         for i in range(n):
             bits[i] = bits_of(bits[i], code)
@@ -80,4 +93,6 @@ def look_up(
         values[code.negative_zero] = values[0]
         for i in range(n):
             own_out[i] = values[row[i]]
+        if goal is not None:
+            reach(goal, r)
     return magnitude

@@ -41,24 +41,19 @@ def _append_equal(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, begin, low, _, found = arguments
-        to_words, to_spots = _data(context, builder, signature, arguments, (0, 3))
+        to_words, to_spots = data_of(context, builder, signature, arguments, (0, 3))
         spot = ir.IntType(32)
         vector = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), LANES)
 
-        def in_each_lane(number: Any) -> Any:
-            one = ir.VectorType(number.type, LANES)
-            undefined = ir.Constant(one, ir.Undefined)
-            first = builder.insert_element(undefined, number, ir.Constant(spot, 0))
-            lanes = ir.Constant(ir.VectorType(spot, LANES), [0] * LANES)
-            return builder.shuffle_vector(first, undefined, lanes)
-
         def prefixes_from(index: Any) -> Any:
-            return builder.lshr(_load(builder, to_words, index, vector), in_each_lane(low))
+            words = load(builder, to_words, index, vector)
+            return builder.lshr(words, in_each_lane(builder, low, LANES))
 
         behind = builder.add(begin, ir.Constant(begin.type, 1))
         is_equal = builder.icmp_unsigned("==", prefixes_from(begin), prefixes_from(behind))
         lanes = ir.Constant(ir.VectorType(spot, LANES), list(range(LANES)))
-        places = builder.add(in_each_lane(builder.trunc(begin, spot)), lanes)
+        first = in_each_lane(builder, builder.trunc(begin, spot), LANES)
+        places = builder.add(first, lanes)
         return _append(builder, places, is_equal, to_spots, found)
 
     return signature, generate
@@ -81,11 +76,11 @@ def _append_where(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, _, begin, _, found = arguments
-        to_flags, to_source, to_target = _data(context, builder, signature, arguments, (0, 1, 3))
+        to_flags, to_source, to_target = data_of(context, builder, signature, arguments, (0, 1, 3))
         word = ir.IntType(signature.args[1].dtype.bitwidth)
         lanes = BITS_OF_VECTOR // word.width
         has_flag = _flags_at(builder, to_flags, begin, lanes)
-        entries = _load(builder, to_source, begin, ir.VectorType(word, lanes))
+        entries = load(builder, to_source, begin, ir.VectorType(word, lanes))
         return _append(builder, entries, has_flag, to_target, found)
 
     return signature, generate
@@ -106,12 +101,12 @@ def _take_where(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, _, taken, _, begin = arguments
-        to_flags, to_source, to_target = _data(context, builder, signature, arguments, (0, 1, 3))
+        to_flags, to_source, to_target = data_of(context, builder, signature, arguments, (0, 1, 3))
         word = ir.IntType(signature.args[1].dtype.bitwidth)
         lanes = BITS_OF_VECTOR // word.width
         vector = ir.VectorType(word, lanes)
         has_flag = _flags_at(builder, to_flags, begin, lanes)
-        before = _load(builder, to_target, begin, vector)
+        before = load(builder, to_target, begin, vector)
         at = builder.gep(to_source, [taken])
         expand = cgutils.get_or_insert_function(
             builder.module,
@@ -119,7 +114,7 @@ def _take_where(
             f"llvm.masked.expandload.v{lanes}i{word.width}",
         )
         entries = builder.call(expand, [at, has_flag, before])
-        at = _pointer(builder, to_target, begin, vector)
+        at = pointer_to(builder, to_target, begin, vector)
         builder.store(entries, at, align=word.width // 8)
         return _count(builder, has_flag, taken)
 
@@ -129,27 +124,41 @@ def _take_where(
 take_where: Any = intrinsic(_take_where)
 
 
-def _data(
+def data_of(
     context: Any, builder: Any, signature: Any, arguments: Any, which: tuple[int, ...]
 ) -> tuple[Any, ...]:
     """Where the memory of these arguments, which are arrays, begins."""
     return tuple(make_array(signature.args[k])(context, builder, arguments[k]).data for k in which)
 
 
-def _pointer(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
+def pointer_to(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
+    """Where a vector that begins at that entry is."""
     return builder.bitcast(builder.gep(memory, [index]), vector.as_pointer())
 
 
-def _load(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
+def in_each_lane(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of so many times the number."""
+    undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    firsts = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(first, undefined, firsts)
+
+
+def variable(builder: Any, value: Any) -> Any:
+    """Where a value is, and what comes after it."""
+    return cgutils.alloca_once_value(builder, value)
+
+
+def load(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
     """A vector, which begins at that entry."""
-    at = _pointer(builder, memory, index, vector)
+    at = pointer_to(builder, memory, index, vector)
     return builder.load(at, align=vector.element.width // 8)
 
 
 def _flags_at(builder: Any, memory: Any, index: Any, lanes: int) -> Any:
     """Which of some bytes, from that one on, are not 0."""
     bytes_there = ir.VectorType(ir.IntType(8), lanes)
-    own = _load(builder, memory, index, bytes_there)
+    own = load(builder, memory, index, bytes_there)
     return builder.icmp_unsigned("!=", own, ir.Constant(bytes_there, [0] * lanes))
 
 
@@ -164,7 +173,7 @@ def _append(builder: Any, entries: Any, flags: Any, memory: Any, found: Any) -> 
         f"llvm.experimental.vector.compress.v{vector.count}i{width}",
     )
     pressed = builder.call(press, [entries, flags, ir.Constant(vector, ir.Undefined)])
-    builder.store(pressed, _pointer(builder, memory, found, vector), align=width // 8)
+    builder.store(pressed, pointer_to(builder, memory, found, vector), align=width // 8)
     return _count(builder, flags, found)
 
 
@@ -172,6 +181,35 @@ def _count(builder: Any, flags: Any, before: Any) -> Any:
     """So many more than before as there are flags."""
     count = builder.ctpop(builder.bitcast(flags, ir.IntType(flags.type.count)))
     return builder.add(before, builder.zext(count, before.type))
+
+
+def _round_to_halves(typing_context: Any, floats: Any, begin: Any, halves: Any) -> Any:
+    """Round two vectors of floats, from `begin` on, to one of 16 bits each, to the nearest.
+
+    Both arrays are contiguous, and hold bit patterns. Some processors take several times as long to
+    write each half of the result by itself.
+    """
+    del typing_context, begin
+    signature = types.void(floats, types.intp, halves)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to_floats, to_halves = data_of(context, builder, signature, arguments, (0, 2))
+        begin = arguments[1]
+        rounded = []
+        for at in (begin, builder.add(begin, ir.Constant(begin.type, LANES))):
+            bits = load(builder, to_floats, at, ir.VectorType(ir.IntType(32), LANES))
+            own = builder.bitcast(bits, ir.VectorType(ir.FloatType(), LANES))
+            half = builder.fptrunc(own, ir.VectorType(ir.HalfType(), LANES))
+            rounded.append(builder.bitcast(half, ir.VectorType(ir.IntType(16), LANES)))
+        all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), 2 * LANES), list(range(2 * LANES)))
+        both = builder.shuffle_vector(*rounded, all_lanes)
+        builder.store(both, pointer_to(builder, to_halves, begin, both.type), align=2)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+round_to_halves: Any = intrinsic(_round_to_halves)
 
 
 def _fetch(typing_context: Any, memory: Any, index: Any) -> Any:

@@ -1,10 +1,10 @@
 """The ways to rank a block of rows, each with the memory that it works in.
 
 Words of 32 bits take half as long to sort as words of 64, and have room for the places of rows that
-are not too long, unless many entries crowd together. Long rows are dealt out to buckets, which are
-short (see `dealing`). Entries of 16 bits are few enough to go without an index: the value is noted
-for the key, and looked up. Rows of few different values need no sort at all (see `levels`), and in
-long ones values that many entries share are set aside (see `common`).
+are not too long, unless many entries crowd together. Short rows are sorted side by side (see
+`side_by_side`); long ones are dealt out to buckets, which are short (see `dealing`). Rows of few
+different values need no sort at all (see `levels`), and in long ones values that many entries share
+are set aside (see `common`). For rows of 16 bits there is more (see `halves`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from groupmap.backends.kernels.common import has_common_between
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import Contiguous, Memory
+from groupmap.backends.kernels.scaling import Goal, Line
 from groupmap.backends.kernels.several_rows import SeveralRows
+from groupmap.backends.kernels.side_by_side import Sorter
 from groupmap.backends.kernels.task import Finish, Task
-from groupmap.backends.kernels.values import keys_of, look_up
 from groupmap.backends.kernels.vectors import LANES
 from groupmap.backends.kernels.words import pack, place
 
@@ -45,7 +46,10 @@ class Worker:
         self.task, n = task, task.rows.shape[1]
         self.contiguous = Contiguous(task.rows, block, memory)
         self.values: np.ndarray[Any, Any] | None = None
-        if (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not task.is_direct:
+        self.line: Line | None = None
+        if task.scaling is not None and way.goes_by_line(task):
+            self.line = task.scaling.by_line(n, task.dtype, memory)
+        elif (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not task.is_direct:
             self.values = memory.empty((block, n), task.dtype)
         self.way = way(task, block, memory)
 
@@ -56,9 +60,13 @@ class Worker:
         and each would wait for its part of the result to be fetched.
         """
         task, values = self.task, self.values
+        rows = self.contiguous(task.rows[begin:end])
+        if self.line is not None:
+            result = as_bits(task.result[begin:end])
+            self.way.rank_by_line(rows, Goal(self.line, result, task.first_row + begin))
+            return
         values = task.result[begin:end] if values is None else values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
-        rows = self.contiguous(task.rows[begin:end])
         finish = Finish(task, values, begin)
         self.way.rank_and_finish(rows, as_bits(values), order, finish)
 
@@ -84,8 +92,18 @@ class Way(ABC):
         self.rank(rows, out, order)
         finish(0, rows.shape[1])
 
+    @classmethod
+    def goes_by_line(cls, task: Task) -> bool:
+        """Whether it can write the values of one row after the other, scaled."""
+        del task
+        return False
 
-class _ByLevelFirst(Way):
+    def rank_by_line(self, rows: np.ndarray[Any, Any], goal: Goal) -> None:
+        """Do so, if it can."""
+        raise NotImplementedError
+
+
+class ByLevelFirst(Way):
     """Rows of few levels are counted; only the others are sorted."""
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
@@ -127,24 +145,7 @@ def for_some(
             order[which] = own_order
 
 
-class ByValue(_ByLevelFirst):
-    """Keys of 16 bits, sorted as they are."""
-
-    def __init__(self, task: Task, block: int, memory: Memory) -> None:
-        super().__init__(task, block, memory)
-        self.keys = memory.empty((block, task.rows.shape[1]), np.uint16)
-        self.value_of_key = memory.empty(2**16, f"u{task.dtype.itemsize}")
-
-    def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
-        """Sort the keys, note each one's value, and look it up."""
-        del order  # which this way does not find
-        task, bits, keys = self.task, as_bits(rows), self.keys[: len(rows)]
-        keys_of(bits, task.code, keys)
-        keys.sort(axis=-1)
-        task.check(look_up(keys, self.value_of_key, bits, task.code, task.table, task.tie, out))
-
-
-class ByKey(_ByLevelFirst):
+class ByKey(ByLevelFirst):
     """Words of keys, with 16 bits for the index of short rows of 16 bits, else of 64."""
 
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
@@ -152,17 +153,18 @@ class ByKey(_ByLevelFirst):
         n = task.rows.shape[1]
         is_short = task.rows.dtype.itemsize == BYTES_OF_HALVES and n <= 2**16
         self.words = memory.empty((block, n), np.uint32 if is_short else np.uint64)
+        self.sort = Sorter(n, self.words.dtype, memory)
         self.spots = memory.empty(n + LANES, np.uint32)
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """Sort the words, and write the values where their indices say."""
         task, bits, words = self.task, as_bits(rows), self.words[: len(rows)]
         task.check(pack(bits, task.code, words))
-        words.sort(axis=-1)
+        self.sort(words)
         emit(words, bits, task.code, task.table, task.tie, out, order, None, self.spots)
 
 
-class _InBuckets(_ByLevelFirst):
+class _InBuckets(ByLevelFirst):
     """Words of keys, in buckets; in none, from the first rows on of which most are crowded."""
 
     WRITES_IN_ORDER = True
@@ -232,6 +234,7 @@ class ByPlace(Way):
         self.block, self.memory = block, memory.again()
         n = task.rows.shape[1]
         self.words, self.ends = memory.empty((block, n), np.uint32), np.empty(2, task.rows.dtype)
+        self.sort = Sorter(n, np.uint32, memory)
         self.spots = memory.empty(n + LANES, np.uint32)
         self.is_short = n <= LONGEST_UNTRIED
         self.places_fail, self.is_tried = False, self.is_short
@@ -272,7 +275,7 @@ class ByPlace(Way):
         words = self.words[: len(rows)]
         crowded = np.empty(len(rows), dtype=np.bool_)
         task.check(place(rows, bits, task.code, words, self.ends))
-        words.sort(axis=-1)
+        self.sort(words)
         asked = (task.code, task.table, task.tie, out, order, crowded, self.spots)
         n_crowded = emit(words, bits, *asked)
         if n_crowded > 0:

@@ -1,0 +1,189 @@
+"""Rows that are sorted, ranked and counted many at once: as each by itself, to the last bit."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+pytest.importorskip("numba")
+from groupmap.backends._bits import as_bits, code_of, keys_of
+from groupmap.backends.kernels import halves, lanes, rank, rounding, short_rows, side_by_side
+from groupmap.backends.kernels.lanes import Lanes, count_in_lanes
+from groupmap.backends.kernels.memory import lent
+from groupmap.backends.kernels.scaling import Scaling
+from groupmap.backends.kernels.short_rows import SideBySide, rank_side_by_side
+from groupmap.backends.kernels.side_by_side import LONGEST, Sorter
+from groupmap.ranks import COUNTING_TIES
+
+HALVES = ("float16", "int16", "uint16")
+WIDTH = {"uint16": 32, "uint32": 16, "uint64": 8}
+
+
+@contextlib.contextmanager
+def wide_vectors():
+    """As if the processor had vectors that are worth it; what is compiled runs on any."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (side_by_side, short_rows):
+            patch.setattr(module, "IS_FAST", True)
+        yield
+
+
+def halves_of(kind, dtype, shape, rng):
+    """Rows of 16 bits without NaN."""
+    if kind == "bits" or dtype != "float16":
+        few = {"few": 9, "normal": 4000}.get(kind, 2**16)
+        x = rng.integers(0, few, size=shape).astype("uint16").view(dtype)
+    else:
+        x = rng.normal(size=shape).astype(dtype)
+        if kind == "few":
+            x = np.round(x)  # with zeros of both signs
+    return np.where(np.isnan(x), x.dtype.type(0), x)
+
+
+def doubled_midranks(x, ties):
+    return np.stack([2 * rankdata(row + row.dtype.type(0), method=ties) - 2 for row in x])
+
+
+@pytest.mark.parametrize("dtype", WIDTH)
+@given(
+    n=st.integers(1, 300) | st.sampled_from([448, 449, 512, 513, 1024, 1537, 3072, 3073]),
+    n_rows=st.integers(1, 70),
+    most=st.sampled_from([1, 3, 2**16 - 1]),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_sorted(dtype, n, n_rows, most, seed):
+    rows = np.random.default_rng(seed).integers(0, most, (n_rows, n), dtype=dtype, endpoint=True)
+    rows[rows == most] = np.iinfo(dtype).max  # which also fills what is behind the last one
+    expected = np.sort(rows, axis=-1)
+    with wide_vectors(), lent() as lend:
+        Sorter(n, dtype, lend())(rows)
+    np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("dtype", WIDTH)
+def test_which_rows_are_sorted_side_by_side(dtype):
+    width, size = WIDTH[dtype], np.dtype(dtype).itemsize
+    rows = np.zeros((2 * width + 1, 300), dtype=dtype)
+    with wide_vectors(), lent() as lend:
+        assert Sorter(width - 1, dtype, lend()).lanes is None
+        assert Sorter(LONGEST[size] + 1, dtype, lend()).lanes is None
+        memory = Sorter(300, dtype, lend()).lanes
+        assert side_by_side.sort_side_by_side(rows, memory) == 2 * width
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@given(
+    kind=st.sampled_from(["bits", "few", "normal"]),
+    n=st.integers(16, 150) | st.sampled_from([511, 3072]),
+    n_rows=st.integers(1, 40),
+    ties=st.sampled_from(sorted(COUNTING_TIES)),
+    some=st.slices(40),
+    seed=st.integers(0, 99),
+)
+def test_short_rows_are_ranked_side_by_side(dtype, kind, n, n_rows, ties, some, seed):
+    x = halves_of(kind, dtype, (n_rows, n), np.random.default_rng(seed))
+    which = np.arange(n_rows)[some]
+    table, out = np.arange(2 * n - 1, dtype=np.uint32), np.zeros(x.shape, dtype=np.uint32)
+    tie = rank.tie_of(COUNTING_TIES[ties])
+    with lent() as lend:
+        memory = SideBySide.for_rows(n, lend())
+        asked = (code_of(x.dtype), table, tie, memory, out, None)
+        magnitude = rank_side_by_side(as_bits(x), which, *asked)
+    expected = np.zeros(x.shape)
+    expected[which] = doubled_midranks(x, ties)[which]
+    np.testing.assert_array_equal(out, expected)
+    if dtype == "float16" and len(which) > 0:
+        assert magnitude == np.max(as_bits(np.abs(x[which] + x.dtype.type(0))))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@given(
+    kinds=st.lists(st.sampled_from(["bits", "few", "normal"]), min_size=1, max_size=9),
+    n=st.sampled_from([513, 700, 2000, 2**15]),
+    ties=st.sampled_from(sorted(COUNTING_TIES)),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_counted_in_lanes(dtype, kinds, n, ties, seed):
+    rng = np.random.default_rng(seed)
+    x = np.stack([halves_of(kind, dtype, n, rng) for kind in kinds])
+    table, out = np.arange(2 * n - 1, dtype=np.uint32), np.zeros(x.shape, dtype=np.uint32)
+    tie, left = rank.tie_of(COUNTING_TIES[ties]), np.arange(len(x))
+    with lent() as lend:
+        memory = Lanes.for_rows(n, lend())
+        asked = (code_of(x.dtype), table, tie, memory, out, None, left)
+        n_left, _ = count_in_lanes(as_bits(x), *asked)
+    left = left[:n_left]
+    fits = np.array([spanned_levels(row) <= memory.lines.size - lanes.WIDTH for row in x])
+    is_left = np.isin(np.arange(len(x)), left)
+    assert not np.any(fits[0] & is_left[0])
+    assert np.all(is_left[~fits])
+    expected = np.where(is_left[:, np.newaxis], 0, doubled_midranks(x, ties))
+    np.testing.assert_array_equal(out, expected)
+
+
+def spanned_levels(row):
+    """To the next power of two, where the numbers beside zero that are not there do not count."""
+    keys = np.unique(keys_of(row)).astype(int)
+    if row.dtype.kind == "f":
+        zero = 2**15
+        gap = np.min(np.abs(keys[keys != zero] - zero), initial=2**15) - 1
+        gap = 0 if gap == 2**15 - 1 else gap
+        keys = keys - np.sign(keys - zero) * gap
+    span = keys.max() - keys.min()
+    return max(4 * lanes.WIDTH, 1 << int(span).bit_length())
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+@pytest.mark.parametrize("is_bfloat", [False, True])
+@pytest.mark.parametrize("n", [15, 16, 49, 512, 513, 800, 3072, 3073, 2**15, 2**15 + 1])
+def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, is_wide, is_bfloat, n):
+    """Rows of many levels, of few, and both; so few of them that they are looked up, and more."""
+    if not is_wide:
+        monkeypatch.setattr(short_rows, "IS_FAST", False)
+        monkeypatch.setattr(side_by_side, "IS_FAST", False)
+    table = rng.normal(size=2 * n - 1).astype(np.float32)
+    weight, bias = rng.normal(size=(2, n)).astype(np.float32)
+    scaling = Scaling.of(weight, bias, (1, 1, 1, n), np.dtype("float16"), is_bfloat)
+    plain = Scaling.of(weight, bias, (1, 1, 1, n), np.dtype("float32"))
+    for n_rows in (3, 40):
+        for kind in ("normal", "few", "bits"):
+            x = halves_of(kind, "float16", (n_rows, n), rng)
+            x[1::3] = halves_of("few", "float16", x[1::3].shape, rng)
+            for rule in COUNTING_TIES.values():
+                asked = {"with_order": False, "threads": 1}
+                found, _ = rank.map_rows(x, table, rule, scaling=scaling, **asked)
+                wide, _ = rank.map_rows(x, table, rule, scaling=plain, **asked)
+                y = table[np.stack([midranks(row, rule) for row in x])] * weight + bias
+                np.testing.assert_array_equal(wide, y)
+                expected = np.empty(y.shape, dtype=np.uint16)
+                if is_bfloat:
+                    rounding.round_to_bfloat(as_bits(y), expected)
+                else:
+                    expected[...] = as_bits(y.astype(np.float16))
+                np.testing.assert_array_equal(as_bits(found), expected)
+
+
+def midranks(row, rule):
+    row = row.astype(np.float32)  # NumPy does not sort all floats of 16 bits
+    ascending = np.sort(row)
+    less, less_equal = (np.searchsorted(ascending, row, side) for side in ("left", "right"))
+    return rule.doubled_midrank(less, less_equal)
+
+
+@pytest.mark.parametrize("way", ["lanes", "side by side", "keys"])
+def test_a_row_that_is_not_finite_is_found(rng, monkeypatch, way):
+    n = {"lanes": 2000, "side by side": 100, "keys": 2000}[way]
+    monkeypatch.setattr(short_rows, "IS_FAST", way != "keys")
+    if way != "lanes":
+        monkeypatch.setattr(halves, "SHORTEST", 2**15)
+    x = np.round(rng.normal(size=(20, n))).astype(np.float16)
+    table, limit = np.arange(2 * n - 1, dtype=np.float32), np.uint16(0x7C00)
+    asked = {"with_order": False, "limit": limit, "threads": 1}
+    assert rank.map_rows(x, table, COUNTING_TIES["average"], **asked) is not None
+    x[17, 5] = np.nan
+    assert rank.map_rows(x, table, COUNTING_TIES["average"], **asked) is None
