@@ -17,19 +17,22 @@ from groupmap.backends.kernels.lanes import Lanes, count_in_lanes
 from groupmap.backends.kernels.memory import lent
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.short_rows import SideBySide, rank_side_by_side
-from groupmap.backends.kernels.side_by_side import LONGEST, Sorter
+from groupmap.backends.kernels.side_by_side import Sorter
 from groupmap.ranks import COUNTING_TIES
 
 HALVES = ("float16", "int16", "uint16")
 WIDTH = {"uint16": 32, "uint32": 16, "uint64": 8}
 
 
+ANY_VECTORS = ({2: 3072, 4: 3072, 8: 1536}, {2: 2**15, 4: 0, 8: 0})  # wide ones, and shorter ones
+
+
 @contextlib.contextmanager
-def wide_vectors():
-    """As if the processor had vectors that are worth it; what is compiled runs on any."""
+def longest_side_by_side(longest):
+    """As if the processor had other vectors; what is compiled runs on any."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (side_by_side, short_rows):
-            patch.setattr(module, "IS_FAST", True)
+            patch.setattr(module, "LONGEST", longest)
         yield
 
 
@@ -49,6 +52,7 @@ def doubled_midranks(x, ties):
     return np.stack([2 * rankdata(row + row.dtype.type(0), method=ties) - 2 for row in x])
 
 
+@pytest.mark.parametrize("longest", ANY_VECTORS)
 @pytest.mark.parametrize("dtype", WIDTH)
 @given(
     n=st.integers(1, 300) | st.sampled_from([448, 449, 512, 513, 1024, 1537, 3072, 3073]),
@@ -56,24 +60,25 @@ def doubled_midranks(x, ties):
     most=st.sampled_from([1, 3, 2**16 - 1]),
     seed=st.integers(0, 99),
 )
-def test_rows_are_sorted(dtype, n, n_rows, most, seed):
+def test_rows_are_sorted(dtype, longest, n, n_rows, most, seed):
     rows = np.random.default_rng(seed).integers(0, most, (n_rows, n), dtype=dtype, endpoint=True)
     rows[rows == most] = np.iinfo(dtype).max  # which also fills what is behind the last one
     expected = np.sort(rows, axis=-1)
-    with wide_vectors(), lent() as lend:
+    with longest_side_by_side(longest), lent() as lend:
         Sorter(n, dtype, lend())(rows)
     np.testing.assert_array_equal(rows, expected)
 
 
 @pytest.mark.parametrize("dtype", WIDTH)
 def test_which_rows_are_sorted_side_by_side(dtype):
-    width, size = WIDTH[dtype], np.dtype(dtype).itemsize
-    rows = np.zeros((2 * width + 1, 300), dtype=dtype)
-    with wide_vectors(), lent() as lend:
-        assert Sorter(width - 1, dtype, lend()).lanes is None
-        assert Sorter(LONGEST[size] + 1, dtype, lend()).lanes is None
-        memory = Sorter(300, dtype, lend()).lanes
-        assert side_by_side.sort_side_by_side(rows, memory) == 2 * width
+    longest = ANY_VECTORS[0]
+    with longest_side_by_side(longest), lent() as lend:
+        for n, is_turned in (
+            (WIDTH[dtype] - 1, False),
+            (300, True),
+            (longest[np.dtype(dtype).itemsize] + 1, False),
+        ):
+            assert (Sorter(n, dtype, lend()).lanes is not None) == is_turned
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -138,14 +143,13 @@ def spanned_levels(row):
     return max(4 * lanes.WIDTH, 1 << int(span).bit_length())
 
 
-@pytest.mark.parametrize("is_wide", [False, True])
+@pytest.mark.parametrize("longest", ANY_VECTORS)
 @pytest.mark.parametrize("is_bfloat", [False, True])
 @pytest.mark.parametrize("n", [15, 16, 49, 512, 513, 800, 3072, 3073, 2**15, 2**15 + 1])
-def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, is_wide, is_bfloat, n):
+def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, is_bfloat, n):
     """Rows of many levels, of few, and both; so few of them that they are looked up, and more."""
-    if not is_wide:
-        monkeypatch.setattr(short_rows, "IS_FAST", False)
-        monkeypatch.setattr(side_by_side, "IS_FAST", False)
+    monkeypatch.setattr(short_rows, "LONGEST", longest)
+    monkeypatch.setattr(side_by_side, "LONGEST", longest)
     table = rng.normal(size=2 * n - 1).astype(np.float32)
     weight, bias = rng.normal(size=(2, n)).astype(np.float32)
     scaling = Scaling.of(weight, bias, (1, 1, 1, n), np.dtype("float16"), is_bfloat)
@@ -178,7 +182,7 @@ def midranks(row, rule):
 @pytest.mark.parametrize("way", ["lanes", "side by side", "keys"])
 def test_a_row_that_is_not_finite_is_found(rng, monkeypatch, way):
     n = {"lanes": 2000, "side by side": 100, "keys": 2000}[way]
-    monkeypatch.setattr(short_rows, "IS_FAST", way != "keys")
+    monkeypatch.setattr(short_rows, "LONGEST", ANY_VECTORS[way == "keys"])
     if way != "lanes":
         monkeypatch.setattr(halves, "SHORTEST", 2**15)
     x = np.round(rng.normal(size=(20, n))).astype(np.float16)

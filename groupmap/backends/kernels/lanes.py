@@ -28,8 +28,9 @@ from groupmap.backends.kernels.vectors import (
     data_of,
     in_each_lane,
     load,
-    pointer_to,
+    store,
     variable,
+    vector_of,
 )
 from groupmap.backends.kernels.words import least_and_greatest_key
 
@@ -134,7 +135,7 @@ def begin_lanes(lines: Bits, n_lines: int) -> None:
         before = np.uint16(before + own)
 
 
-_VECTOR = ir.VectorType(ir.IntType(16), WIDTH)
+_VECTOR = vector_of(16)
 
 
 def _add_up(typing_context: Any, lines: Any, n_lines: Any) -> Any:
@@ -155,7 +156,7 @@ def _add_up(typing_context: Any, lines: Any, n_lines: Any) -> Any:
                 own = load(builder, memory, _line_after(builder, index), _VECTOR)
                 builder.store(builder.add(builder.load(own_sum), own), own_sum)
         total = reduce(builder.add, [builder.load(own_sum) for own_sum in sums])
-        _write(builder, total, memory, ir.Constant(n_lines.type, 0))
+        store(builder, total, memory, ir.Constant(n_lines.type, 0))
         return context.get_dummy_value()
 
     return signature, generate
@@ -187,7 +188,7 @@ def _to_midranks(
                 builder.mul(less, of_less),
                 builder.mul(builder.sub(less_equal, one), of_less_equal),
             )
-            _write(builder, builder.add(*weighted), memory, _line(builder, loop.index))
+            store(builder, builder.add(*weighted), memory, _line(builder, loop.index))
         return context.get_dummy_value()
 
     return signature, generate
@@ -200,10 +201,6 @@ def _line(builder: Any, index: Any) -> Any:
 
 def _line_after(builder: Any, index: Any) -> Any:
     return _line(builder, builder.add(index, ir.Constant(index.type, 1)))
-
-
-def _write(builder: Any, vector: Any, memory: Any, at: Any) -> None:
-    builder.store(vector, pointer_to(builder, memory, at, _VECTOR), align=2)
 
 
 # No caller has the first argument of these.

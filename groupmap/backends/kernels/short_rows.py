@@ -19,24 +19,19 @@ from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.network import sort_lanes
 from groupmap.backends.kernels.scaling import Goal, reach
-from groupmap.backends.kernels.side_by_side import (
-    LONGEST,
-    lanes_for,
-    sort_lanes,
-    turn_back,
-    turn_on_side,
-)
+from groupmap.backends.kernels.side_by_side import LONGEST, lanes_for, turn_back, turn_on_side
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import (
-    IS_FAST,
     LANES,
     data_of,
     fetch,
     in_each_lane,
     load,
-    pointer_to,
+    store,
     variable,
+    vector_of,
 )
 
 FEWEST_ROWS = LANES // 2  # of fewer too many lanes would be empty
@@ -59,7 +54,7 @@ class SideBySide(NamedTuple):
 
 def may_lie_side_by_side(n: int) -> bool:
     """Whether rows of n entries are ranked fastest so."""
-    return IS_FAST and LANES <= n <= LONGEST[np.dtype(np.uint32).itemsize]
+    return LANES <= n <= LONGEST[np.dtype(np.uint32).itemsize]
 
 
 @uncounted
@@ -125,7 +120,7 @@ def key_in(word: Unsigned) -> Unsigned:
     return np.uint16(word >> np.uint32(BITS_OF_HALF))
 
 
-_VECTOR = ir.VectorType(ir.IntType(32), LANES)
+_VECTOR = vector_of(32)
 
 
 def _to_midranks(
@@ -163,7 +158,7 @@ def _to_midranks(
         with cgutils.for_range(builder, n) as loop:
             i = builder.sub(builder.sub(n, one), loop.index)
             _, place, farthest = step(i, equal, key)
-            builder.store(farthest, pointer_to(builder, to_last, place, _VECTOR), align=4)
+            store(builder, farthest, to_last, place)
         equal, key = variable(builder, no_key), variable(builder, no_key)
         with cgutils.for_range(builder, n) as loop:
             word, place, less = step(loop.index, equal, key)
@@ -172,7 +167,7 @@ def _to_midranks(
                 builder.mul(load(builder, to_last, place, _VECTOR), of_less_equal),
             )
             word = builder.or_(builder.shl(rank, high), builder.and_(word, low))
-            builder.store(word, pointer_to(builder, memory, place, _VECTOR), align=4)
+            store(builder, word, memory, place)
         return context.get_dummy_value()
 
     return signature, generate

@@ -131,6 +131,17 @@ def data_of(
     return tuple(make_array(signature.args[k])(context, builder, arguments[k]).data for k in which)
 
 
+def store(builder: Any, vector: Any, memory: Any, index: Any) -> None:
+    """Write a vector, which begins at that entry."""
+    at = pointer_to(builder, memory, index, vector.type)
+    builder.store(vector, at, align=vector.type.element.width // 8)
+
+
+def vector_of(bits: int) -> Any:
+    """As many numbers of so many bits as there is room for."""
+    return ir.VectorType(ir.IntType(bits), BITS_OF_VECTOR // bits)
+
+
 def pointer_to(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
     """Where a vector that begins at that entry is."""
     return builder.bitcast(builder.gep(memory, [index]), vector.as_pointer())
