@@ -9,6 +9,7 @@ from groupmap.backends._bits import Bits
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.vectors import IS_FAST, LANES, round_to_halves
 
+AT_ONCE = 2 * LANES
 SMALLEST_NORMAL, INFINITY = np.uint32(113 << 23), np.uint32(255 << 23)
 REBIASED = np.uint32((112 << 23) - 0xFFF)  # the exponent, and less than half of a last bit
 OVERFLOWS = np.uint32(0x477FF000)  # 65520, halfway between the greatest number and infinity
@@ -43,10 +44,12 @@ def round_to_half(bits: Bits, out: Bits) -> None:
 @njit(inline="always")
 def round_row_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
     """The same for one row, with memory for as many numbers of 32 bits."""
-    in_vectors = row.size - row.size % (2 * LANES) if IS_FAST else 0
-    for begin in range(0, in_vectors, 2 * LANES):
-        round_to_halves(row, begin, rounded)
-    round_words_to_half(row[in_vectors:], rounded[in_vectors:], spare)
+    if IS_FAST and row.size >= AT_ONCE:
+        for begin in range(0, row.size, AT_ONCE):
+            # Some again, rather than what is not there.
+            round_to_halves(row, min(begin, row.size - AT_ONCE), rounded)
+    else:
+        round_words_to_half(row, rounded, spare)
 
 
 @njit(inline="always")

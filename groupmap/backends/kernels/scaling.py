@@ -156,7 +156,11 @@ def scale_row(
     Compiled code is slow where it has to ask whether `out` is the row.
     """
     each_rows, own_rows, each_entries, own_entries = spans
-    begin = number // each_rows % own_rows * own_entries
+    # To divide takes as long as to scale some ten entries, and longer where signs are to be kept.
+    own = np.uint64(number)
+    own = own if each_rows == 1 else own // np.uint64(each_rows)
+    own = np.uint64(0) if own_rows == 1 else own % np.uint64(own_rows)
+    begin = np.int64(own) * own_entries
     w, b = weight[begin : begin + own_entries], bias[begin : begin + own_entries]
     if each_entries == 1:
         own_out = row if out is None else out
@@ -165,12 +169,12 @@ def scale_row(
             own_out[i] = row[i] * w[i] + b[i]
     else:
         entry = 0
+        k = 0 if start < each_entries else start // each_entries
         while entry < row.size:
-            k = (start + entry) // each_entries
             end = min((k + 1) * each_entries - start, row.size)
             part = row[entry:end]
             scaled = part if out is None else out[entry:end]
             factor, summand = w[k], b[k]
             for i in range(part.size):
                 scaled[i] = part[i] * factor + summand
-            entry = end
+            entry, k = end, k + 1
