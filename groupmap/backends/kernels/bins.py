@@ -17,11 +17,12 @@ from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
+from groupmap.backends.kernels.vectors import IS_FAST
 from groupmap.backends.kernels.words import bit_length, bits_to_shift, least_and_greatest_key
 
-# NumPy sorts 512 words of 32 bits by a network, three times as fast as more. But the memory where
-# the entries of ever more buckets are written does not stay in the cache.
-SHORTEST_LINE = 512
+# NumPy sorts so many words of 32 bits by a network, three times as fast as more. But the memory
+# where the entries of ever more buckets are written does not stay in the cache.
+SHORTEST_LINE = 512 if IS_FAST else 256
 MOST_LINES = 2**12  # if they were full
 BINS_PER_LINE = 32  # some bins of most rows are empty
 GROUP = 16  # bins that are passed over at once where they are empty
