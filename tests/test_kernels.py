@@ -38,6 +38,7 @@ from groupmap.backends.kernels import (
     long_row,
     memory,
     rank,
+    rounding,
     sampling,
     several_rows,
     threads,
@@ -321,11 +322,17 @@ def floats_that_are_hard_to_round():
             )
 
 
+def round_without_instruction(bits, out):
+    rounding.round_words_to_half(bits[0], out[0], np.empty_like(bits[0]))
+
+
 def test_rounding_to_16_bits():
     torch = pytest.importorskip("torch")
     for x in floats_that_are_hard_to_round():
         out = np.empty((1, x.size), dtype=np.uint16)
-        for rounded, dtype in ((round_to_half, torch.float16), (round_to_bfloat, torch.bfloat16)):
+        ways = ((round_to_half, torch.float16), (round_without_instruction, torch.float16),
+                (round_to_bfloat, torch.bfloat16))  # fmt: skip
+        for rounded, dtype in ways:
             rounded(x.view(np.uint32)[None], out)
             expected = torch.as_tensor(x).to(dtype)
             found = torch.as_tensor(out[0].view(np.int16)).view(dtype)
@@ -617,6 +624,19 @@ for rows, n, noise, zeros in kinds:
     while time.monotonic() < end:
         gm.quantile_map(x)
         gm.normalize_quantiles(x, axis=1)  # which uses the order
+for rows, n in [(40, 100), (40, 2000), (40, 20_000), (3, 2000)]:
+    levels = np.round(rng.normal(size=(rows, n))).astype(np.float16)
+    other = (30 * rng.normal(size=(rows, n))).astype(np.float16)
+    weight = np.ones(n, dtype=np.float16)
+    x, done = levels.copy(), threading.Event()
+    writer = threading.Thread(target=write)
+    writer.start()
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        gm.quantile_map(x, axis=1)
+        gm.layer_map(x, n, weight)
+    done.set()
+    writer.join()
     done.set()
     writer.join()
 """

@@ -77,6 +77,9 @@ def test_which_rows_are_sorted_side_by_side(dtype):
             (WIDTH[dtype] - 1, False),
             (300, True),
             (longest[np.dtype(dtype).itemsize] + 1, False),
+            (448, True),
+            (449, dtype != "uint32"),
+            (256, dtype != "uint64"),
         ):
             assert (Sorter(n, dtype, lend()).lanes is not None) == is_turned
 
@@ -125,6 +128,7 @@ def test_rows_are_counted_in_lanes(dtype, kinds, n, ties, seed):
     left = left[:n_left]
     fits = np.array([spanned_levels(row) <= memory.lines.size - lanes.WIDTH for row in x])
     is_left = np.isin(np.arange(len(x)), left)
+    assert n_left == 0 or not np.all(fits)
     assert not np.any(fits[0] & is_left[0])
     assert np.all(is_left[~fits])
     expected = np.where(is_left[:, np.newaxis], 0, doubled_midranks(x, ties))
@@ -161,6 +165,9 @@ def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, is_
             for rule in COUNTING_TIES.values():
                 asked = {"with_order": False, "threads": 1}
                 found, _ = rank.map_rows(x, table, rule, scaling=scaling, **asked)
+                columns = np.asfortranarray(x)
+                of_columns, _ = rank.map_rows(columns, table, rule, scaling=scaling, **asked)
+                np.testing.assert_array_equal(as_bits(of_columns), as_bits(found))
                 wide, _ = rank.map_rows(x, table, rule, scaling=plain, **asked)
                 y = table[np.stack([midranks(row, rule) for row in x])] * weight + bias
                 np.testing.assert_array_equal(wide, y)
@@ -187,7 +194,11 @@ def test_a_row_that_is_not_finite_is_found(rng, monkeypatch, way):
         monkeypatch.setattr(halves, "SHORTEST", 2**15)
     x = np.round(rng.normal(size=(20, n))).astype(np.float16)
     table, limit = np.arange(2 * n - 1, dtype=np.float32), np.uint16(0x7C00)
-    asked = {"with_order": False, "limit": limit, "threads": 1}
-    assert rank.map_rows(x, table, COUNTING_TIES["average"], **asked) is not None
-    x[17, 5] = np.nan
-    assert rank.map_rows(x, table, COUNTING_TIES["average"], **asked) is None
+    weight = np.ones(n, dtype=np.float32)
+    scaling = Scaling.of(weight, None, (1, 1, 1, n), np.dtype("float16"))
+    for each in (None, scaling):
+        asked = {"with_order": False, "limit": limit, "scaling": each, "threads": 1}
+        x[17, 5] = 1
+        assert rank.map_rows(x, table, COUNTING_TIES["average"], **asked) is not None
+        x[17, 5] = np.nan
+        assert rank.map_rows(x, table, COUNTING_TIES["average"], **asked) is None

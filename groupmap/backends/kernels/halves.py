@@ -34,7 +34,7 @@ class ByValue(ByLevelFirst):
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
         super().__init__(task, block, memory)
         self.block, self.n = block, task.rows.shape[1]
-        self.memory, self.numbers = memory, np.arange(block)
+        self.memory, self.all_rows = memory, np.arange(block)
         self.may_be_counted_in_lanes = SHORTEST <= self.n <= LONGEST
 
     @cached_property
@@ -72,7 +72,7 @@ class ByValue(ByLevelFirst):
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """By their keys."""
         del order  # which this way does not find
-        self._look_up(as_bits(rows), self.numbers[: len(rows)], out, None)
+        self._look_up(as_bits(rows), self.all_rows[: len(rows)], out, None)
 
     @classmethod
     def goes_by_line(cls, task: Task) -> bool:
@@ -84,7 +84,7 @@ class ByValue(ByLevelFirst):
         self._rank(as_bits(rows), goal.line.bits[np.newaxis], goal)
 
     def _rank(self, bits: Bits, out: Bits, goal: Goal | None) -> None:
-        task, left = self.task, self.numbers[: len(bits)]
+        task, left = self.task, self.all_rows[: len(bits)]
         if task.table is not None and self.may_be_counted_in_lanes:
             left = left.copy()
             n_left, magnitude = count_in_lanes(

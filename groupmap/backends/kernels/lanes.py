@@ -35,9 +35,9 @@ from groupmap.backends.kernels.vectors import (
 from groupmap.backends.kernels.words import least_and_greatest_key
 
 WIDTH = BITS_OF_VECTOR // 16
-BITS_OF_LANE = 5
+BITS_OF_LANE = WIDTH.bit_length() - 1
 LONGEST = 2**15  # whose doubled mid-ranks have 16 bits
-SHORTEST = 2**9 + 1  # shorter ones are sorted in registers
+SHORTEST = 2**9 + 1  # shorter ones are ranked side by side, or sorted in registers
 LEAST_LOG = 2
 LEAST_LINES = 2**LEAST_LOG
 ENTRIES_PER_LINE = 3  # where there are fewer it is faster to sort
@@ -94,7 +94,7 @@ def count_in_lanes(
         find_spots(row, code, gap, first, span, log, spots)
         count_spots(spots, lines[: (n_lines + 1) * WIDTH])
         begin_lanes(lines, n_lines)
-        to_midranks(lines, n_lines, np.uint16(tie[1]), np.uint16(tie[2]))
+        counts_to_midranks(lines, n_lines, np.uint16(tie[1]), np.uint16(tie[2]))
         for i in range(n):
             own_out[i] = table[lines[spots[i]]]
         if goal is not None:
@@ -107,7 +107,7 @@ def find_spots(
     row: Bits, code: Code, gap: Unsigned, first: Unsigned, span: Unsigned, log: int, spots: Bits
 ) -> None:
     """Where the level of each entry stands, of two to the power `log` lines."""
-    lane, line = np.uint16(log & 15), np.uint16((1 << log) - 1)
+    lane, line = np.uint16(log & 15), np.uint16((1 << log) - 1)  # so it is seen to be a shift
     for i in range(row.size):
         level = np.uint16(without_gaps(key_at(row, i, code), gap, code) - first)
         level = min(level, span)  # even if somebody else writes to the row in the meantime
@@ -139,7 +139,7 @@ _VECTOR = vector_of(16)
 
 
 def _add_up(typing_context: Any, lines: Any, n_lines: Any) -> Any:
-    """Write the sum of so many lines, a power of two, from the second on, to the first."""
+    """Write the sum of so many lines, from the second on, to the first; a multiple of the least."""
     del typing_context, n_lines
     signature = types.void(lines, types.intp)
 
@@ -162,7 +162,7 @@ def _add_up(typing_context: Any, lines: Any, n_lines: Any) -> Any:
     return signature, generate
 
 
-def _to_midranks(
+def _counts_to_midranks(
     typing_context: Any, lines: Any, n_lines: Any, of_less: Any, of_less_equal: Any
 ) -> Any:
     """Counts of each spot, one line below it, to the doubled mid-rank, at the spot.
@@ -205,4 +205,4 @@ def _line_after(builder: Any, index: Any) -> Any:
 
 # No caller has the first argument of these.
 add_up: Any = intrinsic(_add_up)
-to_midranks: Any = intrinsic(_to_midranks)
+counts_to_midranks: Any = intrinsic(_counts_to_midranks)

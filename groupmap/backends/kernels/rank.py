@@ -1,8 +1,8 @@
 """Rank every entry of a row, and write where it stood the value of a table at its rank, scaled.
 
 Words that hold an entry's key or place above its index (see `words`) are sorted as the numbers
-that they are, by NumPy, whose sort compares many of them at once; the index then says where each
-value goes. The ways to do so are in `ways`; here is which of them serves which rows.
+that they are, many of them at once; the index then says where each value goes. The ways to do so
+are in `ways`; here is which of them serves which rows.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def round_to_half(bits: Bits, out: Bits) -> None:
 @njit(inline="always")
 def round_row_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
     """The same for one row, with memory for as many numbers of 32 bits."""
-    if IS_FAST and row.size >= AT_ONCE:
+    lie_together = row.strides[0] == row.itemsize and rounded.strides[0] == rounded.itemsize
+    if IS_FAST and row.size >= AT_ONCE and lie_together:
         for begin in range(0, row.size, AT_ONCE):
             # Some again, rather than what is not there.
             round_to_halves(row, min(begin, row.size - AT_ONCE), rounded)
@@ -54,7 +55,7 @@ def round_row_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
 
 @njit(inline="always")
 def round_words_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
-    """The same where no instruction does it."""
+    """The same without the instruction, for what it does not reach."""
     floats = spare.view(np.float32)
     for i in range(row.size):
         spare[i] = row[i] & np.uint32(0x7FFFFFFF)

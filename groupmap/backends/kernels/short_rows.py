@@ -35,15 +35,16 @@ from groupmap.backends.kernels.vectors import (
 )
 
 FEWEST_ROWS = LANES // 2  # of fewer too many lanes would be empty
-BITS_OF_HALF = 16
+BITS_OF_INDEX = 16
+HIGH, INDEX = np.uint32(BITS_OF_INDEX), np.uint32(2**BITS_OF_INDEX - 1)
 
 
 class SideBySide(NamedTuple):
     """Memory for some rows."""
 
-    words: Bits
-    lanes: Bits
-    last: Bits
+    words: Bits  # of as many rows as a vector has lanes, one after the other
+    lanes: Bits  # the same on their side
+    last: Bits  # in lanes, for each word: where the last one stands that is equal
 
     @classmethod
     def for_rows(cls, n: int, memory: Memory) -> SideBySide:
@@ -83,7 +84,7 @@ def rank_side_by_side(
             row = rows[which[begin + min(lane, n_rows - 1)]]
             own_words = words[lane * n : (lane + 1) * n]
             for i in range(n):
-                own_words[i] = (np.uint32(key_at(row, i, code)) << np.uint32(16)) | np.uint32(i)
+                own_words[i] = (np.uint32(key_at(row, i, code)) << HIGH) | np.uint32(i)
         turn_on_side(words, 0, n, lanes, LANES)
         for k in range(begin + LANES, min(begin + 2 * LANES, which.size)):
             fetch_row(rows[which[k]])
@@ -94,14 +95,14 @@ def rank_side_by_side(
         for lane in range(n_rows):
             least, greatest = key_in(lanes[lane]), key_in(lanes[(n - 1) * LANES + lane])
             magnitude = max(magnitude, magnitude_of(least, greatest, code))
-        to_midranks(lanes, memory.last, n, np.uint32(tie[1]), np.uint32(tie[2]))
+        words_to_midranks(lanes, memory.last, n, np.uint32(tie[1]), np.uint32(tie[2]))
         turn_back(lanes, words, 0, n, LANES)
         for lane in range(n_rows):
             r = which[begin + lane]
             own_out = out[r if goal is None else 0]
             own_words = words[lane * n : (lane + 1) * n]
             for i in range(n):
-                own_out[own_words[i] & np.uint32(0xFFFF)] = table[own_words[i] >> np.uint32(16)]
+                own_out[own_words[i] & INDEX] = table[own_words[i] >> HIGH]
             if goal is not None:
                 reach(goal, r)
     return magnitude
@@ -117,13 +118,13 @@ def fetch_row(row: Bits) -> None:
 @njit(inline="always")
 def key_in(word: Unsigned) -> Unsigned:
     """The key of a word."""
-    return np.uint16(word >> np.uint32(BITS_OF_HALF))
+    return np.uint16(word >> HIGH)
 
 
 _VECTOR = vector_of(32)
 
 
-def _to_midranks(
+def _words_to_midranks(
     typing_context: Any, lanes: Any, last: Any, n: Any, of_less: Any, of_less_equal: Any
 ) -> Any:
     """The doubled mid-ranks, weighted as a `TieRule` says, in place of the keys of n vectors.
@@ -138,8 +139,8 @@ def _to_midranks(
         _, _, n, *weights = arguments
         of_less, of_less_equal = (in_each_lane(builder, each, LANES) for each in weights)
         one, width = (ir.Constant(n.type, number) for number in (1, LANES))
-        high = ir.Constant(_VECTOR, [BITS_OF_HALF] * LANES)
-        low = ir.Constant(_VECTOR, [2**BITS_OF_HALF - 1] * LANES)
+        high = ir.Constant(_VECTOR, [BITS_OF_INDEX] * LANES)
+        low = ir.Constant(_VECTOR, [2**BITS_OF_INDEX - 1] * LANES)
 
         def step(i: Any, equal: Any, key: Any) -> tuple[Any, Any, Any]:
             """The word of a vector, its place, and the place of its farthest equal."""
@@ -153,7 +154,7 @@ def _to_midranks(
             builder.store(farthest, equal)
             return word, place, farthest
 
-        no_key = ir.Constant(_VECTOR, [2**BITS_OF_HALF] * LANES)
+        no_key = ir.Constant(_VECTOR, [2**BITS_OF_INDEX] * LANES)
         equal, key = variable(builder, no_key), variable(builder, no_key)
         with cgutils.for_range(builder, n) as loop:
             i = builder.sub(builder.sub(n, one), loop.index)
@@ -174,4 +175,4 @@ def _to_midranks(
 
 
 # No caller has the first argument.
-to_midranks: Any = intrinsic(_to_midranks)
+words_to_midranks: Any = intrinsic(_words_to_midranks)

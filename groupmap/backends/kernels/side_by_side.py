@@ -59,7 +59,7 @@ def lanes_for(n: int, dtype: Any, memory: Memory) -> Bits:
 
 @uncounted
 def sort_side_by_side(rows: Bits, lanes: Bits) -> None:
-    """Sort each of at least as many rows as a vector has lanes.
+    """Sort each of at least as many rows as a vector has lanes, which lie together.
 
     There is memory for the entries of a vector of rows, to a multiple of `BLOCK`.
     """

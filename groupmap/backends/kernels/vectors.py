@@ -1,4 +1,4 @@
-"""Instructions of processors that compiled code cannot name otherwise."""
+"""Vectors, and instructions of processors, that compiled code cannot name otherwise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -17,6 +17,9 @@ IS_KNOWN = binding.llvm_version_info[0] >= KNOWN_SINCE
 
 
 def _has_avx512() -> bool:
+    features = getattr(config, "CPU_FEATURES", None)
+    if features is not None:  # the processor that is compiled for need not be this one
+        return "+avx512f" in features
     try:
         return bool(binding.get_host_cpu_features().get("avx512f"))
     except RuntimeError:  # where LLVM does not ask the processor
@@ -148,7 +151,7 @@ def pointer_to(builder: Any, memory: Any, index: Any, vector: Any) -> Any:
 
 
 def in_each_lane(builder: Any, number: Any, lanes: int) -> Any:
-    """A vector of so many times the number."""
+    """A vector that holds the number in each of so many lanes."""
     undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
     firsts = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
@@ -156,7 +159,7 @@ def in_each_lane(builder: Any, number: Any, lanes: int) -> Any:
 
 
 def variable(builder: Any, value: Any) -> Any:
-    """Where a value is, and what comes after it."""
+    """Memory that holds a value, and may be written to, as a loop does with its sum."""
     return cgutils.alloca_once_value(builder, value)
 
 
@@ -197,7 +200,7 @@ def _count(builder: Any, flags: Any, before: Any) -> Any:
 def _round_to_halves(typing_context: Any, floats: Any, begin: Any, halves: Any) -> Any:
     """Round two vectors of floats, from `begin` on, to one of 16 bits each, to the nearest.
 
-    Both arrays are contiguous, and hold bit patterns. Some processors take several times as long to
+    Both arrays hold bit patterns, which lie together. Some processors take several times as long to
     write each half of the result by itself.
     """
     del typing_context, begin
