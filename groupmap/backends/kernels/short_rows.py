@@ -21,9 +21,11 @@ from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.network import sort_lanes
 from groupmap.backends.kernels.scaling import Goal, reach
-from groupmap.backends.kernels.side_by_side import LONGEST, lanes_for, turn_back, turn_on_side
+from groupmap.backends.kernels.side_by_side import lanes_for, turn_back, turn_on_side
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import (
+    FINDS_TWO_MINIMA,
+    IS_FAST,
     LANES,
     data_of,
     fetch,
@@ -35,6 +37,7 @@ from groupmap.backends.kernels.vectors import (
 )
 
 FEWEST_ROWS = LANES // 2  # of fewer too many lanes would be empty
+LONGEST = 3072 if FINDS_TWO_MINIMA else 512 * IS_FAST  # of longer rows the keys are sooner sorted
 BITS_OF_INDEX = 16
 HIGH, INDEX = np.uint32(BITS_OF_INDEX), np.uint32(2**BITS_OF_INDEX - 1)
 
@@ -55,7 +58,7 @@ class SideBySide(NamedTuple):
 
 def may_lie_side_by_side(n: int) -> bool:
     """Whether rows of n entries are ranked fastest so."""
-    return LANES <= n <= LONGEST[np.dtype(np.uint32).itemsize]
+    return LANES <= n <= LONGEST
 
 
 @uncounted

@@ -19,6 +19,7 @@ from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.network import BLOCK, sort_lanes
 from groupmap.backends.kernels.vectors import (
     BITS_OF_VECTOR,
+    FINDS_TWO_MINIMA,
     IS_FAST,
     data_of,
     load,
@@ -27,9 +28,12 @@ from groupmap.backends.kernels.vectors import (
 )
 
 # Words of so many bytes that fill the registers are sorted as fast by NumPy, row by row, and so are
-# rows that, by a vector of them, fill the cache. Where vectors are shorter, NumPy is as fast with
-# wide words, and has no instructions for those of 16 bits.
-LONGEST = {2: 3072, 4: 3072, 8: 1536} if IS_FAST else {2: 2**15, 4: 0, 8: 0}
+# rows that, by a vector of them, fill the cache; or, where minima take longer, shorter ones. Where
+# vectors are shorter, NumPy is as fast with wide words, and has no instructions for those of 16
+# bits.
+LONGEST = {2: 3072, 4: 3072, 8: 1536} if FINDS_TWO_MINIMA else {2: 3072, 4: 1024, 8: 1536}
+if not IS_FAST:
+    LONGEST = {2: 2**15, 4: 0, 8: 0}
 SORTED_IN_REGISTERS = {2: range(0), 4: range(449, 513), 8: range(257)}
 
 

@@ -26,7 +26,14 @@ def _has_avx512() -> bool:
         return False
 
 
+def _is_zen() -> bool:
+    name = getattr(config, "CPU_NAME", None) or binding.get_host_cpu_name()
+    return str(name).startswith("znver")
+
+
 IS_FAST = IS_KNOWN and _has_avx512()
+# AMD's processors from Zen 5 on find the minima of two vectors in a cycle, Intel's those of one.
+FINDS_TWO_MINIMA = IS_FAST and _is_zen()
 
 
 def _append_equal(
