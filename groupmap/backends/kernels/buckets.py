@@ -229,7 +229,9 @@ def emit_bucket(
     if table is not None and before != behind:
         emit_across(words, first, spots, n_equal, low, is_exact, keys, code, table, gaps, tie, out)
     else:
-        emit_row(words, first + before, spots, n_equal, low, is_exact, keys, code, table, tie, out)
+        emit_row(
+            words, first + before, spots, n_equal, low, is_exact, keys, code, table, tie, out, False
+        )
     if beside is not None:
         for i in range(words.size):
             values[i] = beside[i]
@@ -260,4 +262,4 @@ def emit_across(
     """The values of the words of a bucket that come after the `first` entries of the row, and
     between whose ranks there is a gap."""
     own_table = table_across(table, gaps, first, first + words.size)
-    emit_row(words, 0, spots, n_equal, low, is_exact, keys, code, own_table, tie, out)
+    emit_row(words, 0, spots, n_equal, low, is_exact, keys, code, own_table, tie, out, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
@@ -10,9 +11,12 @@ from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.runs import emit_all_ties, emit_equals
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
+from groupmap.backends.kernels.vectors import fetch
 from groupmap.backends.kernels.words import index_bits, last_place
 
 FEW = 64  # one tie among so many words is dealt with by itself
+BYTES_NEAR = 2**15  # values that stay in the nearest cache; others have to be fetched
+AHEAD = 16  # words
 CROWDED = 6  # one tie among so few, and keys should have been taken for places
 
 
@@ -105,7 +109,8 @@ def emit_unless_crowded(
         if CROWDED * conflicts > row.size:
             return True
         is_exact = conflicts == 0
-    emit_row(words, first, spots, equals, low, is_exact, row, code, table, tie, out)
+    is_far = out.size * out.itemsize > BYTES_NEAR
+    emit_row(words, first, spots, equals, low, is_exact, row, code, table, tie, out, is_far)
     return False
 
 
@@ -132,12 +137,14 @@ def emit_row(
     table: Bits | None,
     tie: Tie,
     out: Bits,
+    is_far: bool,
 ) -> None:
     """The values of the words of a row that come after its `first` ones: as if all prefixes were
     distinct, then again for those that are equal to the next, as the first of `spots` say. Loops
     without branches are several times faster, and most rows need no more.
 
-    Where it is exact, words of equal prefixes have equal keys, which need not be looked at.
+    Where it is exact, words of equal prefixes have equal keys, which need not be looked at. Where
+    `out` is far, beyond the nearest cache, what is written to is fetched.
     """
     n, index = words.size, words.dtype.type((1 << low) - 1)
     if not tie[0] and is_exact and FEW * n_equal > n:
@@ -148,8 +155,15 @@ def emit_row(
             out[words[i] & index] = value_of_one(first + i, table)
     else:
         own_table = table[2 * first : 2 * (first + n)]  # one sum less for each entry
-        for i in range(n):
-            out[words[i] & index] = own_table[2 * i]
+        if is_far:
+            for i in range(n - AHEAD):
+                fetch(out, np.int64(words[i + AHEAD] & index))
+                out[words[i] & index] = own_table[2 * i]
+            for i in range(max(n - AHEAD, 0), n):
+                out[words[i] & index] = own_table[2 * i]
+        else:
+            for i in range(n):
+                out[words[i] & index] = own_table[2 * i]
     # Else they are in order of appearance.
     if n_equal > 0 and not (is_exact and tie[0]):
         emit_equals(words, first, spots[:n_equal], low, row, code, table, tie, out)
