@@ -44,7 +44,7 @@ def at_least_single(dtype: DType, xp: Namespace) -> DType:
 
 
 @lru_cache(maxsize=128)
-def stays(dtype: DType, other: DType, xp: Namespace) -> bool:
+def is_widest(dtype: DType, other: DType, xp: Namespace) -> bool:
     """Whether arithmetic of both dtypes has the first; layers ask the same again and again."""
     return bool(xp.result_type(dtype, other) == dtype)
 

@@ -41,15 +41,18 @@ class Grouping:
         return (*shape[:c], self.num_groups, shape[c] // self.num_groups, *shape[c + 1 :])
 
     def _free(self, ndim: int) -> tuple[int, ...]:
-        return tuple(axis for axis in range(ndim) if axis not in self.pooled)
+        return tuple([axis for axis in range(ndim) if axis not in self.pooled])
 
     def to_rows(self, x: Array, xp: Namespace) -> Array:
         """X as ``(..., n)``, a group a row."""
         shape = self._split_shape(x.shape)
         free = self._free(len(shape))
-        x = _permuted(xp.reshape(x, shape), (*free, *self.pooled), xp)
+        order = (*free, *self.pooled)
+        if not _is_in_order(order):
+            x = xp.permute_dims(xp.reshape(x, shape), order)
+        lengths = [shape[axis] for axis in free]
         n = math.prod([shape[axis] for axis in self.pooled])  # a list, for torch.compile
-        return xp.reshape(x, (*(shape[axis] for axis in free), n))
+        return xp.reshape(x, (*lengths, n))
 
     @lru_cache(maxsize=1024)  # noqa: B019  # layers ask the same again and again
     def spans(
@@ -90,9 +93,11 @@ class Grouping:
         """Back from rows to an array of the given shape."""
         split = self._split_shape(shape)
         order = (*self._free(len(split)), *self.pooled)
-        x = xp.reshape(rows, tuple(split[axis] for axis in order))
-        inverse = tuple(order.index(axis) for axis in range(len(order)))
-        return xp.reshape(_permuted(x, inverse, xp), shape)
+        if not _is_in_order(order):
+            inverse = tuple(order.index(axis) for axis in range(len(order)))
+            rows = xp.reshape(rows, tuple(split[axis] for axis in order))
+            rows = xp.permute_dims(rows, inverse)
+        return xp.reshape(rows, shape)
 
 
 def _adjoin(some: Sequence[int], axes: Sequence[int]) -> bool:
@@ -107,8 +112,8 @@ def _around(some: Sequence[int], axes: Sequence[int]) -> tuple[Sequence[int], Se
     return axes[: axes.index(some[0])], axes[axes.index(some[-1]) + 1 :]
 
 
-def _permuted(x: Array, order: tuple[int, ...], xp: Namespace) -> Array:
-    return x if order == tuple(range(len(order))) else xp.permute_dims(x, order)
+def _is_in_order(axes: tuple[int, ...]) -> bool:
+    return axes == tuple(range(len(axes)))
 
 
 def normalized_axis(axis: object, ndim: int, name: str = "axis") -> int:
@@ -159,7 +164,9 @@ def along_axis(parameter: Array | None, axis: int, ndim: int, xp: Namespace) -> 
     """A parameter ``(C,)``, shaped to broadcast along one of ndim axes."""
     if parameter is None:
         return None
-    return xp.reshape(parameter, tuple(-1 if each == axis else 1 for each in range(ndim)))
+    shape = [1] * ndim
+    shape[axis] = -1
+    return xp.reshape(parameter, tuple(shape))
 
 
 def each_channel(shape: tuple[int, ...], channel_axis: int) -> Grouping:

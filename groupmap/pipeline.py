@@ -8,7 +8,7 @@ from functools import partial
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops, Scale
-from groupmap.dtypes import at_least_single, check_real, result_dtype, stays
+from groupmap.dtypes import at_least_single, check_real, is_widest, result_dtype
 from groupmap.grouping import Grouping, broadcast_mask
 from groupmap.mapping import MapRule, map_rows, map_rows_scaled
 from groupmap.references import target_of_given_samples, target_of_samples
@@ -26,6 +26,7 @@ def map_groups(
     rng: RandomSource = None,
     weight: Array | None = None,
     bias: Array | None = None,
+    name: str = "x",
     xp: Namespace,
     ops: Ops,
 ) -> Array:
@@ -34,9 +35,9 @@ def map_groups(
     In place of a target there may be a reference: a sample for all groups, ``(m,)``, or an array
     with x's axes, pooled as x is; or a sequence, one for each index of the last axis that is not
     pooled. Where the mask `where` is false the result is `masked_value`.
-    All arrays are of the namespace `xp`.
+    All arrays are of the namespace `xp`. Errors call x by the `name` that its owner has for it.
     """
-    check_real(x, "x", xp)
+    check_real(x, name, xp)
     dtype = result_dtype(x, xp)
     if where is not None:
         where = broadcast_mask(where, x, xp)
@@ -98,7 +99,7 @@ def _mapped_and_scaled(
         return None
     (own,) = spans
     # Wider parameters are not rounded to the dtype of the map.
-    fit = all(stays(map_dtype, each.dtype, xp) for each in given)
+    fit = all(is_widest(map_dtype, each.dtype, xp) for each in given)
     if own is None or not fit:
         return None
     factor, summand = (

@@ -9,6 +9,7 @@ where a float's negative zero is replaced by zero first. What differs is a row o
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ class Code(NamedTuple):
     negative_zero: Unsigned
 
 
+@lru_cache(maxsize=64)
 def code_of(dtype: np.dtype[Any]) -> Code:
     """The constants of a dtype of real numbers."""
     unsigned = np.dtype(f"u{dtype.itemsize}").type

@@ -20,10 +20,13 @@ from groupmap.backends._ops import Scale, TieRule
 if TYPE_CHECKING:
     from groupmap.backends.kernels.scaling import Scaling
 
-_DTYPES = (
-    torch.float16, torch.bfloat16, torch.float32, torch.float64,
-    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
-)  # fmt: skip
+# Those that both libraries have; and one that NumPy lacks, by the memory that it is seen as.
+_DTYPES = {
+    getattr(torch, name): np.dtype(name)
+    for name in (
+        "float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64",
+    )
+} | {torch.bfloat16: np.dtype("float16")}  # fmt: skip
 
 
 def shares_memory(*tensors: Array) -> bool:
@@ -147,9 +150,9 @@ def _scaling(scale: Scale) -> Scaling:
     from groupmap.backends.kernels.scaling import Scaling
 
     is_bfloat = scale.dtype == torch.bfloat16
-    dtype = _numpy_dtype(torch.float16 if is_bfloat else scale.dtype)
-    weight, bias = (None if each is None else as_array(each) for each in (scale.weight, scale.bias))
-    return Scaling.of(weight, bias, scale.spans, dtype, is_bfloat)
+    weight = None if scale.weight is None else as_array(scale.weight)
+    bias = None if scale.bias is None else as_array(scale.bias)
+    return Scaling.of(weight, bias, scale.spans, _DTYPES[scale.dtype], is_bfloat)
 
 
 def _infinity(dtype: torch.dtype) -> Any:
@@ -168,12 +171,8 @@ def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
     """A table of the values, and between each two the middle."""
     if dtype not in (torch.float32, torch.float64):
         return None
-    table = numpy.with_middles(as_array(ascending), _numpy_dtype(dtype))
+    table = numpy.with_middles(as_array(ascending), _DTYPES[dtype])
     return None if table is None else torch.from_numpy(table)
-
-
-def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def sort_rows(rows: Array) -> Array:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groupmap.dtypes import check_real
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
@@ -61,7 +60,6 @@ class MapLayer(TargetHolder):
         if where is not None:
             check_tensor(where, "where")
         xp, ops = libraries()
-        check_real(x, "input", xp)
         mapped: Tensor = map_groups(
             x,
             grouping,
@@ -72,6 +70,7 @@ class MapLayer(TargetHolder):
             rng=rng,
             weight=weight,
             bias=bias,
+            name="input",
             xp=xp,
             ops=ops,
         )

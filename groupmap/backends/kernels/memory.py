@@ -35,12 +35,12 @@ class Memory:
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         """An array, as `numpy.empty` gives it."""
         shape = (shape,) if isinstance(shape, int) else shape
-        size = prod(shape) * np.dtype(dtype).itemsize
-        if self._used + size > BYTES_KEPT:
-            return np.empty(shape, dtype=dtype)
-        own = np.ndarray(shape, dtype=dtype, buffer=self._piece, offset=self._used)
+        dtype, begin = np.dtype(dtype), self._used
+        size = prod(shape) * dtype.itemsize
+        if begin + size > BYTES_KEPT:
+            return np.empty(shape, dtype)
         self._used += -(-size // LINE) * LINE + BETWEEN
-        return own
+        return np.ndarray(shape, dtype, self._piece, begin)
 
     def again(self) -> Memory:
         """What is left of it, to be used in turns: for what does not outlive the other's turn."""
