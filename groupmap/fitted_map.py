@@ -90,6 +90,9 @@ class FittedMap:
         if k < 2:  # no segment
             return function
         xp, ops = self.xp, self.ops
+        absent = xp.isnan(self.quantiles[:, :1])
+        # Searches go wrong where knots are NaN, and may take the other features with them.
+        knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
         first, last = (
             interpolator(knots[..., end], heights[..., end], extrapolate=True, xp=xp, ops=ops)
             for end in (slice(0, 2), slice(k - 2, k))
@@ -98,6 +101,7 @@ class FittedMap:
         def at(x: Array) -> Array:
             wide = as_widest_real(x, xp, ops)
             y = xp.where(wide < knots[..., :1], first(wide), function(x))
-            return xp.where(wide > knots[..., -1:], last(wide), y)
+            y = xp.where(wide > knots[..., -1:], last(wide), y)
+            return xp.where(absent, xp.nan, y)
 
         return at

@@ -66,12 +66,25 @@ class Learning:
         are. Where they become too many, what was seen is from now on known by its quantiles.
         """
         recent, added = self._recent_knots(seen), self._recent_knots(new)
+        if recent is not None:
+            if added is not None and self._may_keep(recent, added):
+                pooled = pooled_knots(recent, added, None, self.parameters, self.xp, self.ops)
+                return self._of_recent(pooled, seen.before)
+            seen = self._by_quantiles(recent, seen.before)
         if added is None:
             return self._learned(self._averaged(seen.knots(self.xp), new.knots(self.xp)))
-        if recent is None or recent.values.shape[-1] + added.values.shape[-1] > self.n_kept:
-            return self._of_recent(added, replace(seen, recent=None, before=None))
-        pooled = pooled_knots(recent, added, None, self.parameters, self.xp, self.ops)
-        return self._of_recent(pooled, seen.before)
+        return self._of_recent(added, replace(seen, recent=None, recent_count=None, before=None))
+
+    def _may_keep(self, *parts: Knots) -> bool:
+        return bool(sum(each.values.shape[-1] for each in parts) <= self.n_kept)
+
+    def _by_quantiles(self, recent: Knots, before: Learned | None) -> Learned:
+        """What was seen, by as many quantiles as its greatest group has values, if not by fewer:
+        there may have been few rows yet when the smallest group set their number."""
+        n_quantiles = self.n_quantiles
+        if before is None:
+            n_quantiles = min(n_quantiles, recent.values.shape[-1])
+        return replace(self, n_quantiles=n_quantiles)._of_recent(recent, before)
 
     def _of_weighted_sample(self, rows: Array, missing: Array | None, weights: Array) -> Learned:
         xp = self.xp

@@ -51,6 +51,9 @@ def _positions_message(positions: object) -> str:
     )
 
 
+ROUNDING = 4.0  # of an index, in units in the last place of the greatest one
+
+
 class Positions(ABC):
     """Probabilities p at which a target is asked for its quantiles."""
 
@@ -70,7 +73,8 @@ class Positions(ABC):
     def order_statistic(self, m: Array | int, alphap: float, betap: float) -> Array:
         """The zero-based real index of the quantile at p among m sorted values.
 
-        numpy.quantile's m·p + a + p(1 − a − b) − 1, with the reference's own a and b.
+        numpy.quantile's m·p + a + p(1 − a − b) − 1, with the reference's own a and b; a whole
+        number where it is one but for rounding.
         """
 
 
@@ -90,7 +94,12 @@ class Probabilities(Positions):
         return 1.0 - self.given
 
     def order_statistic(self, m: Array | int, alphap: float, betap: float) -> Array:
-        return self.given * (m + (1.0 - alphap - betap)) + (alphap - 1.0)
+        index = self.given * (m + (1.0 - alphap - betap)) + (alphap - 1.0)
+        # What should be whole must be: a hair below, and the quantile is not the value itself, but
+        # one that lies between it and the one before.
+        whole = self.xp.round(index)
+        off = m * (ROUNDING * float(self.xp.finfo(index.dtype).eps))
+        return self.xp.where(self.xp.abs(index - whole) <= off, whole, index)
 
 
 @dataclass(frozen=True)

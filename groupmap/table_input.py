@@ -14,10 +14,16 @@ from groupmap.backends import Ops, namespace_and_ops
 from groupmap.dtypes import as_widest_real, check_real
 
 TABLE_NDIM = 2
+ROUNDING_OF_SUM = 1e-6  # of many weights, which are of float32 at least
 
 
 def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
     """X as a real table: by sklearn's checks, or in its words where they would convert X."""
+    if compat.is_dask_array(X):
+        raise TypeError(
+            f"{type(estimator).__name__} takes tables in memory, and X is a Dask array; fit it to "
+            "X.compute(), and transform block by block, as X.map_blocks(fitted.transform)."
+        )
     if not compat.is_array_api_obj(X) or compat.is_numpy_array(X):
         if isinstance(X, np.ma.MaskedArray):
             check_real(X, "X", np)
@@ -98,7 +104,7 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
     if greatest * n_samples == float("inf"):
         raise ValueError(f"sample_weight holds {greatest:g}: the sum is infinite; scale it down.")
     total = float(xp.sum(weights))
-    if total < 2.0 and n_positive > 1:
+    if total < 2.0 - ROUNDING_OF_SUM and n_positive > 1:
         raise ValueError(
             f"sample_weight sums to {total:g}: weights say how often each row counts, and of less "
             "than two rows there is no distribution. Where only ratios are meant, multiply them: "

@@ -273,3 +273,69 @@ def test_each_chunk_has_noise_of_its_own():
     for _ in range(4):
         transformer.partial_fit(np.zeros((50, 1)))
     assert len(np.unique(transformer.quantiles_)) == 200
+
+
+@few_values
+@given(
+    hnp.arrays(np.float64, (st.integers(2, 60)), elements=st.integers(-9, 9) | VALUES),
+    st.integers(1, 3),
+    st.sampled_from(["clip", "linear"]),
+)
+def test_as_many_quantiles_as_values_are_the_values(x, times, tails):
+    """To the bit, so that ties lie on runs of knots, and have the middle of their probabilities."""
+    X = np.repeat(x, times)[:, np.newaxis]
+    fitted = uniform(len(X), tails=tails).fit(X)
+    np.testing.assert_array_equal(fitted.quantiles_, np.sort(X, axis=0))
+    expected = gm.quantile_map(X, "uniform", axis=0)
+    np.testing.assert_allclose(fitted.transform(X), expected, rtol=0, atol=1e-13)
+    cdf = gm.EmpiricalCDF.fit(X[:, 0], n_quantiles=len(X), tails=tails).cdf(X[:, 0])
+    np.testing.assert_allclose(cdf, expected[:, 0], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_quantile_at_a_value_is_that_value(positions):
+    """On five levels no quantile lies a rounding away from one, where slopes would explode."""
+    for n in range(11, 70):
+        X = np.sort(np.arange(n) % 5.0)[:, np.newaxis]
+        for n_quantiles in (6, 11):
+            fitted = uniform(n_quantiles, positions=positions, tails="linear").fit(X)
+            away = np.abs(fitted.quantiles_ - np.round(fitted.quantiles_))
+            assert not np.any((away > 0) & (away < 1e-9))
+
+
+def test_a_feature_without_values_leaves_the_others_as_they_are(rng):
+    for n_rows in [3, 4, 5] * 9:
+        X = 3.0 * rng.integers(0, 2, size=(n_rows, 3))
+        X[:, 1] = np.nan
+        others = [0, 2]
+        asked = rng.integers(-3, 8, size=(3, 3)).astype(float)
+        for n_quantiles in (2, 3):
+            fitted = uniform(n_quantiles, tails="linear").fit(X)
+            alone = uniform(n_quantiles, tails="linear").fit(X[:, others])
+            for way in ("transform", "inverse_transform"):
+                found = getattr(fitted, way)(asked)
+                assert np.isnan(found[:, 1]).all()
+                expected = getattr(alone, way)(asked[:, others])
+                np.testing.assert_array_equal(found[:, others], expected)
+
+
+@few_values
+def test_a_greater_group_is_known_by_all_that_the_first_rows_had_of_it():
+    fitted = gm.GroupMapTransformer([[0], [1, 2]], n_quantiles=4, target_quantiles="uniform")
+    fitted.partial_fit(np.array([[0.0, -100.0, 100.0]]))
+    for _ in range(2):
+        fitted.partial_fit(np.arange(27.0).reshape(9, 3))
+        np.testing.assert_array_equal(fitted.quantiles_[[0, -1], 1], [-100.0, 100.0])
+
+
+def test_weights_that_sum_to_two_but_for_rounding(rng):
+    X = rng.normal(size=(442, 1))
+    weights = np.ones(442) * 2 / 442
+    assert weights.sum() < 2.0
+    uniform().fit(X, sample_weight=weights)
+
+
+def test_dask_tables_are_refused():
+    array = pytest.importorskip("dask.array")
+    with pytest.raises(TypeError, match=r"Dask array; fit it to X\.compute"):
+        uniform().fit(array.ones((9, 2)))
