@@ -16,8 +16,8 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
     """Refuse everything that has no order: bool, complex, object, str, datetime, masked arrays."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array of dtype {x.dtype}; pass {name}.filled(numpy.nan), or "
-            f"{name}.data together with where=~{name}.mask."
+            f"{name} is a masked array of dtype {x.dtype}; pass what counts, {name}.compressed(), "
+            f"or, where NaN may stand for the rest, {name}.filled(numpy.nan)."
         )
     if not xp.isdtype(x.dtype, ("integral", "real floating")):
         raise TypeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from groupmap._typing import Array, Namespace
+from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import namespace_and_ops
 from groupmap.dtypes import check_real, result_dtype
 from groupmap.functional import Axis
@@ -23,6 +23,7 @@ def match_quantiles(
     positions: object = "linear",
     ties: str = "average",
     where: Array | None = None,
+    rng: RandomSource = None,
 ) -> Array:
     r"""Map each group to the distribution of a reference sample (histogram matching).
 
@@ -39,7 +40,7 @@ def match_quantiles(
     axis : int, sequence of int or None, default None
         The axes whose entries form one group; None pools all of them. An image ``(H, W, 3)`` is
         matched channel by channel with ``axis=(0, 1)``.
-    positions, ties, where
+    positions, ties, where, rng
         As in `quantile_map`.
 
     Returns
@@ -71,7 +72,8 @@ def match_quantiles(
     rule = MapRule.checked(positions, ties, 0.0)
     grouping = pool_axes(axis, x.ndim)
     reference = _aligned_reference(x, reference, grouping, xp)
-    return map_groups(x, grouping, reference, rule, where=where, xp=xp, ops=ops)
+    reference = ops.detach(reference)
+    return map_groups(x, grouping, reference, rule, where=where, rng=rng, xp=xp, ops=ops)
 
 
 def normalize_quantiles(
@@ -80,11 +82,15 @@ def normalize_quantiles(
     axis: int,
     positions: object = "linear",
     ties: str = "average",
+    rng: RandomSource = None,
 ) -> Array:
     r"""Give every row the mean quantile function of all rows (quantile normalisation).
 
     Each row (the values along `axis`) is mapped to Q(p), the mean over all rows of their p-th
-    quantiles, so that afterwards all rows have one and the same distribution.
+    quantiles, so that afterwards all rows have one and the same distribution. It is known at the
+    positions of n values and interpolated in between, where n is the length of the axis: rows that
+    miss values take part with their own quantiles at these n positions (Bolstad's method for rows
+    of unequal length).
 
     Parameters
     ----------
@@ -93,7 +99,7 @@ def normalize_quantiles(
         × samples, ``axis=0`` normalises the samples.
     axis : int
         The axis along which the values of one row lie.
-    positions, ties
+    positions, ties, rng
         As in `quantile_map`.
 
     Returns
@@ -134,8 +140,8 @@ def normalize_quantiles(
         native = ops.normalize_rows(x, rows, COUNTING_TIES.get(rule.ties))
         if native is not None:
             return grouping.from_rows(native, x.shape, xp)
-    mean = mean_quantiles(x, grouping, rule.plotting_parameters, xp=xp, ops=ops)
-    return map_groups(x, grouping, mean, rule, xp=xp, ops=ops)
+    mean = mean_quantiles(ops.detach(x), grouping, rule.plotting_parameters, xp=xp, ops=ops)
+    return map_groups(x, grouping, mean, rule, rng=rng, xp=xp, ops=ops)
 
 
 def _aligned_reference(x: Array, reference: Array, grouping: Grouping, xp: Namespace) -> Array:

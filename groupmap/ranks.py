@@ -50,7 +50,7 @@ def doubled_midranks(
         # Above all others (or tied with the greatest), so no valid entry counts them as less;
         # those that it would count as equal are cut off below.
         n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
-        rows = xp.where(missing, greatest(rows.dtype, xp), rows)
+        rows = xp.where(missing, xp.full_like(rows, greatest(rows.dtype, xp)), rows)
     if ties in COUNTING_TIES:
         less, less_equal = ops.count_less(rows, xp)
         if missing is not None:

@@ -17,7 +17,7 @@ def _check_no_infinity(values: Array, xp: Namespace, ops: Ops) -> None:
     if ops.can_read(values) and bool(xp.any(xp.isinf(values))):
         raise ValueError(
             "x holds infinity, between which and a finite value nothing interpolates; "
-            "clip it, or mask it by where=xp.isfinite(x) or NaN."
+            "clip it, or put NaN in its place, which counts for nothing."
         )
 
 

@@ -361,3 +361,48 @@ def test_half_precision_is_one_rounding_from_exact(rng):
     x = rng.permutation(2000).astype(np.float16)[None]
     exact = gm.quantile_map(x.astype(np.float64))
     np.testing.assert_array_equal(gm.quantile_map(x), exact.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (lambda torch: torch.eye(3).to_sparse(), "to_dense"),
+        (lambda torch: torch.eye(3).to(torch.float8_e4m3fn), "bfloat16"),
+        (
+            lambda torch: torch.nested.nested_tensor(
+                [torch.ones(2), torch.ones(3)], layout=torch.jagged
+            ),
+            "nested tensor",
+        ),
+    ],
+)
+def test_tensors_without_dense_groups(make, remedy):
+    x = make(pytest.importorskip("torch"))
+    with pytest.raises(TypeError, match=remedy):
+        gm.quantile_map(x)
+    with pytest.raises(TypeError, match=remedy):
+        gm.match_quantiles(x, x)
+
+
+@pytest.mark.parametrize("n", [10, 5000])
+@pytest.mark.parametrize("has_nan", [False, True])
+def test_no_gradient_passes_where_none_is_promised(n, has_nan):
+    torch = pytest.importorskip("torch")
+    x = torch.randn(3, n, generator=torch.Generator().manual_seed(1))
+    if has_nan:
+        x[0, 0] = torch.nan
+    x.requires_grad_()
+    reference = torch.linspace(0.0, 1.0, 7, requires_grad=True)
+    assert not gm.normalize_quantiles(x, axis=1).requires_grad
+    assert not gm.match_quantiles(x, reference).requires_grad
+
+
+def test_random_ties_of_matching_take_a_generator():
+    x = np.zeros(50)
+    target = np.arange(50.0)
+    one, other = (gm.match_quantiles(x, target, ties="random", rng=seed) for seed in (1, 2))
+    np.testing.assert_array_equal(np.sort(one), target)
+    assert np.any(one != other)
+    rows = np.stack([x, target])
+    y = gm.normalize_quantiles(rows, axis=1, ties="random", rng=1)
+    np.testing.assert_array_equal(np.sort(y, axis=1), np.tile(target / 2, (2, 1)))

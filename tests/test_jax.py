@@ -109,3 +109,11 @@ def test_straight_through():
 
     for grad in (jax.grad(f), jax.jit(jax.grad(f))):
         np.testing.assert_array_equal(grad(x), [0.0, 1.0, 0.0, 3.0])
+
+
+def test_the_greatest_unsigned_integer_may_be_beside_missing_ones():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.array([[2**64 - 1], [3]], dtype=np.uint64))
+        where = jnp.asarray([[True], [False]])
+        y = gm.quantile_map(x, "uniform", axis=0, where=where)
+    np.testing.assert_array_equal(np.asarray(y), [[0.5], [np.nan]])

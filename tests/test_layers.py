@@ -98,6 +98,8 @@ def test_wrong_checkpoints_are_named(case):
         layer.load_state_dict({"weight": state["weight"]})
     with pytest.raises(RuntimeError, match=r"Unexpected key\(s\).*scale"):
         layer.load_state_dict({**state, "scale": state["weight"]})
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\).*affine\.weight"):
+        layer.load_state_dict({**state, "affine.weight": state["weight"]})
     with pytest.raises(RuntimeError, match="size mismatch for weight"):
         layer.load_state_dict({**state, "weight": torch.ones(99)})
 

@@ -517,3 +517,30 @@ def test_axes_are_checked_as_by_batch_norm(make, shape, text):
 def test_channels_are_checked(training):
     with pytest.raises(RuntimeError, match="should contain 4 elements not 3"):
         gm.BatchMap2d(3).train(training)(randn(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize("momentum", [None, 1.0])
+def test_constants_of_several_samples_leave_quantiles_in_order(momentum):
+    for seed in range(20):
+        layer = gm.InstanceMap1d(2, momentum=momentum, track_running_stats=True).double()
+        x = randn(7, 2, 1, seed=seed).double().expand(7, 2, 4)
+        layer(x)
+        assert bool((layer.running_quantiles.diff(dim=1) >= 0).all())
+        mean = x.mean((0, 2))
+        found = layer.eval()(mean.reshape(1, 2, 1))
+        assert bool(found.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", [*BATCH_MAPS, "InstanceMap"])
+@pytest.mark.parametrize("is_training", [True, False])
+def test_what_is_contiguous_stays_so(kind, is_training):
+    make, shape = BATCH_MAPS.get(kind, (KINDS["InstanceMap"], (4, 3, 5, 2)))
+    y = make(3).train(is_training)(randn(*shape))
+    assert y.is_contiguous()
+    y.view(shape[0], -1)
+
+
+def test_tracking_under_vmap_is_refused():
+    with pytest.raises(RuntimeError, match=r"batched by torch\.vmap"):
+        torch.vmap(gm.BatchMap1d(3))(randn(5, 8, 3))
+    torch.vmap(gm.BatchMap1d(3, track_running_stats=False))(randn(5, 8, 3))

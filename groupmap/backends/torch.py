@@ -20,6 +20,23 @@ _CHANNELS_LAST_NDIM = (4, 5)
 ENTRIES_PER_BLOCK = 2**16
 
 
+def check(x: Array, name: str) -> None:
+    """Groups lie in dense tensors of one shape, of dtypes that torch computes with."""
+    if x.is_nested:
+        raise TypeError(
+            f"{name} is a nested tensor; map each of {name}.unbind(), or pad it with NaN, which "
+            "counts for nothing: torch.nested.to_padded_tensor."
+        )
+    if x.layout != torch.strided:
+        raise TypeError(
+            f"{name} has layout {x.layout}, whose zeros count as well; pass {name}.to_dense()."
+        )
+    if x.dtype.is_floating_point and x.dtype.itemsize == 1:
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, which torch only stores; pass {name}.to(torch.bfloat16)."
+        )
+
+
 def sortable(rows: Array, xp: Namespace) -> Array:
     """Keys in the order of the rows' entries, of a dtype that torch sorts and searches."""
     del xp
@@ -340,6 +357,11 @@ def _is_eager() -> bool:
     )
 
 
+def is_batched(x: Array) -> bool:
+    """Whether `torch.vmap` sees one entry of a batch in x. torch has no public question for it."""
+    return bool(torch._C._functorch.is_batchedtensor(x))
+
+
 def _are_plain_constants(*tensors: Array) -> bool:
     """Whether kernels that know no gradient may be given them."""
     return all(_is_plain(each) and not wants_gradient(each) for each in tensors)
@@ -430,11 +452,13 @@ def to_host(x: Array) -> Any:
 
 
 def keep_layout(y: Array, like: Array) -> Array:
-    """Return y, channels_last where `like` is.
+    """Return y, contiguous or channels_last where `like` is.
 
     By permutation: inside vmap, tensors answer and follow no other memory format.
     """
-    if like.ndim not in _CHANNELS_LAST_NDIM or like.is_contiguous():
+    if like.is_contiguous():
+        return y.contiguous()
+    if like.ndim not in _CHANNELS_LAST_NDIM:
         return y
     channels_last = torch.moveaxis(like, 1, -1)
     if not channels_last.is_contiguous():
@@ -444,6 +468,7 @@ def keep_layout(y: Array, like: Array) -> Array:
 
 OPS = replace(
     generic.OPS,
+    check=check,
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,

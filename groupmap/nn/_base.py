@@ -123,9 +123,9 @@ class AffineMapLayer(MapLayer):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load, also from checkpoints of groupmap 0.1, with `affine.weight` and `affine.bias`."""
         for name in ("weight", "bias"):
-            old = f"{prefix}affine.{name}"
-            if old in state_dict:
-                state_dict.setdefault(f"{prefix}{name}", state_dict.pop(old))
+            old, own = f"{prefix}affine.{name}", f"{prefix}{name}"
+            if old in state_dict and own not in state_dict:
+                state_dict[own] = state_dict.pop(old)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -12,7 +12,7 @@ import array_api_compat.torch as xp_torch
 import torch
 from torch import Tensor
 
-from groupmap.backends.torch import OPS
+from groupmap.backends.torch import OPS, is_batched
 from groupmap.cdf import check_tails
 from groupmap.counts import checked_count
 from groupmap.dtypes import at_least_single, check_real, result_dtype
@@ -203,6 +203,11 @@ class ChannelMapLayer(AffineMapLayer):
         return self.targets("target_quantiles", self.rule.plotting_parameters)
 
     def _track(self, running: Tensor, count: Tensor, of_batch: Tensor) -> None:
+        if is_batched(of_batch) and not is_batched(running):
+            raise RuntimeError(
+                "input is batched by torch.vmap, and running quantiles, which it would change in "
+                "place, are not; keep none, by track_running_stats=False, or map them by vmap, too."
+            )
         count.add_(torch.any(~of_batch.isnan()))  # a batch without a value teaches nothing
         share = 1.0 / count.to(running.dtype) if self.momentum is None else self.momentum
         running.copy_(moved(running, barycentre(of_batch), share))

@@ -64,8 +64,10 @@ def convert_norms(
     and ties of weights stay valid), device, dtype, training flag and hooks. The noise `eps` of the
     maps is 0. Running quantiles start at :math:`\mu + \sqrt{\sigma^2 + \epsilon} \cdot Q(p)` of
     the norm's running statistics: within these quantiles, and with ``tails="linear"`` everywhere,
-    the network in evaluation then computes what it did. nn.TransformerEncoderLayer is kept from its
-    fused path, which computes LayerNorm without calling its norms.
+    layers that have them compute in evaluation what the norms did. Those without, as GroupMap and
+    LayerMap, match the whole distribution at once, and the network is to be trained on.
+    nn.TransformerEncoderLayer is kept from its fused path, which computes LayerNorm without calling
+    its norms.
 
     Args:
         model: the network, which is changed in place.
