@@ -81,7 +81,7 @@ class ByValue(ByLevelFirst):
 
     def rank_by_line(self, rows: np.ndarray[Any, Any], goal: Goal) -> None:
         """In the way that serves them."""
-        self._rank(as_bits(rows), goal.line.bits[np.newaxis], goal)
+        self._rank(as_bits(rows), goal.line.by_rows, goal)
 
     def _rank(self, bits: Bits, out: Bits, goal: Goal | None) -> None:
         task, left = self.task, self.all_rows[: len(bits)]

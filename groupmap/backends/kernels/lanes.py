@@ -70,7 +70,7 @@ def count_in_lanes(
     """The values of those rows whose levels fit in the memory, until most do not.
 
     Which ones are `left` is noted. How many it is comes back, and the greatest magnitude of the
-    others. If there is a goal, all rows have one of `out` in turn, which is its line.
+    others. If there is a goal, all rows have the first one of `out` in turn, which is its line.
     """
     n_rows, n = rows.shape
     word, spots, lines = rows.dtype.type, memory.spots[:n], memory.lines
@@ -98,7 +98,7 @@ def count_in_lanes(
         for i in range(n):
             own_out[i] = table[lines[spots[i]]]
         if goal is not None:
-            reach(goal, r)
+            reach(goal, r, r + 1)
     return n_left, magnitude
 
 

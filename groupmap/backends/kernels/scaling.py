@@ -20,6 +20,8 @@ from groupmap.backends.kernels.rounding import (
 Spans = tuple[int, int, int, int]
 
 AS_THEY_ARE, TO_BFLOAT, TO_HALF = range(3)  # how values are rounded
+# Rows that are rounded at once: what is left over behind the last whole vector takes its time.
+MOST_ROWS, ENTRIES_OF_SHORT_ROWS = 16, 2**10
 
 
 class Scaling(NamedTuple):
@@ -52,16 +54,20 @@ class Scaling(NamedTuple):
             bias = np.full_like(weight, -0.0)
         return cls(weight, bias, spans, dtype, is_bfloat)
 
-    @property
-    def rounding(self) -> int:
-        """How values of another dtype are rounded."""
+    def rounding_of(self, dtype: np.dtype[Any]) -> int:
+        """How values of a dtype are rounded."""
+        if self.dtype == dtype:
+            return AS_THEY_ARE
         return TO_BFLOAT if self.is_bfloat else TO_HALF
 
     def by_line(self, n: int, dtype: np.dtype[Any], memory: Memory) -> Line:
-        """For kernels that write the values of one row of n entries after the other."""
-        line, spare = memory.empty(n, dtype), memory.empty(n, np.uint32)
-        rounding = AS_THEY_ARE if self.dtype == dtype else self.rounding
-        return Line(line, as_bits(line), spare, self.weight, self.bias, self.spans, rounding)
+        """For kernels that write the values of one row of n entries after the other, or of some
+        short ones."""
+        n_rows = max(1, min(MOST_ROWS, ENTRIES_OF_SHORT_ROWS // n))
+        rounding = self.rounding_of(dtype)
+        values = memory.empty(n_rows * n, dtype)
+        spare = memory.empty(n_rows * n if rounding == TO_HALF else 0, np.uint32)
+        return Line(values, as_bits(values), spare, self.weight, self.bias, self.spans, rounding, n)
 
     def in_place(self, values: np.ndarray[Any, Any], first: int) -> InPlace:
         """For kernels: these rows, the first of which has that number, stay where they are."""
@@ -75,11 +81,12 @@ class Scaling(NamedTuple):
         They are those of the entries from `start` on. They are overwritten, and may lie in `out`
         already.
         """
-        if self.dtype == values.dtype:
+        rounding = self.rounding_of(values.dtype)
+        if rounding == AS_THEY_ARE:
             scale_rows(values, self.weight, self.bias, self.spans, first, start, out)
             return
         scale_rows(values, self.weight, self.bias, self.spans, first, start, None)
-        rounded = round_to_bfloat if self.rounding == TO_BFLOAT else round_to_half
+        rounded = round_to_bfloat if rounding == TO_BFLOAT else round_to_half
         rounded(as_bits(values), as_bits(out))
 
 
@@ -94,19 +101,26 @@ class InPlace(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The values of one row after the other, in the nearest cache until they are scaled."""
+    """The values of one row after the other, or of some short ones that follow one another, in the
+    nearest cache until they are scaled."""
 
-    values: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]  # all of them end to end
     bits: Bits  # the same memory
     spare: Bits  # to round in
     weight: np.ndarray[Any, Any]
     bias: np.ndarray[Any, Any]
     spans: Spans
     rounding: int
+    n: int  # the length of a row
+
+    @property
+    def by_rows(self) -> Bits:
+        """What kernels write the values to."""
+        return self.bits.reshape(-1, self.n)
 
 
 class Goal(NamedTuple):
-    """A line, and the rows that its values become, the first of which has that number."""
+    """A line, and the rows that its values become, end to end; the first one has that number."""
 
     line: Line
     result: Bits
@@ -114,17 +128,21 @@ class Goal(NamedTuple):
 
 
 @njit(inline="always")
-def reach(goal: Goal, r: int) -> None:
-    """Scale the values in the line, and write them to one of the rows."""
-    line, out = goal.line, goal.result[r]
-    scale_row(line.values, line.weight, line.bias, line.spans, goal.first + r, 0, None)
+def reach(goal: Goal, begin: int, end: int) -> None:
+    """Scale the values in the line, and write them to the rows from one up to another."""
+    line = goal.line
+    for r in range(begin, end):
+        row = line.values[(r - begin) * line.n : (r - begin + 1) * line.n]
+        scale_row(row, line.weight, line.bias, line.spans, goal.first + r, 0, None)
+    out = goal.result[begin * line.n : end * line.n]
+    bits = line.bits[: out.size]
     if line.rounding == TO_BFLOAT:
-        round_row_to_bfloat(line.bits, out)
+        round_row_to_bfloat(bits, out)
     elif line.rounding == TO_HALF:
-        round_row_to_half(line.bits, out, line.spare)
+        round_row_to_half(bits, out, line.spare)
     else:
         for i in range(out.size):
-            out[i] = line.bits[i]
+            out[i] = bits[i]
 
 
 @uncounted

@@ -74,10 +74,11 @@ def rank_side_by_side(
 ) -> Unsigned:
     """The values of those of the rows.
 
-    The greatest magnitude comes back. If there is a goal, all rows have one of `out` in turn, which
-    is its line.
+    The greatest magnitude comes back. If there is a goal, some rows have those of `out` in turn,
+    which are its line.
     """
     n = rows.shape[1]
+    at_once = 1 if goal is None else out.shape[0]
     words, lanes = memory.words, memory.lanes
     magnitude = rows.dtype.type(0)
     for begin in range(0, which.size, LANES):
@@ -93,21 +94,26 @@ def rank_side_by_side(
             fetch_row(rows[which[k]])
         if goal is not None:
             for k in range(begin, begin + n_rows):
-                fetch_row(goal.result[which[k]])
+                fetch_row(goal.result[which[k] * n : (which[k] + 1) * n])
         sort_lanes(lanes, lanes.size // LANES)
         for lane in range(n_rows):
             least, greatest = key_in(lanes[lane]), key_in(lanes[(n - 1) * LANES + lane])
             magnitude = max(magnitude, magnitude_of(least, greatest, code))
         words_to_midranks(lanes, memory.last, n, np.uint32(tie[1]), np.uint32(tie[2]))
         turn_back(lanes, words, 0, n, LANES)
-        for lane in range(n_rows):
-            r = which[begin + lane]
-            own_out = out[r if goal is None else 0]
-            own_words = words[lane * n : (lane + 1) * n]
-            for i in range(n):
-                own_out[own_words[i] & INDEX] = table[own_words[i] >> HIGH]
+        lane = 0
+        while lane < n_rows:
+            end, first = min(lane + at_once, n_rows), which[begin + lane]
+            if which[begin + end - 1] - first != end - 1 - lane:
+                end = lane + 1  # rows that do not follow one another have no goal in common
+            for k in range(end - lane):
+                own_out = out[first if goal is None else k]
+                own_words = words[(lane + k) * n : (lane + k + 1) * n]
+                for i in range(n):
+                    own_out[own_words[i] & INDEX] = table[own_words[i] >> HIGH]
             if goal is not None:
-                reach(goal, r)
+                reach(goal, first, first + end - lane)
+            lane = end
     return magnitude
 
 

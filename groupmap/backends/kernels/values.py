@@ -61,8 +61,8 @@ def look_up(
     """Note the value of each bit pattern from the sorted keys of those rows, then look up each
     entry's.
 
-    The greatest magnitude comes back, as a bit pattern. If there is a goal, all rows have one of
-    `out` in turn, which is its line.
+    The greatest magnitude comes back, as a bit pattern. If there is a goal, all rows have the first
+    one of `out` in turn, which is its line.
 
     Of a run of equal keys, each one notes the value that is right if it is the last; so the last
     has the last word, and no branch is taken that could not be foretold.
@@ -94,5 +94,5 @@ def look_up(
         for i in range(n):
             own_out[i] = values[row[i]]
         if goal is not None:
-            reach(goal, r)
+            reach(goal, r, r + 1)
     return magnitude

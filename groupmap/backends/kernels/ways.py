@@ -62,7 +62,7 @@ class Worker:
         task, values = self.task, self.values
         rows = self.contiguous(task.rows[begin:end])
         if self.line is not None:
-            result = as_bits(task.result[begin:end])
+            result = as_bits(task.result[begin:end]).reshape(-1)
             self.way.rank_by_line(rows, Goal(self.line, result, task.first_row + begin))
             return
         values = task.result[begin:end] if values is None else values[: end - begin]
