@@ -17,13 +17,15 @@ from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
-from groupmap.backends.kernels.vectors import IS_FAST
+from groupmap.backends.kernels.vectors import IS_FAST, IS_FAST_ZEN
 from groupmap.backends.kernels.words import bit_length, bits_to_shift, least_and_greatest_key
 
 # NumPy sorts so many words of 32 bits by a network, three times as fast as more. But the memory
 # where the entries of ever more buckets are written does not stay in the cache.
 SHORTEST_LINE = 512 if IS_FAST else 256
 MOST_LINES = 2**12  # if they were full
+# Where a store waits for its part of a line of the cache, fewer buckets make up for longer sorts.
+FEW_LINES, LONGEST_OF_FEW = (2**8, 2**13) if IS_FAST and not IS_FAST_ZEN else (MOST_LINES, 0)
 BINS_PER_LINE = 32  # some bins of most rows are empty
 GROUP = 16  # bins that are passed over at once where they are empty
 CHUNK = 1024  # entries whose bins are found at once
@@ -41,7 +43,8 @@ BINS_OF_ZERO = 2  # its own, and what is left of the one that it divides
 
 def line_length(n: int) -> int:
     """How many words of a bucket are sorted at once, for rows of n entries: a power of two."""
-    return max(SHORTEST_LINE, _power_of_two(n) // MOST_LINES)
+    n = _power_of_two(n)
+    return max(SHORTEST_LINE, n // MOST_LINES, min(n // FEW_LINES, LONGEST_OF_FEW))
 
 
 def _power_of_two(n: int) -> int:

@@ -24,8 +24,8 @@ from groupmap.backends.kernels.scaling import Goal, reach
 from groupmap.backends.kernels.side_by_side import lanes_for, turn_back, turn_on_side
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import (
-    FINDS_TWO_MINIMA,
     IS_FAST,
+    IS_FAST_ZEN,
     LANES,
     data_of,
     fetch,
@@ -37,7 +37,7 @@ from groupmap.backends.kernels.vectors import (
 )
 
 FEWEST_ROWS = LANES // 2  # of fewer too many lanes would be empty
-LONGEST = 3072 if FINDS_TWO_MINIMA else 512 * IS_FAST  # of longer rows the keys are sooner sorted
+LONGEST = 3072 if IS_FAST_ZEN else 512 * IS_FAST  # of longer rows the keys are sooner sorted
 BITS_OF_INDEX = 16
 HIGH, INDEX = np.uint32(BITS_OF_INDEX), np.uint32(2**BITS_OF_INDEX - 1)
 

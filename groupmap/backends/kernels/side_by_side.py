@@ -19,8 +19,8 @@ from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.network import BLOCK, sort_lanes
 from groupmap.backends.kernels.vectors import (
     BITS_OF_VECTOR,
-    FINDS_TWO_MINIMA,
     IS_FAST,
+    IS_FAST_ZEN,
     data_of,
     load,
     store,
@@ -31,7 +31,7 @@ from groupmap.backends.kernels.vectors import (
 # rows that, by a vector of them, fill the cache; or, where minima take longer, shorter ones. Where
 # vectors are shorter, NumPy is as fast with wide words, and has no instructions for those of 16
 # bits.
-LONGEST = {2: 3072, 4: 3072, 8: 1536} if FINDS_TWO_MINIMA else {2: 3072, 4: 1024, 8: 1536}
+LONGEST = {2: 3072, 4: 3072, 8: 1536} if IS_FAST_ZEN else {2: 3072, 4: 1024, 8: 1536}
 if not IS_FAST:
     LONGEST = {2: 2**15, 4: 0, 8: 0}
 SORTED_IN_REGISTERS = {2: range(0), 4: range(449, 513), 8: range(257)}
