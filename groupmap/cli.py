@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("groupmap-demo.png"), help="the picture to write"
     )
 
-    mapping = commands.add_parser("map", help="map the array of a .npy file")
+    mapping = commands.add_parser(
+        "map", help="map the array of a .npy file", usage="%(prog)s IN OUT [options]"
+    )
     mapping.add_argument("input", type=Path, metavar="IN", help="a .npy file of real numbers")
     mapping.add_argument("output", type=Path, metavar="OUT", help="the .npy file to write")
     mapping.add_argument(
@@ -53,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         "--groups", type=int, help="map (N, C, ...) in so many equal blocks of channels"
     )
     what_is_a_group.add_argument(
-        "--axis", type=int, nargs="+", default=[-1], help="the axes that form a group (default: -1)"
+        "--axis",
+        type=_axis,
+        nargs="+",
+        default=[-1],
+        help="the axes that form a group, or all (default: -1)",
     )
     mapping.add_argument(
         "--positions",
@@ -68,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
         help="which rank equal values get (default: average)",
     )
     return parser
+
+
+def _axis(text: str) -> int | None:
+    """An axis; None pools all."""
+    try:
+        return None if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no axis; give integers, or all, and IN and OUT before the options"
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +108,8 @@ def _map_file(options: argparse.Namespace) -> None:
     rule = {"positions": options.positions, "ties": options.ties}
     try:
         if options.groups is None:
-            y = quantile_map(x, options.target, axis=options.axis, **rule)
+            axis = None if None in options.axis else options.axis
+            y = quantile_map(x, options.target, axis=axis, **rule)
         else:
             y = group_map(x, options.groups, target_quantiles=options.target, **rule)
     except (ValueError, TypeError) as error:

@@ -60,6 +60,12 @@ def match_quantiles(
     --------
     quantile_map : the same map to any target, with its options and references.
 
+    Notes
+    -----
+    ``skimage.exposure.match_histograms`` counts ties as ``ties="max"`` does, and places each value
+    of the reference at the share of values at most equal to it. So images of few values, such as
+    those of 8 bits, differ by some levels, and values without ties by up to a rank.
+
     Examples
     --------
     >>> import numpy as np

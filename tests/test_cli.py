@@ -43,6 +43,16 @@ def test_map_axes_positions_and_ties(tmp_path, data):
     np.testing.assert_array_equal(np.load(tmp_path / "in.npy"), expected)
 
 
+def test_map_all_axes(tmp_path, data):
+    assert run("map", "in.npy", "out.npy", "--axis", "all", cwd=tmp_path).returncode == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), gm.quantile_map(data, axis=None))
+
+
+def test_files_behind_axes_are_told_apart(tmp_path):
+    done = run("map", "--axis", "1", "in.npy", "out.npy", cwd=tmp_path)
+    assert_one_line(done, "'in.npy' is no axis", "IN and OUT before the options")
+
+
 def assert_one_line(done, *texts):
     assert done.returncode == 2
     assert done.stdout == ""
