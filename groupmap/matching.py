@@ -47,7 +47,7 @@ def match_quantiles(
     -------
     array
         Of x's shape, dtype, namespace and device (integers: the default real dtype); NaN where
-        x is NaN or masked. No gradient passes to x or to the reference.
+        x is NaN or masked. No gradient passes to x; one passes to the reference, in torch and JAX.
 
     Raises
     ------
@@ -78,7 +78,6 @@ def match_quantiles(
     rule = MapRule.checked(positions, ties, 0.0)
     grouping = pool_axes(axis, x.ndim)
     reference = _aligned_reference(x, reference, grouping, xp)
-    reference = ops.detach(reference)
     return map_groups(x, grouping, reference, rule, where=where, rng=rng, xp=xp, ops=ops)
 
 

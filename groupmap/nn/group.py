@@ -34,8 +34,7 @@ def _check_input_channels(x: Tensor, num_channels: int) -> None:
     if x.shape[1] != num_channels:
         raise RuntimeError(
             "Expected weight to be a vector of size equal to the number of channels in input, "
-            f"but got weight of shape [{num_channels}] and input of shape {list(x.shape)}; "
-            f"num_channels is {num_channels}."
+            f"but got weight of shape [{num_channels}] and input of shape {list(x.shape)}"
         )
 
 
