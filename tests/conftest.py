@@ -14,7 +14,7 @@ from tests.backends import BACKENDS, kernels_for_all_sizes, no_kernels
 
 DATA = Path(__file__).parent / "data"
 
-settings.register_profile("groupmap", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("groupmap", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("groupmap")
 
 if find_spec("jax"):
