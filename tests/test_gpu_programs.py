@@ -39,10 +39,10 @@ def programs_of_map(dtype, n, *, ordered):
     return [each.program for each in launched]
 
 
-def programs_of_gradient(dtype, n):
+def programs_of_gradient(dtype, n, gradient="transport"):
     with launches(run=False) as launched:
         x = torch.zeros((2, n), dtype=dtype_of(dtype), requires_grad=True)
-        gm.quantile_map(x).backward(torch.zeros_like(x))
+        gm.quantile_map(x, gradient=gradient).backward(torch.zeros_like(x))
     return [each.program for each in launched if each.kernel != "map_rows"]
 
 
@@ -60,6 +60,8 @@ PROGRAMS = {
         for number, dtype in enumerate((*FLOATS, *INTEGERS))
     },
     **{f"gradient of {dtype}": partial(programs_of_gradient, dtype, 300) for dtype in FLOATS},
+    "affine gradient": partial(programs_of_gradient, "float32", 300, "affine"),
+    "affine gradient of a block": partial(programs_of_gradient, "bfloat16", 3000, "affine"),
     "keys of 16 bits": partial(programs_of_map, "bfloat16", 10_000, ordered=False),
     "long rows": partial(programs_of_map, "float64", 70_000, ordered=False),
     "layer": partial(programs_of_layer, "float16", (3, 4, 9)),

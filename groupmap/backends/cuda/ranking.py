@@ -11,24 +11,28 @@ from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Names, Numbers, Program
 
 FILES = ("rows.cuh", "segments.cuh", "buckets.cuh")
+FILES_OF_RESULTS = ("entries.cuh", "sums.cuh", "results.cuh", "cursors.cuh")
+FILES_OF_BUCKETS = (*FILES_OF_RESULTS, "segments.cuh", "ranking.cuh", "crowds.cuh")
+FILES_OF_BITS = (*FILES_OF_RESULTS, "distinct.cu")
 
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 CROWDED = 16  # keys of one bucket that are looked at one by one
 WARP = 32
+BYTES_OF_PARTIALS = 24  # a warp
 
 # Rows in shared memory.
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
 LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
-LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 1, 4  # than there are entries
+LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
 GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
 MOST_UNDER_WAY = 4  # entries that a thread reads at a time
-ENTRIES_PER_THREAD = 16
-LEAST_THREADS_OF_BLOCK, MOST_THREADS = 128, 1024
+MOST_HELD, MOST_HELD_OF_DOUBLES = 16, 8  # entries that a thread keeps in registers
+HELD_BY_WARPS = (4, 8, 16)  # likewise, where a row is a warp's
+MOST_THREADS = 1024
 TEAMS_OF_WARPS = 4  # in a block
 
-# Rows of 16-bit numbers, each of which has a counter.
-LEAST_COUNTED = 4096  # shorter ones are sooner ranked than 2^16 counters are summed up
-COUNTER_BYTES = 4 * (2**15 + 1)
+# Rows of numbers of 8 or 16 bits, of which there is a bit for each.
+LEAST_OF_BITS = 513  # shorter ones are sooner ranked than all bits are counted up
 
 # Rows in global memory.
 LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
@@ -82,6 +86,15 @@ class Request(NamedTuple):
         is_scaled = self.spans is not None
         return _program(kernel, files, names, self.values, self.table, self.results, is_scaled)
 
+    def ways(self) -> tuple[int | float, ...]:
+        """How ranks become values, in the order of RESULTS in source/results.cuh."""
+        each_rows, own_rows, each_entries, own_entries = self.spans or Spans()
+        reciprocal = -(-(2**62) // each_entries)
+        weights = IN_ORDER_OF_APPEARANCE if self.tie_rule is None else (*self.tie_rule, 0)
+        formula = kind_and_parameter(self.formula)
+        parameters = map(float, self.parameters)
+        return (each_rows, own_rows, own_entries, reciprocal, *weights, *formula, *parameters)
+
     def arguments(self) -> tuple[int | float, ...]:
         """How ranks become values, in the order of all the kernels."""
         weights = IN_ORDER_OF_APPEARANCE if self.tie_rule is None else (*self.tie_rule, 0)
@@ -94,6 +107,7 @@ class Plan(NamedTuple):
 
     threads: int
     teams: int
+    held: int  # entries a thread; 0 where they are read again and again
     log_bins: int
     bytes_per_team: int
 
@@ -102,29 +116,57 @@ class Plan(NamedTuple):
         """What a block needs."""
         return self.teams * self.bytes_per_team
 
+    def names(self) -> Names:
+        """What programs are told of it."""
+        of_warps = self.threads == WARP
+        return (
+            *((("THREADS", WARP),) if of_warps else ()),
+            ("TEAMS", self.teams),
+            ("MOST_THREADS", WARP * TEAMS_OF_WARPS if of_warps else MOST_THREADS),
+            ("HELD", self.held),
+            ("BATCH", MOST_UNDER_WAY),
+        )
+
 
 @cache
 def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     """How rows of n entries are ranked in shared memory; it may be more than a device has."""
-    threads = WARP
-    while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
-        threads *= 2
-    if WARP < threads < LEAST_THREADS_OF_BLOCK:
-        threads = LEAST_THREADS_OF_BLOCK
     more, greatest = LOG_BINS_MORE, GREATEST_LOG_BINS
     if values.bits == 64:
         more, greatest = LOG_BINS_MORE_OF_DOUBLES, GREATEST_LOG_BINS_OF_DOUBLES
     log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
+    threads, held = _threads_and_held(n, values)
     # In the order of `Layout` in source/map.cu.
     parts = (
-        _bytes_of_partials(threads),
+        _aligned(4 * (2**log_bins + (n if held else n // 2 + 1))),
+        BYTES_OF_PARTIALS * (threads // WARP) + 8,
         n * _bytes_of_key(values),
-        4 * (2**log_bins + 1),
-        4 * (n // 2 + 1),
-        2 * (n // CROWDED + 1),
         2 * n if ordered else 0,
+        2 * (n // CROWDED + 1),
     )
-    return Plan(threads, TEAMS_OF_WARPS if threads == WARP else 1, log_bins, _aligned(sum(parts)))
+    teams = TEAMS_OF_WARPS if threads == WARP else 1
+    return Plan(threads, teams, held, log_bins, _aligned(sum(parts)))
+
+
+@cache
+def plan_of_bits(n: int, values: Numbers) -> Plan:
+    """How rows of n entries of 8 or 16 bits are; likewise."""
+    threads, held = _threads_and_held(n, values)
+    words = 2**values.bits // 32
+    # In the order of source/distinct.cu.
+    parts = (4 * words, 4 * _in_fours(n), 2 * words, BYTES_OF_PARTIALS * (threads // WARP))
+    return Plan(threads, 1, held, 0, _aligned(sum(parts)))
+
+
+def _threads_and_held(n: int, values: Numbers) -> tuple[int, int]:
+    most_held = MOST_HELD_OF_DOUBLES if values.bits == 64 else MOST_HELD
+    each = -(-n // WARP)
+    if each <= most_held:
+        return WARP, min(held for held in HELD_BY_WARPS if held >= each)
+    warps = -(-each // most_held)
+    if warps <= MOST_THREADS // WARP:
+        return WARP * warps, most_held
+    return MOST_THREADS, 0
 
 
 def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
@@ -136,7 +178,7 @@ def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
 def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
     """What has to be lent to `map_rows`: so many bytes that are zero, and so many others."""
     n_rows, n, values = request.n_rows, request.n, request.values
-    if _counts_keys(n, values, device, ordered=ordered) or fits(n, values, device, ordered=ordered):
+    if _has_bits(n, values, device, ordered=ordered) or fits(n, values, device, ordered=ordered):
         return 0, 0
     zeros = BYTES_OF_STATE + 4 * (2**LONG_LOG_BINS + 1) + 4 * (n + 1)
     slot = _bytes_of_key(values) + (BYTES_OF_INDEX if ordered else 0)
@@ -153,49 +195,64 @@ def map_rows(
     """
     ordered = request.tie_rule is None or at.order != 0
     n, values = request.n, request.values
-    if _counts_keys(n, values, place.device, ordered=ordered):
-        _count_keys(at, request, place)
+    if _has_bits(n, values, place.device, ordered=ordered):
+        _with_bits(at, request, place)
     elif fits(n, values, place.device, ordered=ordered):
         _in_shared_memory(at, request, place, ordered=ordered)
     else:
         _in_global_memory(at, request, place, zeros, scratch, ordered=ordered)
 
 
-def _counts_keys(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
+def _has_bits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
+    """Whether there is room for a bit for each number, and nothing is asked that needs more."""
+    if values.bits > 16 or ordered or not LEAST_OF_BITS <= n <= MOST_COUNTED:
+        return False
     room, _ = launching.limits_of(device)
-    enough = COUNTER_BYTES + _bytes_of_partials(MOST_THREADS) <= room
-    return values.bits == 16 and not ordered and LEAST_COUNTED <= n <= MOST_COUNTED and enough
-
-
-def _count_keys(at: Addresses, request: Request, place: Place) -> None:
-    names = (("THREADS", MOST_THREADS), ("BATCH", MOST_UNDER_WAY), ("ORDERED", 0))
-    launching.launch(
-        request.program("map_rows_of_16_bits", ("rows.cuh", "count.cu"), names),
-        Shape(request.n_rows, MOST_THREADS, _bytes_of_partials(MOST_THREADS) + COUNTER_BYTES),
-        place,
-        (*at[:2], request.n_rows, request.n, *at[2:], *request.arguments()),
-    )
+    return plan_of_bits(n, values).shared_bytes <= room
 
 
 def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered: bool) -> None:
     plan = plan_for(request.n, request.values, ordered=ordered)
+    _launch_map(
+        at, request, place, plan, "map_rows", (*FILES_OF_BUCKETS, "map.cu"), ordered=ordered,
+        more=(plan.log_bins, plan.bytes_per_team),
+    )  # fmt: skip
+
+
+def _with_bits(at: Addresses, request: Request, place: Place) -> None:
+    plan = plan_of_bits(request.n, request.values)
+    _launch_map(at, request, place, plan, "map_rows_of_16_bits", FILES_OF_BITS, ordered=False)
+
+
+def _launch_map(
+    at: Addresses,
+    request: Request,
+    place: Place,
+    plan: Plan,
+    kernel: str,
+    files: tuple[str, ...],
+    *,
+    ordered: bool,
+    more: tuple[int, ...] = (),
+) -> None:
+    spans = request.spans or Spans()
     names = (
-        ("THREADS", plan.threads),
-        ("TEAMS", plan.teams),
-        ("BATCH", min(-(-request.n // plan.threads), MOST_UNDER_WAY)),
-        ("LONGEST_OF_WARP", LONGEST_OF_WARP),
+        *plan.names(),
         ("ORDERED", int(ordered)),
         ("INDEX_BITS", 16),
+        ("LONGEST_OF_WARP", LONGEST_OF_WARP),
+        ("MASKED", int(at.where != 0)),
+        ("COUNTED", int(at.less != 0)),
+        ("WEIGHTED", int(at.weight != 0)),
+        ("BIASED", int(at.bias != 0)),
+        ("PER_ENTRY", int(spans.each_entries == 1)),
     )
     launching.launch(
-        request.program("map_rows", (*FILES, "map.cu"), names),
+        request.program(kernel, files, names),
         Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
         place,
-        (
-            *at[:2], request.n_rows, request.n, *at[2:], *request.arguments(), plan.log_bins,
-            plan.bytes_per_team,
-        ),
-    )  # fmt: skip
+        (*at[:2], request.n_rows, request.n, *at[2:], *request.ways(), *more),
+    )
 
 
 def _in_global_memory(
@@ -272,3 +329,7 @@ def _bytes_of_key(values: Numbers) -> int:
 
 def _aligned(size: int) -> int:
     return -(-size // 16) * 16
+
+
+def _in_fours(size: int) -> int:
+    return -(-size // 4) * 4

@@ -3,6 +3,24 @@
 
 #define GREATEST_DOUBLE 1.7976931348623157e308
 
+// What counts of a row: neither excluded nor infinite.
+struct Finite {
+    const Value* x;
+    const bool* excluded;
+    int n;
+    int thread;
+
+    // visit(index, x), each by the thread that has this index.
+    template <class Visit>
+    __device__ __forceinline__ void each(Visit visit) const {
+        for (int i = thread; i < n; i += THREADS) {
+            const double value = number_of<VALUE_MANTISSA>(x[i]);
+            const bool is_finite = fabs(value) <= GREATEST_DOUBLE;
+            if (is_finite && (excluded == nullptr || !excluded[i])) visit(i, value);
+        }
+    }
+};
+
 // dL/dx of rows (n_rows, n) from dL/dy; what is excluded or not finite gets 0 and is left out.
 extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) affine(
     const Value* x, const Out* y, const Out* grad, const bool* excluded, Out* result, i64 n_rows,
@@ -13,18 +31,14 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) affine(
     const i64 r = (i64)blockIdx.x * TEAMS + team;
     if (r >= n_rows) return;  // of several teams in a block only, which are warps
     const i64 at = r * n;
+    y += at;
+    grad += at;
+    result += at;
+    const Finite finite = {x + at, excluded == nullptr ? nullptr : excluded + at, n, thread};
 
-    // visit(index, x) for what counts.
-    const auto each = [&](auto visit) {
-        for (int i = thread; i < n; i += THREADS) {
-            const double value = number_of<VALUE_MANTISSA>(x[at + i]);
-            const bool is_finite = fabs(value) <= GREATEST_DOUBLE;
-            if (is_finite && (excluded == nullptr || !excluded[at + i])) visit(at + i, value);
-        }
-    };
     int count = 0;
     double greatest = 0.0, of_grad = 0.0;
-    each([&](i64 i, double value) {
+    finite.each([&](int i, double value) {
         ++count;
         greatest = fabs(value) > greatest ? fabs(value) : greatest;
         of_grad += number_of<OUT_MANTISSA>(grad[i]);
@@ -37,10 +51,10 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) affine(
     const double scale = ldexp(1.0, -(exponent > -1000 ? exponent : -1000));
 
     double of_x = 0.0;
-    each([&](i64, double value) { of_x += value * scale; });
+    finite.each([&](int, double value) { of_x += value * scale; });
     of_x = of_all(of_x, Add(), partials, thread) / (count ? count : 1);
     double square = 0.0, with_y = 0.0, with_grad = 0.0;
-    each([&](i64 i, double value) {
+    finite.each([&](int i, double value) {
         const double centred = value * scale - of_x;
         square += centred * centred;
         with_y += centred * number_of<OUT_MANTISSA>(y[i]);
@@ -52,8 +66,8 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) affine(
     square = square > 0.0 ? square : 1.0;
     const double slope = with_y / square * scale, along = with_grad / square;
 
-    for (int i = thread; i < n; i += THREADS) result[at + i] = 0;
-    each([&](i64 i, double value) {  // by the thread that wrote the zero
+    for (int i = thread; i < n; i += THREADS) result[i] = 0;
+    finite.each([&](int i, double value) {  // by the thread that wrote the zero
         const double rest = number_of<OUT_MANTISSA>(grad[i]) - of_grad;
         result[i] = out_value(slope * (rest - along * (value * scale - of_x)));
     });

@@ -4,146 +4,115 @@
 //    the counts of the bins, summed up, are a coarse cdf.
 // 2. A bin of c keys is divided evenly into c buckets by the bits that follow. Counted and summed
 //    up, the buckets are slots for all keys of the row, and most of them hold one key or two.
-// 3. What a key exceeds within its bucket is counted by looking. Buckets of more than CROWDED keys
-//    are sorted first, unless all are equal and the order is not wanted, and searched.
+// 3. What a key exceeds within its bucket is counted by looking, or where many share it, sorted.
 //
 // Ranks are counts, so they do not depend on the order in which atomic operations come about.
 //
-// The host defines THREADS of a team, TEAMS in a block, BATCH (see rows.cuh), CROWDED,
-// LONGEST_OF_WARP, ORDERED, whether the order of the row is wanted, and SCALED, whether there is
-// a weight or a bias.
+// The host defines TEAMS in a block, MOST_THREADS of a block, HELD and BATCH (see entries.cuh), and
+// ORDERED, whether the order of the row is wanted.
 
 struct Layout {
-    Slots slots;
-    u32* bins;      // where the buckets of each bin begin
-    u32* cursors;   // 16 bits a bucket: how many, then where the next one goes, then where it ends
-    u16* crowded;   // buckets of more than CROWDED keys
-    u32* n_crowded;
+    u32* bins;
+    Cursors cursors;
     void* partials;
+    u32* n_crowded;
+    Slots slots;
+    u16* crowded;
 
     __device__ Layout(unsigned char* memory, int n, int n_bins) {
+        bins = (u32*)memory;
+        cursors.words = bins + n_bins;
+        memory = (unsigned char*)(bins + zeroed_words(n, n_bins));
         partials = memory;
-        memory += 8 * (WARPS + 1);
-        n_crowded = (u32*)(memory - 8);
+        memory += BYTES_OF_PARTIALS * WARPS;
+        n_crowded = (u32*)memory;
+        memory += 8;
         slots.keys = (Key*)memory;
         memory += (i64)n * sizeof(Key);
-        bins = (u32*)memory;
-        memory += (n_bins + 1) * sizeof(u32);
-        cursors = (u32*)memory;
-        memory += (n / 2 + 1) * sizeof(u32);
-        crowded = (u16*)memory;
-        memory += (n / CROWDED + 1) * sizeof(u16);
 #if ORDERED
         slots.indices = (Index*)memory;
+        memory += (i64)n * sizeof(Index);
 #endif
+        crowded = (u16*)memory;
+    }
+
+    // Bins and cursors, rounded up to what a thread takes at a time.
+    __device__ static int zeroed_words(int n, int n_bins) {
+        return (n_bins + Cursors::n_words(n) + 3) / 4 * 4;
     }
 };
 
-// Counts of the buckets to where each begins; those that hold too many are noted.
-__device__ __forceinline__ void sum_up_buckets(const Layout& at, int n, int thread) {
-    const Part part = part_of(n / 2 + 1, thread);
-    u32 own = 0;
-    for (int i = part.begin; i < part.end; ++i) own += (at.cursors[i] & 0xFFFFu) + (at.cursors[i] >> 16);
-    u32 before = sum_before(own, at.partials, thread);
-    for (int i = part.begin; i < part.end; ++i) {
-        const u32 even = at.cursors[i] & 0xFFFFu, odd = at.cursors[i] >> 16;
-        at.cursors[i] = before | ((before + even) << 16);
-        before += even + odd;
-        if (even > CROWDED) at.crowded[atomicAdd(at.n_crowded, 1u)] = (u16)(2 * i);
-        if (odd > CROWDED) at.crowded[atomicAdd(at.n_crowded, 1u)] = (u16)(2 * i + 1);
-    }
-}
-
-__device__ __forceinline__ int begin_of(const u32* cursors, u32 bucket) {
-    return bucket == 0 ? 0 : (int)counter(cursors, bucket - 1);
-}
-
-// Crowded buckets are sorted: small ones by a warp each, the others by the team.
-__device__ void sort_crowded(const Layout& at, int thread) {
-    const int lane = thread % 32, n_crowded = (int)*at.n_crowded;
-    for (int k = thread / 32; k < n_crowded; k += WARPS) {
-        const u32 bucket = at.crowded[k];
-        const int begin = begin_of(at.cursors, bucket);
-        const int size = (int)counter(at.cursors, bucket) - begin;
-        const bool is_done = (WARPS > 1 && size > LONGEST_OF_WARP) ||
-                             (!ORDERED && is_constant(at.slots, begin, size, lane));
-        if (!is_done) sort_segment(at.slots, begin, size, lane, 32, WarpBarrier());
-    }
-#if THREADS > 32
-    for (int k = 0; k < n_crowded; ++k) {
-        const u32 bucket = at.crowded[k];
-        const int begin = begin_of(at.cursors, bucket);
-        const int size = (int)counter(at.cursors, bucket) - begin;
-        if (size <= LONGEST_OF_WARP) continue;
-        if (!ORDERED) {
-            bool differs = false;
-            for (int i = thread; i < size; i += THREADS) {
-                differs |= at.slots.keys[begin + i] != at.slots.keys[begin];
-            }
-            if (!__syncthreads_or(differs)) continue;
-        }
-        sort_segment(at.slots, begin, size, thread, THREADS, TeamBarrier());
-    }
-#endif
-}
-
 // The results of rows (n_rows, n).
-extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
-    const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS, i64 log_bins,
+extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
+    const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS, i64 log_of_bins,
     i64 bytes_per_team) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
-    const int n = (int)n_entries, team = threadIdx.x / THREADS, thread = threadIdx.x % THREADS;
-    const int n_bins = 1 << log_bins;
-    const i64 r = (i64)blockIdx.x * TEAMS + team;
+#if IS_WARP
+    const int team = threadIdx.x / 32, thread = threadIdx.x % 32;
+#else
+    const int team = 0, thread = threadIdx.x;
+#endif
+    const int n = (int)n_entries, log_bins = (int)log_of_bins, n_bins = 1 << log_bins;
+    const u32 r = blockIdx.x * TEAMS + team;
     if (r >= n_rows) return;  // of several teams in a block only, which are warps
-    const Layout at(dynamic_shared + team * bytes_per_team, n, n_bins);
-    const Entries entries = {rows + r * n, where == nullptr ? nullptr : where + r * n, n, thread};
+    const int lane = thread % 32;
+    const Layout at(dynamic_shared + team * (int)bytes_per_team, n, n_bins);
+    Entries entries;
+    entries.row = rows + (i64)r * n;
+    entries.where = where + (i64)r * n;
+    entries.n = n;
+    entries.thread = thread;
+    entries.hold();
 
-    for (int i = thread; i < n_bins; i += THREADS) at.bins[i] = 0;
-    for (int i = thread; i < n / 2 + 1; i += THREADS) at.cursors[i] = 0;
+    for (int i = 4 * thread; i < Layout::zeroed_words(n, n_bins); i += 4 * THREADS) {
+        *(uint4*)(at.bins + i) = make_uint4(0, 0, 0, 0);
+    }
     if (thread == 0) *at.n_crowded = 0;
-    Key least = ~(Key)0, greatest = 0;
-    u32 present = 0;
-    entries.each([&](int, Key key, bool counts) {
-        if (!counts) return;
-        least = key < least ? key : least;
-        greatest = key > greatest ? key : greatest;
-        ++present;
+    Extremes extremes = NO_EXTREMES;
+    entries.each([&](int, int, Key key, bool counts) {
+        if (counts) extremes.include(key);
     });
-    least = of_all(least, Least(), at.partials, thread);
-    greatest = of_all(greatest, Greatest(), at.partials, thread);
-    present = of_all(present, Add(), at.partials, thread);
-    const int spread = present ? bit_length((Key)(greatest - least)) : 0;
-    const Buckets buckets = {at.bins, least, spread > log_bins ? spread - (int)log_bins : 0};
+    extremes = extremes.of_team(at.partials, thread);
+    const Buckets buckets = buckets_between(at.bins, extremes, log_bins);
+#if IS_WARP
     team_sync();
+#endif
 
-    entries.each([&](int, Key key, bool counts) {
+    entries.each([&](int, int, Key key, bool counts) {
         if (counts) atomicAdd(&at.bins[buckets.bin(key)], 1u);
     });
     team_sync();
-    // Where a third shares a bin, many may share a bucket.
-    const bool may_meet = 3 * starts_of_bins(at.bins, n_bins, present, at.partials, thread) > present;
+    StartsAndCounts of_bins = {0};
+    sum_up(at.bins, n_bins, of_bins, at.partials, thread);
+    // Where a third shares a bin, many may share a bucket, and lanes want to add to one cursor.
+    const bool may_meet = team_any(3 * of_bins.greatest > extremes.present);
+
+#if HELD
+    u32 places[HELD];  // a bucket, and in the upper half how many came before
+#endif
+    entries.each([&](int k, int, Key key, bool counts) {
+        const u32 bucket = counts ? buckets.of(key) : 0;
+        u32 before = 0;
+        if (may_meet) before = add_one_together(at.cursors, bucket, counts, lane);
+        else if (counts) before = at.cursors.add(bucket, 1);
+#if HELD
+        places[k] = bucket | (before << 16);
+#endif
+    });
     team_sync();
-    const int lane = thread % 32;
-    if (may_meet) {
-        entries.each([&](int, Key key, bool counts) {
-            add_to_counter_together(at.cursors, counts ? buckets.of(key) : 0, counts, lane);
-        });
-    } else {
-        entries.each([&](int, Key key, bool counts) {
-            if (counts) add_to_counter(at.cursors, buckets.of(key), 1);
-        });
-    }
-    team_sync();
-    sum_up_buckets(at, n, thread);
-    team_sync();
-    entries.each([&](int i, Key key, bool counts) {
+    Cursors::Summed of_cursors = {0};
+    sum_up(at.cursors.words, Cursors::n_words(n), of_cursors, at.partials, thread);
+    const bool is_crowded = team_any(of_cursors.greatest > CROWDED);
+
+    entries.each([&](int k, int i, Key key, bool counts) {
+#if HELD
+        const u32 slot = (u32)at.cursors.span(places[k] & 0xFFFFu).begin + (places[k] >> 16);
+#else
+        const u32 bucket = counts ? buckets.of(key) : 0;
         u32 slot = 0;
-        if (may_meet) {
-            slot = add_to_counter_together(at.cursors, counts ? buckets.of(key) : 0, counts, lane);
-        } else if (counts) {
-            slot = add_to_counter(at.cursors, buckets.of(key), 1);
-        }
+        if (may_meet) slot = add_one_together(at.cursors, bucket, counts, lane);
+        else if (counts) slot = at.cursors.add(bucket, 1);
+#endif
         if (!counts) return;
         at.slots.keys[slot] = key;
 #if ORDERED
@@ -151,24 +120,40 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) map_rows(
 #endif
     });
     team_sync();
-    if (*at.n_crowded) {
-        sort_crowded(at, thread);
-        team_sync();
-    }
+    if (is_crowded) sort_crowded(at.slots, at.cursors, n, at.crowded, at.n_crowded, thread);
 
-    const Results results = ALL_RESULTS;
-    const Results::OfRow of_row = results.of_row(r, n, present);
-    entries.each([&](int i, Key key, bool counts) {
-        if (i >= n) return;
-        if (!counts) {
-            of_row.write_missing(i);
-            return;
-        }
-        const u32 bucket = buckets.of(key);
-        const int begin = begin_of(at.cursors, bucket), end = (int)counter(at.cursors, bucket);
-        of_row.write(i, rank_in(at.slots, begin, end, key, i));
-    });
-    if (order) {
-        for (int i = (int)present + thread; i < n; i += THREADS) order[of_row.row_begin + i] = -1;
+    Results results = ALL_RESULTS;
+    results.go_to_row(r, n);
+    results.present = (int)extremes.present;
+#if ORDERED
+    int* order_of_row = order ? order + (i64)r * n : nullptr;
+#endif
+    const auto rank_of = [&](u32 bucket, int i, Key key) {
+        const Rank rank = rank_in(at.slots, at.cursors.span(bucket), key, i);
+#if ORDERED
+        if (order_of_row) order_of_row[rank.position] = i;
+#endif
+        return rank;
+    };
+    if (results.evaluates(n)) {
+        entries.each_again([&](int i, Key key, bool counts) {
+            if (counts) results.write_evaluated(i, rank_of(buckets.of(key), i, key));
+            else results.write_missing(i);
+        });
+    } else {
+        entries.each([&](int k, int i, Key key, bool counts) {
+#if HELD
+            const u32 bucket = places[k] & 0xFFFFu;
+#else
+            const u32 bucket = counts ? buckets.of(key) : 0;
+#endif
+            if (counts) results.write(i, rank_of(bucket, i, key));
+            else if (i < n) results.write_missing(i);
+        });
     }
+#if ORDERED
+    if (order_of_row) {
+        for (int i = results.present + thread; i < n; i += THREADS) order_of_row[i] = -1;
+    }
+#endif
 }

@@ -69,6 +69,11 @@ __device__ __forceinline__ double number_of(Bits bits) {
     if (sizeof(Bits) == 8) return __longlong_as_double((i64)bits);
     if (sizeof(Bits) == 4) return __uint_as_float((u32)bits);
     if (MANTISSA == 7) return __uint_as_float((u32)bits << 16);
+#ifdef __CUDA_ARCH__
+    float number;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(number) : "h"((u16)bits));
+    return number;
+#endif
     // The same exponent and mantissa as a float is 2^-112 times too small; infinity and NaN apart.
     const u32 magnitude = (u32)bits & 0x7FFFu, sign = ((u32)bits & 0x8000u) << 16;
     if (magnitude >= 0x7C00u) return __uint_as_float(sign | 0x7F800000u | (magnitude << 13));
@@ -76,7 +81,11 @@ __device__ __forceinline__ double number_of(Bits bits) {
     return sign ? -scaled : scaled;
 }
 
-// A double, rounded once: to the nearest, ties to even.
+// A float, rounded once: to the nearest, ties to even.
+template <int BITS, int MANTISSA>
+__device__ __forceinline__ typename Pattern<BITS>::Bits rounded(float number);
+
+// A double, likewise.
 template <int BITS, int MANTISSA>
 __device__ __forceinline__ typename Pattern<BITS>::Bits rounded(double number) {
     typedef typename Pattern<BITS>::Bits Bits;
@@ -108,10 +117,41 @@ __device__ __forceinline__ typename Pattern<BITS>::Bits rounded(double number) {
     return (Bits)(sign | ((magnitude + half) >> dropped));
 }
 
+template <int BITS, int MANTISSA>
+__device__ __forceinline__ typename Pattern<BITS>::Bits rounded(float number) {
+    typedef typename Pattern<BITS>::Bits Bits;
+    if (BITS == 32) return (Bits)__float_as_uint(number);
+#ifdef __CUDA_ARCH__
+    if (BITS == 16) {
+        u16 bits;
+        if (MANTISSA == 10) asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(number));
+        else asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(number));
+        return (Bits)bits;
+    }
+#endif
+    return rounded<BITS, MANTISSA>((double)number);
+}
+
 __device__ __forceinline__ Table table_value(double number) {
     return rounded<TABLE_BITS, TABLE_MANTISSA>(number);
 }
 
-__device__ __forceinline__ Out out_value(double number) {
+template <class Number>
+__device__ __forceinline__ Out out_value(Number number) {
     return rounded<OUT_BITS, OUT_MANTISSA>(number);
+}
+
+// What tables' numbers are multiplied and added in: as wide as they are, and at least a float.
+template <int BITS>
+struct Widened {
+    typedef float Number;
+};
+template <>
+struct Widened<64> {
+    typedef double Number;
+};
+typedef Widened<TABLE_BITS>::Number Wide;
+
+__device__ __forceinline__ Wide wide_number(Table bits) {
+    return (Wide)number_of<TABLE_MANTISSA>(bits);
 }

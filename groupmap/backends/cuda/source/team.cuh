@@ -1,10 +1,17 @@
-// A team of THREADS threads works on one row: a warp, several of which share a block, or a block.
+// A team of THREADS threads works on one row: a warp, several of which share a block, or a block,
+// of as many threads as it is launched with if the host does not define THREADS.
 
+#ifdef THREADS
+#define IS_WARP (THREADS == 32)
+#else
+#define THREADS ((int)blockDim.x)
+#define IS_WARP 0
+#endif
 #define WARPS (THREADS / 32)
 #define ALL_LANES 0xFFFFFFFFu
 
 __device__ __forceinline__ void team_sync() {
-#if THREADS == 32
+#if IS_WARP
     __syncwarp();
 #else
     __syncthreads();
@@ -31,7 +38,7 @@ __device__ __forceinline__ T of_all(T value, Combine combine, void* partials, in
     for (int gap = 16; gap > 0; gap /= 2) {
         value = combine(value, __shfl_xor_sync(ALL_LANES, value, gap));
     }
-#if THREADS > 32
+#if !IS_WARP
     T* of_warps = (T*)partials;
     if (thread % 32 == 0) of_warps[thread / 32] = value;
     team_sync();
@@ -53,7 +60,7 @@ __device__ __forceinline__ T sum_before(T value, void* partials, int thread) {
     }
     T before = __shfl_up_sync(ALL_LANES, through, 1);
     if (thread % 32 == 0) before = 0;
-#if THREADS > 32
+#if !IS_WARP
     T* of_warps = (T*)partials;
     if (thread % 32 == 31) of_warps[thread / 32] = through;
     team_sync();

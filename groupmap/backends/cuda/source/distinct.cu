@@ -1,0 +1,99 @@
+// The map of rows of numbers of 8 or 16 bits, in one launch. There are only 2^16 of them, so a bit
+// for each says which occur. Counted up to a number, the bits are its rank among the distinct ones,
+// and each of these has a counter. Ties need no care, and no bucket is ever crowded.
+//
+// The host defines MOST_THREADS of a block and HELD and BATCH (see entries.cuh). The order of the
+// row is not known here.
+
+#define N_WORDS (VALUE_BITS == 8 ? 8 : 1 << 11)  // of the bits; 128 at least are summed up
+
+// The bits of a word come to how many there are before it.
+struct BitsBefore {
+    u16* before_words;
+
+    __device__ __forceinline__ u32 of(u32 word) const { return (u32)__popc(word); }
+
+    __device__ __forceinline__ void sum_up(u32*, int i, uint4 four, u32 before) {
+        const u32 second = before + of(four.x), third = second + of(four.y);
+        const u32 fourth = third + of(four.z);
+        uint2* four_befores = (uint2*)(before_words + i);
+        *four_befores = make_uint2(before | (second << 16), third | (fourth << 16));
+    }
+};
+
+// The results of rows (n_rows, n), but for the order.
+extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows_of_16_bits(
+    const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS) {
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];
+    const int n = (int)n_entries, thread = threadIdx.x;
+    const u32 r = blockIdx.x;
+    u32* words = (u32*)dynamic_shared;
+    u32* counters = words + N_WORDS;
+    const int n_counters = (n + 3) / 4 * 4;
+    u16* before_words = (u16*)(counters + n_counters);
+    void* partials = before_words + N_WORDS;
+    Entries entries;
+    entries.row = rows + (i64)r * n;
+    entries.where = where + (i64)r * n;
+    entries.n = n;
+    entries.thread = thread;
+    entries.hold();
+
+    for (int i = 4 * thread; i < N_WORDS + n_counters; i += 4 * THREADS) {
+        *(uint4*)(words + i) = make_uint4(0, 0, 0, 0);
+    }
+    team_sync();
+    u32 present = 0;
+    entries.each([&](int, int, Key key, bool counts) {
+        if (counts) atomicOr(words + (key >> 5), 1u << (key & 31));
+        present += counts;
+    });
+    team_sync();
+    BitsBefore bits_before = {before_words};
+    sum_up(words, N_WORDS, bits_before, partials, thread);
+    team_sync();
+#if HELD
+    u32 places[HELD];
+#endif
+    const auto place_of = [&](Key key) {
+        const u32 smaller = (1u << (key & 31)) - 1;
+        return before_words[key >> 5] + (u32)__popc(words[key >> 5] & smaller);
+    };
+    entries.each([&](int k, int, Key key, bool counts) {
+        const u32 place = place_of(key);
+        if (counts) atomicAdd(counters + place, 1u);
+#if HELD
+        places[k] = place;
+#endif
+    });
+    team_sync();
+    StartsAndCounts of_counters = {0};
+    const int n_distinct = (int)before_words[N_WORDS - 1] + __popc(words[N_WORDS - 1]);
+    sum_up(counters, n_distinct, of_counters, partials, thread);
+    team_sync();
+
+    Results results = ALL_RESULTS;
+    results.go_to_row(r, n);
+    results.present = (int)total_of_team(present, partials, thread);
+    const auto rank_of = [&](u32 place) {
+        const u32 word = counters[place];
+        const Rank rank = {(int)start_of(word), (int)count_of(word), 0};
+        return rank;
+    };
+    if (results.evaluates(n)) {
+        entries.each_again([&](int i, Key key, bool counts) {
+            if (counts) results.write_evaluated(i, rank_of(place_of(key)));
+            else results.write_missing(i);
+        });
+    } else {
+        entries.each([&](int k, int i, Key key, bool counts) {
+#if HELD
+            const u32 place = places[k];
+#else
+            const u32 place = place_of(key);
+#endif
+            if (counts) results.write(i, rank_of(place));
+            else if (i < n) results.write_missing(i);
+        });
+    }
+}
