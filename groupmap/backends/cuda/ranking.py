@@ -16,7 +16,7 @@ FILES_OF_BUCKETS = (*FILES_OF_RESULTS, "segments.cuh", "ranking.cuh", "crowds.cu
 FILES_OF_BITS = (*FILES_OF_RESULTS, "distinct.cu")
 
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
-CROWDED = 16  # keys of one bucket that are looked at one by one
+CROWDED = 12  # keys of one bucket that are looked at one by one
 WARP = 32
 BYTES_OF_PARTIALS = 24  # a warp
 
@@ -25,14 +25,16 @@ LONGEST_OF_WARP = 512  # the bucket that one warp sorts
 LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
 LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
 GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
-MOST_UNDER_WAY = 4  # entries that a thread reads at a time
-MOST_HELD, MOST_HELD_OF_DOUBLES = 16, 8  # entries that a thread keeps in registers
+MOST_UNDER_WAY = 4  # entries that a thread reads, or writes, at a time
+MOST_KEPT, MOST_KEPT_OF_DOUBLES = 16, 8  # entries whose keys a thread keeps in registers
 HELD_BY_WARPS = (4, 8, 16)  # likewise, where a row is a warp's
-MOST_THREADS = 1024
+FEW_THREADS, MOST_THREADS = 128, 1024
+LEAST_BLOCKS = 6  # of few threads, that a multiprocessor has registers for
 TEAMS_OF_WARPS = 4  # in a block
 
 # Rows of numbers of 8 or 16 bits, of which there is a bit for each.
 LEAST_OF_BITS = 513  # shorter ones are sooner ranked than all bits are counted up
+LONGEST_OF_BITS = 2**15  # of which 1024 threads can keep all in registers
 
 # Rows in global memory.
 LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
@@ -107,7 +109,8 @@ class Plan(NamedTuple):
 
     threads: int
     teams: int
-    held: int  # entries a thread; 0 where they are read again and again
+    held: int  # entries a thread, at most
+    keeps_keys: bool  # or reads them again and again
     log_bins: int
     bytes_per_team: int
 
@@ -119,11 +122,14 @@ class Plan(NamedTuple):
     def names(self) -> Names:
         """What programs are told of it."""
         of_warps = self.threads == WARP
+        few = self.threads <= FEW_THREADS
+        most, blocks = (FEW_THREADS, LEAST_BLOCKS) if few else (MOST_THREADS, 1)
         return (
             *((("THREADS", WARP),) if of_warps else ()),
             ("TEAMS", self.teams),
-            ("MOST_THREADS", WARP * TEAMS_OF_WARPS if of_warps else MOST_THREADS),
+            *(("MOST_THREADS", most), ("LEAST_BLOCKS", blocks)),
             ("HELD", self.held),
+            ("KEEPS_KEYS", int(self.keeps_keys)),
             ("BATCH", MOST_UNDER_WAY),
         )
 
@@ -135,38 +141,40 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     if values.bits == 64:
         more, greatest = LOG_BINS_MORE_OF_DOUBLES, GREATEST_LOG_BINS_OF_DOUBLES
     log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
-    threads, held = _threads_and_held(n, values)
+    most_kept = MOST_KEPT_OF_DOUBLES if values.bits == 64 else MOST_KEPT
+    threads, held = _threads_and_held(n, most_kept)
+    keeps_keys = held <= most_kept
     # In the order of `Layout` in source/map.cu.
     parts = (
-        _aligned(4 * (2**log_bins + (n if held else n // 2 + 1))),
-        BYTES_OF_PARTIALS * (threads // WARP) + 8,
+        _aligned(4 * (2**log_bins + (n if keeps_keys else n // 2 + 1))),
+        BYTES_OF_PARTIALS * (threads // WARP),
         n * _bytes_of_key(values),
+        4 * -(-n // 32),
         2 * n if ordered else 0,
-        2 * (n // CROWDED + 1),
     )
     teams = TEAMS_OF_WARPS if threads == WARP else 1
-    return Plan(threads, teams, held, log_bins, _aligned(sum(parts)))
+    return Plan(threads, teams, held, keeps_keys, log_bins, _aligned(sum(parts)))
 
 
 @cache
 def plan_of_bits(n: int, values: Numbers) -> Plan:
     """How rows of n entries of 8 or 16 bits are; likewise."""
-    threads, held = _threads_and_held(n, values)
+    threads, held = _threads_and_held(n, MOST_KEPT)
     words = 2**values.bits // 32
     # In the order of source/distinct.cu.
     parts = (4 * words, 4 * _in_fours(n), 2 * words, BYTES_OF_PARTIALS * (threads // WARP))
-    return Plan(threads, 1, held, 0, _aligned(sum(parts)))
+    return Plan(threads, 1, held, True, 0, _aligned(sum(parts)))
 
 
-def _threads_and_held(n: int, values: Numbers) -> tuple[int, int]:
-    most_held = MOST_HELD_OF_DOUBLES if values.bits == 64 else MOST_HELD
+def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
+    """A warp, as many as keep that many entries each, or else all there are."""
     each = -(-n // WARP)
-    if each <= most_held:
+    if each <= most_kept:
         return WARP, min(held for held in HELD_BY_WARPS if held >= each)
-    warps = -(-each // most_held)
+    warps = -(-each // most_kept)
     if warps <= MOST_THREADS // WARP:
-        return WARP * warps, most_held
-    return MOST_THREADS, 0
+        return WARP * warps, most_kept
+    return MOST_THREADS, _in_fours(-(-n // MOST_THREADS))
 
 
 def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
@@ -205,7 +213,7 @@ def map_rows(
 
 def _has_bits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
     """Whether there is room for a bit for each number, and nothing is asked that needs more."""
-    if values.bits > 16 or ordered or not LEAST_OF_BITS <= n <= MOST_COUNTED:
+    if values.bits > 16 or ordered or not LEAST_OF_BITS <= n <= LONGEST_OF_BITS:
         return False
     room, _ = launching.limits_of(device)
     return plan_of_bits(n, values).shared_bytes <= room

@@ -69,39 +69,36 @@ __device__ __forceinline__ u32 add_one_together(const Cursors& cursors, u32 at, 
     return before + (u32)__popc(peers & ((1u << lane) - 1));
 }
 
-#if HELD
-// A word for each bucket. Threads remember what they have found there when they counted, so that
-// where a bucket begins is all that they need to know later.
+// Threads remember what they have found in a cursor when they counted, so that where a bucket
+// begins is all that they need to know later.
+#if KEEPS_KEYS
+// A word for each bucket.
 struct Cursors {
+    typedef StartsAndCounts Summed;
     u32* words;
 
     __device__ __forceinline__ static int n_words(int n) { return n; }
-    typedef StartsAndCounts Summed;
-
     __device__ __forceinline__ u32 add(u32 bucket, u32 amount) const {
         return atomicAdd(words + bucket, amount);
     }
-    __device__ __forceinline__ u32 count(u32 bucket) const { return count_of(words[bucket]); }
+    __device__ __forceinline__ int begin(u32 bucket) const { return (int)start_of(words[bucket]); }
     __device__ __forceinline__ Span span(u32 bucket) const {
         const u32 word = words[bucket], begin = start_of(word);
         return {(int)begin, (int)(begin + count_of(word))};
     }
 };
 #else
-// Half a word for each bucket: how many, then where the next one goes, and then where it ends.
+// Half a word for each, since shared memory is what limits how long a row may be.
 struct Cursors {
+    typedef PairsOfStarts Summed;
     u32* words;
 
     __device__ __forceinline__ static int n_words(int n) { return n / 2 + 1; }
-    typedef PairsOfStarts Summed;
-
     __device__ __forceinline__ u32 add(u32 bucket, u32 amount) const {
         const u32 shift = 16 * (bucket & 1);
         return (atomicAdd(words + (bucket >> 1), amount << shift) >> shift) & 0xFFFFu;
     }
-    __device__ __forceinline__ u32 at(u32 bucket) const { return ((const u16*)words)[bucket]; }
-    __device__ __forceinline__ Span span(u32 bucket) const {
-        return {bucket ? (int)at(bucket - 1) : 0, (int)at(bucket)};
-    }
+    __device__ __forceinline__ int begin(u32 bucket) const { return ((const u16*)words)[bucket]; }
+    __device__ __forceinline__ Span span(u32 bucket) const { return {begin(bucket), begin(bucket + 1)}; }
 };
 #endif

@@ -2,8 +2,8 @@
 // for each says which occur. Counted up to a number, the bits are its rank among the distinct ones,
 // and each of these has a counter. Ties need no care, and no bucket is ever crowded.
 //
-// The host defines MOST_THREADS of a block and HELD and BATCH (see entries.cuh). The order of the
-// row is not known here.
+// The host defines MOST_THREADS and LEAST_BLOCKS as for map.cu. Keys are kept (see entries.cuh), and
+// the order of the row is not known.
 
 #define N_WORDS (VALUE_BITS == 8 ? 8 : 1 << 11)  // of the bits; 128 at least are summed up
 
@@ -22,7 +22,7 @@ struct BitsBefore {
 };
 
 // The results of rows (n_rows, n), but for the order.
-extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows_of_16_bits(
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_rows_of_16_bits(
     const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
     const int n = (int)n_entries, thread = threadIdx.x;
@@ -32,12 +32,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows_of_16_bits(
     const int n_counters = (n + 3) / 4 * 4;
     u16* before_words = (u16*)(counters + n_counters);
     void* partials = before_words + N_WORDS;
-    Entries entries;
-    entries.row = rows + (i64)r * n;
-    entries.where = where + (i64)r * n;
-    entries.n = n;
-    entries.thread = thread;
-    entries.hold();
+    Entries entries(rows, where, r, n, thread);
 
     for (int i = 4 * thread; i < N_WORDS + n_counters; i += 4 * THREADS) {
         *(uint4*)(words + i) = make_uint4(0, 0, 0, 0);
@@ -52,19 +47,14 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows_of_16_bits(
     BitsBefore bits_before = {before_words};
     sum_up(words, N_WORDS, bits_before, partials, thread);
     team_sync();
-#if HELD
-    u32 places[HELD];
-#endif
-    const auto place_of = [&](Key key) {
+    const auto distinct_of = [&](Key key) {
         const u32 smaller = (1u << (key & 31)) - 1;
         return before_words[key >> 5] + (u32)__popc(words[key >> 5] & smaller);
     };
-    entries.each([&](int k, int, Key key, bool counts) {
-        const u32 place = place_of(key);
-        if (counts) atomicAdd(counters + place, 1u);
-#if HELD
-        places[k] = place;
-#endif
+    entries.each([&](int, int, Key& key, bool counts) {
+        const u32 distinct = distinct_of(key);
+        if (counts) atomicAdd(counters + distinct, 1u);
+        key = distinct;
     });
     team_sync();
     StartsAndCounts of_counters = {0};
@@ -75,25 +65,27 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows_of_16_bits(
     Results results = ALL_RESULTS;
     results.go_to_row(r, n);
     results.present = (int)total_of_team(present, partials, thread);
-    const auto rank_of = [&](u32 place) {
-        const u32 word = counters[place];
+    const auto rank_of = [&](u32 distinct) {
+        const u32 word = counters[distinct];
         const Rank rank = {(int)start_of(word), (int)count_of(word), 0};
         return rank;
     };
     if (results.evaluates(n)) {
-        entries.each_again([&](int i, Key key, bool counts) {
-            if (counts) results.write_evaluated(i, rank_of(place_of(key)));
-            else results.write_missing(i);
-        });
-    } else {
-        entries.each([&](int k, int i, Key key, bool counts) {
-#if HELD
-            const u32 place = places[k];
-#else
-            const u32 place = place_of(key);
-#endif
-            if (counts) results.write(i, rank_of(place));
-            else if (i < n) results.write_missing(i);
-        });
+        results.evaluate(entries, [&](int, Key key) { return rank_of(distinct_of(key)); });
+        return;
     }
+    entries.each([&](int, int i, Key& distinct, bool counts) {
+        if (!counts) {
+            distinct = MISSING;
+            return;
+        }
+        const Rank rank = rank_of(distinct);
+#if COUNTED
+        results.write_counts(i, rank);
+#endif
+        distinct = (u32)results.place_of(rank);
+    });
+#if !COUNTED
+    results.write(entries, entries.keys);
+#endif
 }

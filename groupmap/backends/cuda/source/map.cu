@@ -8,16 +8,16 @@
 //
 // Ranks are counts, so they do not depend on the order in which atomic operations come about.
 //
-// The host defines TEAMS in a block, MOST_THREADS of a block, HELD and BATCH (see entries.cuh), and
-// ORDERED, whether the order of the row is wanted.
+// The host defines TEAMS in a block; MOST_THREADS of a block, of which a multiprocessor has registers
+// for LEAST_BLOCKS (where that is not said, the compiler has done with 32 and spilled); and ORDERED,
+// whether the order of the row is wanted. Besides, see entries.cuh.
 
 struct Layout {
     u32* bins;
     Cursors cursors;
     void* partials;
-    u32* n_crowded;
     Slots slots;
-    u16* crowded;
+    u32* unsorted;  // a bit for each bucket
 
     __device__ Layout(unsigned char* memory, int n, int n_bins) {
         bins = (u32*)memory;
@@ -25,15 +25,12 @@ struct Layout {
         memory = (unsigned char*)(bins + zeroed_words(n, n_bins));
         partials = memory;
         memory += BYTES_OF_PARTIALS * WARPS;
-        n_crowded = (u32*)memory;
-        memory += 8;
         slots.keys = (Key*)memory;
-        memory += (i64)n * sizeof(Key);
+        memory += n * (int)sizeof(Key);
+        unsorted = (u32*)memory;
 #if ORDERED
-        slots.indices = (Index*)memory;
-        memory += (i64)n * sizeof(Index);
+        slots.indices = (Index*)(unsorted + (n + 31) / 32);
 #endif
-        crowded = (u16*)memory;
     }
 
     // Bins and cursors, rounded up to what a thread takes at a time.
@@ -43,7 +40,7 @@ struct Layout {
 };
 
 // The results of rows (n_rows, n).
-extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
+extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_rows(
     const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS, i64 log_of_bins,
     i64 bytes_per_team) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
@@ -57,17 +54,11 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
     if (r >= n_rows) return;  // of several teams in a block only, which are warps
     const int lane = thread % 32;
     const Layout at(dynamic_shared + team * (int)bytes_per_team, n, n_bins);
-    Entries entries;
-    entries.row = rows + (i64)r * n;
-    entries.where = where + (i64)r * n;
-    entries.n = n;
-    entries.thread = thread;
-    entries.hold();
+    Entries entries(rows, where, r, n, thread);
 
     for (int i = 4 * thread; i < Layout::zeroed_words(n, n_bins); i += 4 * THREADS) {
         *(uint4*)(at.bins + i) = make_uint4(0, 0, 0, 0);
     }
-    if (thread == 0) *at.n_crowded = 0;
     Extremes extremes = NO_EXTREMES;
     entries.each([&](int, int, Key key, bool counts) {
         if (counts) extremes.include(key);
@@ -75,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
     extremes = extremes.of_team(at.partials, thread);
     const Buckets buckets = buckets_between(at.bins, extremes, log_bins);
 #if IS_WARP
-    team_sync();
+    team_sync();  // which of_team has done in a block
 #endif
 
     entries.each([&](int, int, Key key, bool counts) {
@@ -87,17 +78,13 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
     // Where a third shares a bin, many may share a bucket, and lanes want to add to one cursor.
     const bool may_meet = team_any(3 * of_bins.greatest > extremes.present);
 
-#if HELD
     u32 places[HELD];  // a bucket, and in the upper half how many came before
-#endif
     entries.each([&](int k, int, Key key, bool counts) {
         const u32 bucket = counts ? buckets.of(key) : 0;
         u32 before = 0;
         if (may_meet) before = add_one_together(at.cursors, bucket, counts, lane);
         else if (counts) before = at.cursors.add(bucket, 1);
-#if HELD
         places[k] = bucket | (before << 16);
-#endif
     });
     team_sync();
     Cursors::Summed of_cursors = {0};
@@ -105,28 +92,33 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
     const bool is_crowded = team_any(of_cursors.greatest > CROWDED);
 
     entries.each([&](int k, int i, Key key, bool counts) {
-#if HELD
-        const u32 slot = (u32)at.cursors.span(places[k] & 0xFFFFu).begin + (places[k] >> 16);
-#else
-        const u32 bucket = counts ? buckets.of(key) : 0;
-        u32 slot = 0;
-        if (may_meet) slot = add_one_together(at.cursors, bucket, counts, lane);
-        else if (counts) slot = at.cursors.add(bucket, 1);
-#endif
         if (!counts) return;
+        const int slot = at.cursors.begin(places[k] & 0xFFFFu) + (int)(places[k] >> 16);
         at.slots.keys[slot] = key;
 #if ORDERED
         at.slots.indices[slot] = (Index)i;
 #endif
     });
     team_sync();
-    if (is_crowded) sort_crowded(at.slots, at.cursors, n, at.crowded, at.n_crowded, thread);
+    if (is_crowded) {
+        Crowds crowds = {at.slots, at.cursors, at.unsorted};
+        for (int i = thread; i < (n + 31) / 32; i += THREADS) at.unsorted[i] = 0;
+        team_sync();
+        entries.each([&](int k, int, Key key, bool counts) {
+            if (counts) crowds.note(places[k] & 0xFFFFu, key);
+        });
+        team_sync();
+        crowds.sort(n, thread);
+    }
 
     Results results = ALL_RESULTS;
     results.go_to_row(r, n);
     results.present = (int)extremes.present;
 #if ORDERED
     int* order_of_row = order ? order + (i64)r * n : nullptr;
+    if (order_of_row) {
+        for (int i = results.present + thread; i < n; i += THREADS) order_of_row[i] = -1;
+    }
 #endif
     const auto rank_of = [&](u32 bucket, int i, Key key) {
         const Rank rank = rank_in(at.slots, at.cursors.span(bucket), key, i);
@@ -136,24 +128,21 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) map_rows(
         return rank;
     };
     if (results.evaluates(n)) {
-        entries.each_again([&](int i, Key key, bool counts) {
-            if (counts) results.write_evaluated(i, rank_of(buckets.of(key), i, key));
-            else results.write_missing(i);
-        });
-    } else {
-        entries.each([&](int k, int i, Key key, bool counts) {
-#if HELD
-            const u32 bucket = places[k] & 0xFFFFu;
-#else
-            const u32 bucket = counts ? buckets.of(key) : 0;
+        results.evaluate(entries, [&](int i, Key key) { return rank_of(buckets.of(key), i, key); });
+        return;
+    }
+    entries.each([&](int k, int i, Key key, bool counts) {
+        if (!counts) {
+            places[k] = MISSING;
+            return;
+        }
+        const Rank rank = rank_of(places[k] & 0xFFFFu, i, key);
+#if COUNTED
+        results.write_counts(i, rank);
 #endif
-            if (counts) results.write(i, rank_of(bucket, i, key));
-            else if (i < n) results.write_missing(i);
-        });
-    }
-#if ORDERED
-    if (order_of_row) {
-        for (int i = results.present + thread; i < n; i += THREADS) order_of_row[i] = -1;
-    }
+        places[k] = (u32)results.place_of(rank);
+    });
+#if !COUNTED
+    results.write(entries, places);
 #endif
 }

@@ -41,6 +41,7 @@ struct Rank {
     int position;  // among all, equals in order of appearance; where ORDERED
 };
 
+#define MISSING 0xFFFFFFFFu
 #define NOT_A_NUMBER __longlong_as_double(0x7FF8000000000000ll)
 
 // The results of one row, of which `present` entries count: table[h]·weight + bias, rounded after
@@ -97,24 +98,45 @@ struct Results {
 #endif
     }
 
-    __device__ __forceinline__ void write(int i, Rank rank) const {
-#if COUNTED
+    __device__ __forceinline__ void write_counts(int i, Rank rank) const {
         less[i] = rank.less;
         less_equal[i] = (i64)rank.less + rank.equal;
-#else
-        y[i] = scaled(table[place_of(rank)], i);
-#endif
     }
 
-    __device__ __forceinline__ void write_evaluated(int i, Rank rank) const {
-        const double value = quantile((double)place_of(rank), (double)present, formula);
-        y[i] = scaled(table_value(value), i);
+    // All that a thread has, by their places in the table, or MISSING; the table is asked for some
+    // at a time.
+    __device__ __forceinline__ void write(const Entries& entries, const u32* places) const {
+#pragma unroll
+        for (int first = 0; first < HELD; first += BATCH) {
+            if (first * THREADS >= entries.n) break;
+            Table values[BATCH];
+#pragma unroll
+            for (int k = 0; k < BATCH; ++k) {
+                const u32 place = places[first + k];
+                const bool is_there = entries.index(first + k) < entries.n && place != MISSING;
+                values[k] = is_there ? table[place] : (Table)0;
+            }
+#pragma unroll
+            for (int k = 0; k < BATCH; ++k) {
+                const int i = entries.index(first + k);
+                if (i >= entries.n) continue;
+                const bool is_missing = places[first + k] == MISSING;
+                y[i] = is_missing ? out_value(NOT_A_NUMBER) : scaled(values[k], i);
+            }
+        }
     }
 
-    __device__ __forceinline__ void write_missing(int i) const {
-#if !COUNTED
-        y[i] = out_value(NOT_A_NUMBER);
-#endif
+    // One after the other, for a row that evaluates.
+    template <class RankOf>
+    __device__ __forceinline__ void evaluate(const Entries& entries, RankOf rank_of) const {
+        entries.each_again([&](int i, Key key, bool counts) {
+            double value = NOT_A_NUMBER;
+            if (counts) {
+                const int place = place_of(rank_of(i, key));
+                value = quantile((double)place, (double)present, formula);
+            }
+            y[i] = counts ? scaled(table_value(value), i) : out_value(value);
+        });
     }
 };
 
