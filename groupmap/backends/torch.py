@@ -345,14 +345,14 @@ def _is_captured(x: Array) -> bool:
 
 def _is_plain(x: Array) -> bool:
     """Whether x is a tensor with memory of its own, which kernels may be given."""
-    return _is_eager() and type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
+    return _is_eager() and type(x) in (torch.Tensor, torch.nn.Parameter) and not x.is_meta
 
 
 def _is_eager() -> bool:
     """Whether what is made has memory at once: nothing is traced, and nothing transformed."""
     return (
         not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        and not torch._C._is_tracing()  # as torch.jit.is_tracing, twice as fast
         and torch._C._functorch.peek_interpreter_stack() is None
     )
 
@@ -402,19 +402,20 @@ class _Connection(torch.autograd.Function):
         return grad, to_x.to(x.dtype), None, *(None for _ in saved)
 
 
-def wants_gradient(x: Array) -> bool:
-    """Whether something differentiates with respect to x, in either direction.
+def wants_gradient(*arrays: Array) -> bool:
+    """Whether something differentiates with respect to any of them, in either direction.
 
     Forward mode finds no jvp on the connection then, and raises; unconnected it would get zeros.
     """
-    if x.requires_grad and torch.is_grad_enabled():
+    if torch.is_grad_enabled() and any(each.requires_grad for each in arrays):
         return True
-    return not torch.compiler.is_compiling() and _has_tangent(x)
+    # Outside of every dual level unpacking is an error.
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return False
+    return any(_has_tangent(each) for each in arrays)
 
 
 def _has_tangent(x: Array) -> bool:
-    if forward_ad._current_level < 0:  # outside of every dual level, where unpacking is an error
-        return False
     return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
