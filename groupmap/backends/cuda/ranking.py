@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from groupmap.backends._ops import FORMULAS, Formula, TieRule
@@ -178,6 +178,15 @@ def _count_keys(at: Addresses, request: Request, place: Place) -> None:
 
 
 def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered: bool) -> None:
+    program, shape, how = _prepared_in_shared_memory(request, ordered=ordered)
+    launching.launch(program, shape, place, (*at[:2], request.n_rows, request.n, *at[2:], *how))
+
+
+@lru_cache(maxsize=1024)  # the same shapes come again and again
+def _prepared_in_shared_memory(
+    request: Request, *, ordered: bool
+) -> tuple[Program, Shape, tuple[int | float, ...]]:
+    """All that does not depend on where the arrays lie."""
     plan = plan_for(request.n, request.values, ordered=ordered)
     names = (
         ("THREADS", plan.threads),
@@ -187,15 +196,11 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
         ("ORDERED", int(ordered)),
         ("INDEX_BITS", 16),
     )
-    launching.launch(
+    return (
         request.program("map_rows", (*FILES, "map.cu"), names),
         Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
-        place,
-        (
-            *at[:2], request.n_rows, request.n, *at[2:], *request.arguments(), plan.log_bins,
-            plan.bytes_per_team,
-        ),
-    )  # fmt: skip
+        (*request.arguments(), plan.log_bins, plan.bytes_per_team),
+    )
 
 
 def _in_global_memory(
