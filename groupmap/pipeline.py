@@ -170,8 +170,9 @@ def _map_block(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
+    layout = grouping.layout(x.shape)
     rows, where, random_keys = (
-        None if each is None else grouping.to_rows(each, xp) for each in (x, where, random_keys)
+        None if each is None else layout.to_rows(each, xp) for each in (x, where, random_keys)
     )
     parts = (rows, where, random_keys)
     if isinstance(target, Sequence):
@@ -185,7 +186,7 @@ def _map_block(
             made = target_of_given_samples if is_asked_for_some else target_of_samples
             target = made(samples, rule.plotting_parameters, xp, ops)
         y = map_rows(*parts, target, rule, dtype, xp=xp, ops=ops)
-    return grouping.from_rows(y, x.shape, xp)
+    return layout.from_rows(y, xp)
 
 
 def _map_rows_each_to_its_own(
