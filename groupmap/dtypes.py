@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
             f"{name} is a masked array of dtype {x.dtype}; pass what counts, {name}.compressed(), "
             f"or, where NaN may stand for the rest, {name}.filled(numpy.nan)."
         )
-    if not xp.isdtype(x.dtype, ("integral", "real floating")):
+    if not (xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "integral")):
         raise TypeError(
             f"{name} has dtype {x.dtype}, which has no distribution on the real line; "
             "convert it to a real dtype such as float32 first."
@@ -40,12 +39,11 @@ def default_dtype(xp: Namespace, kind: Literal["real floating", "integral"]) -> 
 
 def at_least_single(dtype: DType, xp: Namespace) -> DType:
     """The dtype itself, or float32 in place of a half precision."""
-    return xp.float32 if xp.finfo(dtype).bits < xp.finfo(xp.float32).bits else dtype
+    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
-@lru_cache(maxsize=128)
 def is_widest(dtype: DType, other: DType, xp: Namespace) -> bool:
-    """Whether arithmetic of both dtypes has the first; layers ask the same again and again."""
+    """Whether arithmetic of both dtypes has the first."""
     return bool(xp.result_type(dtype, other) == dtype)
 
 

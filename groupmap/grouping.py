@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
+from typing import NamedTuple
 
 from groupmap._typing import Array, Namespace
 from groupmap.counts import checked_count
@@ -14,8 +14,31 @@ from groupmap.counts import checked_count
 BATCH_AND_CHANNEL = 2
 
 
-@dataclass(frozen=True)
-class Grouping:
+class Layout(NamedTuple):
+    """How the array of one shape becomes rows ``(..., n)``, a group a row."""
+
+    shape: tuple[int, ...]
+    split: tuple[int, ...]
+    order: tuple[int, ...] | None  # of the split axes; None where they are in order as they are
+    rows: tuple[int, ...]
+
+    def to_rows(self, x: Array, xp: Namespace) -> Array:
+        """X as ``(..., n)``."""
+        if self.order is not None:
+            x = xp.permute_dims(xp.reshape(x, self.split), self.order)
+        return xp.reshape(x, self.rows)
+
+    def from_rows(self, rows: Array, xp: Namespace) -> Array:
+        """Back from rows to the shape of x."""
+        order = self.order
+        if order is not None:
+            inverse = tuple(order.index(axis) for axis in range(len(order)))
+            rows = xp.reshape(rows, tuple(self.split[axis] for axis in order))
+            rows = xp.permute_dims(rows, inverse)
+        return xp.reshape(rows, self.shape)
+
+
+class Grouping(NamedTuple):
     """The axes that are pooled into one group; first, one axis may be split into equal blocks.
 
     `pooled` counts the axes after the split, which turns axis c of length C into two, of lengths
@@ -43,18 +66,25 @@ class Grouping:
     def _free(self, ndim: int) -> tuple[int, ...]:
         return tuple([axis for axis in range(ndim) if axis not in self.pooled])
 
-    def to_rows(self, x: Array, xp: Namespace) -> Array:
-        """X as ``(..., n)``, a group a row."""
-        shape = self._split_shape(x.shape)
-        free = self._free(len(shape))
+    def layout(self, shape: tuple[int, ...]) -> Layout:
+        """How arrays of that shape become rows."""
+        split = self._split_shape(shape)
+        free = self._free(len(split))
         order = (*free, *self.pooled)
-        if not _is_in_order(order):
-            x = xp.permute_dims(xp.reshape(x, shape), order)
-        lengths = [shape[axis] for axis in free]
-        n = math.prod([shape[axis] for axis in self.pooled])  # a list, for torch.compile
-        return xp.reshape(x, (*lengths, n))
+        lengths = [split[axis] for axis in free]
+        n = math.prod([split[axis] for axis in self.pooled])  # a list, for torch.compile
+        return Layout(shape, split, None if _is_in_order(order) else order, (*lengths, n))
 
     @lru_cache(maxsize=1024)  # noqa: B019  # layers ask the same again and again
+    def remembered_layout(self, shape: tuple[int, ...]) -> Layout:
+        """The same; torch.compile, which follows no memory, is not to meet it."""
+        return self.layout(shape)
+
+    def to_rows(self, x: Array, xp: Namespace) -> Array:
+        """X as ``(..., n)``, a group a row."""
+        return self.layout(x.shape).to_rows(x, xp)
+
+    @lru_cache(maxsize=1024)  # noqa: B019  # likewise
     def spans(
         self, parameter: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[int, int, int, int] | None:
@@ -91,13 +121,7 @@ class Grouping:
 
     def from_rows(self, rows: Array, shape: tuple[int, ...], xp: Namespace) -> Array:
         """Back from rows to an array of the given shape."""
-        split = self._split_shape(shape)
-        order = (*self._free(len(split)), *self.pooled)
-        if not _is_in_order(order):
-            inverse = tuple(order.index(axis) for axis in range(len(order)))
-            rows = xp.reshape(rows, tuple(split[axis] for axis in order))
-            rows = xp.permute_dims(rows, inverse)
-        return xp.reshape(rows, shape)
+        return self.layout(shape).from_rows(rows, xp)
 
 
 def _adjoin(some: Sequence[int], axes: Sequence[int]) -> bool:
@@ -148,8 +172,13 @@ def channel_groups(shape: tuple[int, ...], num_groups: object, channel_axis: int
     channel_axis = normalized_channel_axis(shape, channel_axis)
     num_groups = checked_count(num_groups, "num_groups")
     check_divides(num_groups, shape[channel_axis])
-    pooled = tuple(axis for axis in range(1, len(shape) + 1) if axis != channel_axis)
-    return Grouping(pooled, split_axis=channel_axis, num_groups=num_groups)
+    return blocks_of_channels(len(shape), num_groups, channel_axis)
+
+
+def blocks_of_channels(ndim: int, num_groups: int, channel_axis: int) -> Grouping:
+    """The same for arrays of which all that is known to be right."""
+    pooled = (*range(1, channel_axis), *range(channel_axis + 1, ndim + 1))
+    return Grouping(pooled, channel_axis, num_groups)
 
 
 def check_divides(num_groups: int, num_channels: int) -> None:
@@ -162,23 +191,26 @@ def check_divides(num_groups: int, num_channels: int) -> None:
 
 def along_axis(parameter: Array | None, axis: int, ndim: int, xp: Namespace) -> Array | None:
     """A parameter ``(C,)``, shaped to broadcast along one of ndim axes."""
-    if parameter is None:
-        return None
+    return None if parameter is None else xp.reshape(parameter, shape_along_axis(-1, axis, ndim))
+
+
+def shape_along_axis(length: int, axis: int, ndim: int) -> tuple[int, ...]:
+    """The shape of what broadcasts along one of ndim axes."""
     shape = [1] * ndim
-    shape[axis] = -1
-    return xp.reshape(parameter, tuple(shape))
+    shape[axis] = length
+    return tuple(shape)
 
 
 def each_channel(shape: tuple[int, ...], channel_axis: int) -> Grouping:
     """Each sample and channel (torch's instance layout)."""
     channel_axis = normalized_channel_axis(shape, channel_axis)
-    return Grouping(tuple(axis for axis in range(1, len(shape)) if axis != channel_axis))
+    return Grouping((*range(1, channel_axis), *range(channel_axis + 1, len(shape))))
 
 
 def channels_of_batch(shape: tuple[int, ...], channel_axis: int) -> Grouping:
     """Each channel over all samples and space (torch's batch layout)."""
     channel_axis = normalized_channel_axis(shape, channel_axis)
-    return Grouping(tuple(axis for axis in range(len(shape)) if axis != channel_axis))
+    return Grouping((*range(channel_axis), *range(channel_axis + 1, len(shape))))
 
 
 def trailing_axes(shape: tuple[int, ...], normalized_shape: int | Sequence[int]) -> Grouping:

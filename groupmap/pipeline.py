@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops, Scale
 from groupmap.dtypes import at_least_single, check_real, is_widest, result_dtype
-from groupmap.grouping import Grouping, broadcast_mask
+from groupmap.grouping import Grouping, along_axis, broadcast_mask, shape_along_axis
 from groupmap.mapping import MapRule, map_rows, map_rows_scaled
 from groupmap.references import target_of_given_samples, target_of_samples
 from groupmap.targets import Target
@@ -26,11 +26,12 @@ def map_groups(
     rng: RandomSource = None,
     weight: Array | None = None,
     bias: Array | None = None,
+    parameter_axis: int | None = None,
     name: str = "x",
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    """Q(F(x))·weight + bias, where weight and bias broadcast against x.
+    """Q(F(x))·weight + bias; these broadcast against x, or lie along the `parameter_axis` of x.
 
     In place of a target there may be a reference: a sample for all groups, ``(m,)``, or an array
     with x's axes, pooled as x is; or a sequence, one for each index of the last axis that is not
@@ -53,8 +54,9 @@ def map_groups(
     map_dtype = at_least_single(dtype, xp) if is_scaled else dtype
     if is_scaled and ops.has_native_map(x) and isinstance(target, Target):
         y = _mapped_and_scaled(
-            x, where, grouping, target, rule, weight, bias, map_dtype, dtype, xp, ops
-        )
+            x, where, grouping, target, rule, weight, bias, parameter_axis, map_dtype, dtype, xp,
+            ops,
+        )  # fmt: skip
         if y is not None:
             return ops.keep_layout(_filled(y, where, masked_value, xp), x)
     on_block = partial(_map_block, grouping=grouping, target=target, rule=rule, dtype=map_dtype)
@@ -70,6 +72,8 @@ def map_groups(
     )
     y = _filled(y, where, masked_value, xp)  # else the parameters' gradients see a NaN
     if is_scaled:
+        if parameter_axis is not None:
+            weight, bias = (along_axis(each, parameter_axis, x.ndim, xp) for each in (weight, bias))
         y = _filled(scaled(y, weight, bias, xp, ops), where, masked_value, xp)
     return ops.keep_layout(xp.astype(y, dtype, copy=False), x)
 
@@ -87,6 +91,7 @@ def _mapped_and_scaled(
     rule: MapRule,
     weight: Array | None,
     bias: Array | None,
+    parameter_axis: int | None,
     map_dtype: DType,
     dtype: DType,
     xp: Namespace,
@@ -94,23 +99,47 @@ def _mapped_and_scaled(
 ) -> Array | None:
     """All of it in one step; None where there is none, or where something learns."""
     given = [each for each in (weight, bias) if each is not None]
-    spans = {grouping.spans(each.shape, x.shape) for each in given}
-    if 0 in x.shape or len(spans) != 1 or any(ops.wants_gradient(each) for each in (x, *given)):
+    if ops.wants_gradient(x, *given):
         return None
-    (own,) = spans
-    # Wider parameters are not rounded to the dtype of the map.
-    fit = all(is_widest(map_dtype, each.dtype, xp) for each in given)
-    if own is None or not fit:
+    shape = x.shape
+    of_parameters = tuple([(each.shape, each.dtype) for each in given])
+    spans = _spans(grouping, shape, of_parameters, parameter_axis, map_dtype, xp)
+    if spans is None:
         return None
-    factor, summand = (
-        None if each is None else xp.reshape(xp.astype(each, map_dtype, copy=False), (-1,))
-        for each in (weight, bias)
-    )
-    rows = grouping.to_rows(x, xp)
-    where = None if where is None else grouping.to_rows(where, xp)
-    scale = Scale(factor, summand, own, dtype)
+    layout = grouping.remembered_layout(shape)
+    rows = layout.to_rows(x, xp)
+    where = None if where is None else layout.to_rows(where, xp)
+    scale = Scale(_flat(weight, map_dtype, xp), _flat(bias, map_dtype, xp), spans, dtype)
     y = map_rows_scaled(rows, where, target, rule, map_dtype, scale, xp=xp, ops=ops)
-    return None if y is None else grouping.from_rows(y, x.shape, xp)
+    return None if y is None else layout.from_rows(y, xp)
+
+
+@lru_cache(maxsize=1024)  # layers ask the same again and again
+def _spans(
+    grouping: Grouping,
+    shape: tuple[int, ...],
+    of_parameters: tuple[tuple[tuple[int, ...], DType], ...],
+    parameter_axis: int | None,
+    map_dtype: DType,
+    xp: Namespace,
+) -> tuple[int, int, int, int] | None:
+    """The spans that serve all parameters of these shapes and dtypes, if they fit into one step."""
+    # Wider parameters are not rounded to the dtype of the map.
+    if 0 in shape or not all(is_widest(map_dtype, dtype, xp) for _, dtype in of_parameters):
+        return None
+    shapes = [own for own, _ in of_parameters]
+    if parameter_axis is not None:
+        shapes = [shape_along_axis(own[0], parameter_axis, len(shape)) for own in shapes]
+    found = {grouping.spans(own, shape) for own in shapes}
+    return found.pop() if len(found) == 1 else None
+
+
+def _flat(parameter: Array | None, dtype: DType, xp: Namespace) -> Array | None:
+    if parameter is None:
+        return None
+    if parameter.dtype != dtype:
+        parameter = xp.astype(parameter, dtype)
+    return parameter if parameter.ndim == 1 else xp.reshape(parameter, (-1,))
 
 
 def scaled(y: Array, weight: Array | None, bias: Array | None, xp: Namespace, ops: Ops) -> Array:
@@ -141,8 +170,9 @@ def _map_block(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
+    layout = grouping.layout(x.shape)
     rows, where, random_keys = (
-        None if each is None else grouping.to_rows(each, xp) for each in (x, where, random_keys)
+        None if each is None else layout.to_rows(each, xp) for each in (x, where, random_keys)
     )
     parts = (rows, where, random_keys)
     if isinstance(target, Sequence):
@@ -156,7 +186,7 @@ def _map_block(
             made = target_of_given_samples if is_asked_for_some else target_of_samples
             target = made(samples, rule.plotting_parameters, xp, ops)
         y = map_rows(*parts, target, rule, dtype, xp=xp, ops=ops)
-    return grouping.from_rows(y, x.shape, xp)
+    return layout.from_rows(y, xp)
 
 
 def _map_rows_each_to_its_own(

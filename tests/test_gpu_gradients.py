@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,9 @@ from tests.gpu_launches import (
 
 pytest.importorskip("torch")
 import torch
+
+from groupmap.backends import torch as native
+from groupmap.backends import torch_estimates, torch_kernels
 
 if not cuda_emulation.AVAILABLE:
     pytest.skip("there is no g++ to compile kernels with", allow_module_level=True)
@@ -185,3 +190,19 @@ def test_other_estimates_where_entries_are_missing(rng, gradient, masked):
     with no_kernels():
         expected = gradient_of(x, grad, gradient=gradient, where=where)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_only_what_is_traced_or_transformed_meets_the_operator():
+    called = torch_kernels.eager_or_traced(lambda *_: "function", lambda *_: "operator")
+    x = torch.randn(2, 3)
+    assert called(x, None, 1) == called(torch.nn.Parameter(x)) == "function"
+    assert called(x, x.to("meta")) == "operator"
+    seen = []
+    torch.vmap(lambda row: seen.append(called(row)) or row)(x)
+    assert seen == ["operator"]
+
+
+@pytest.mark.parametrize("function", [native._Connection, torch_estimates._Symmetric])
+def test_torch_finds_signatures_at_hand(function):
+    """It asks for them at each call, and to make one takes as long as a launch."""
+    assert inspect.signature(function.forward) is function.forward.__signature__

@@ -17,8 +17,8 @@ from groupmap.user_targets import as_target
 from tests import cuda_emulation, oracle
 from tests.emulated_gpu import LIMITS
 from tests.gpu_launches import (
-    ENTRIES_OF_A_WARP,
     CPU,
+    ENTRIES_OF_A_WARP,
     FLOATS,
     HALVES,
     INTEGERS,

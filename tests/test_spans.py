@@ -59,3 +59,22 @@ def test_of_any_axes(data):
     pooled = tuple(sorted(data.draw(st.sets(axes, min_size=1))))
     own = [data.draw(st.sampled_from([1, length])) for length in shape]
     check(Grouping(pooled), tuple(own[data.draw(axes) :]), shape)
+
+
+@pytest.mark.parametrize(
+    ("grouping", "shape"),
+    [
+        (channel_groups((2, 6, 4, 3), 3, 1), (2, 6, 4, 3)),
+        (channel_groups((2, 4, 6), 3, -1), (2, 4, 6)),
+        (channels_of_batch((2, 6, 4), 1), (2, 6, 4)),
+        (trailing_axes((5, 4, 3), (4, 3)), (5, 4, 3)),
+    ],
+)
+def test_layouts_lead_to_rows_and_back(grouping, shape):
+    x = np.arange(np.prod(shape)).reshape(shape)
+    layout = grouping.remembered_layout(shape)
+    assert layout is grouping.remembered_layout(shape)
+    assert layout == grouping.layout(shape)
+    rows = layout.to_rows(x, xp)
+    np.testing.assert_array_equal(rows, grouping.to_rows(x, xp))
+    np.testing.assert_array_equal(layout.from_rows(rows, xp), x)

@@ -176,7 +176,7 @@ class Ops:
     """``(x)``: the same data, out of sight of automatic differentiation."""
 
     wants_gradient: Callable[..., bool]
-    """``(x)``: whether something may differentiate with respect to x."""
+    """``(*arrays)``: whether something may differentiate with respect to any of them."""
 
     connect: Callable[..., Array]
     """``(y, x, saved, vjp)``: y, with ``vjp(x, y, grad, *saved)`` as its gradient to x; `saved`

@@ -99,6 +99,7 @@ MEMORY = on_arrays.Memory(
     contiguous=_contiguous,
     address=lambda x: x.data.ptr,
     empty=_array(cupy.empty),
+    empty_like=lambda x, dtype: _array(cupy.empty)(x.shape, dtype, x.device),
     zeros=_array(cupy.zeros),
     place=lambda device: Place(device.id, cupy.cuda.get_current_stream(device.id).ptr),
     current=lambda device: cupy.cuda.Device(device.id),

@@ -48,9 +48,9 @@ def can_read(x: Array) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
-def wants_gradient(x: Array) -> bool:
+def wants_gradient(*arrays: Array) -> bool:
     """Any real array may be differentiated: what asks for it is seen only later."""
-    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+    return any(jnp.issubdtype(each.dtype, jnp.floating) for each in arrays)
 
 
 def connect(

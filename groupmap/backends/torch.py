@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
 from groupmap.backends._ops import Formula, Scale, TieRule
+from groupmap.backends.torch_kernels import is_eager, is_plain, with_signature_at_hand
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
 _WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
@@ -50,7 +51,7 @@ def sortable(rows: Array, xp: Namespace) -> Array:
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
-    if _is_plain(rows) and torch_cuda.serve(rows):
+    if is_plain(rows) and torch_cuda.serve(rows):
         return torch_cuda.count_less(rows)
     if not can_read(rows):
         if torch_kernels.serve(rows):
@@ -71,7 +72,7 @@ def rank_and_gather(
 ) -> tuple[Array, Array | None]:
     """The value of the table at each entry's doubled mid-rank: in sorted order, then scattered."""
     del xp
-    if _is_plain(rows) and _is_plain(table) and torch_cuda.serve(rows):
+    if is_plain(rows, table) and torch_cuda.serve(rows):
         if table.requires_grad and torch.is_grad_enabled():
             h = torch.arange(len(table), device=table.device)
             places, order = torch_cuda.map_rows(rows, None, h, tie_rule, with_order=with_order)
@@ -99,14 +100,14 @@ def map_rows(
     is_connected: bool,
 ) -> tuple[Array, Array | None] | None:
     """The whole map by one kernel; on GPUs it need not know what is missing."""
-    is_plain = _is_plain(rows) and (where is None or _is_plain(where))
+    are_plain = is_plain(rows, where)
     if not torch_cuda.serve(rows):
-        if where is not None or not is_plain or not torch_kernels.serve_eagerly(rows):
+        if where is not None or not are_plain or not torch_kernels.serve_eagerly(rows):
             return None
         return torch_kernels.map_rows(
             rows, table(), tie_rule, with_order=with_order, scale=scale, only_finite=is_connected
         )
-    if is_plain:
+    if are_plain:
         return torch_cuda.map_rows(
             rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
         )
@@ -133,13 +134,13 @@ def count_values(rows: Array) -> tuple[Array, Array] | None:
 
 def _is_counted(rows: Array) -> bool:
     is_known = rows.dtype in (torch.uint8, torch.int8, torch.float32, torch.float64)
-    return bool(is_known and _is_plain(rows) and torch_kernels.serve_eagerly(rows))
+    return bool(is_known and is_plain(rows) and torch_kernels.serve_eagerly(rows))
 
 
 def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
     """A kernel for floats in main memory; no gradient passes through it."""
     is_known = x.dtype in (torch.float32, torch.float64)
-    if not (is_known and _is_plain(x) and torch_kernels.serve_eagerly(x)):
+    if not (is_known and is_plain(x) and torch_kernels.serve_eagerly(x)):
         return None
     return torch_kernels.normalize_rows(rows(), tie_rule)
 
@@ -152,7 +153,7 @@ def settle(array: Array) -> None:
 
 def has_native_map(x: Array) -> bool:
     """Whether kernels reach x."""
-    return _is_plain(x) and (torch_cuda.reaches(x.device) or torch_kernels.serve_eagerly(x))
+    return is_plain(x) and (torch_cuda.reaches(x.device) or torch_kernels.serve_eagerly(x))
 
 
 def table_of_formula(
@@ -163,7 +164,7 @@ def table_of_formula(
     device: torch.device,
 ) -> Array | None:
     """The table by the code that `map_rows` evaluates the formula with."""
-    if not _is_eager() or not torch_cuda.reaches(device):
+    if not is_eager() or not torch_cuda.reaches(device):
         return None
     return torch_cuda.table_of_formula(formula, n, parameters, dtype, device)
 
@@ -330,7 +331,7 @@ def can_read(x: Array) -> bool:
     made belongs to the transform and must not outlive it. torch has no public question for the
     latter.
     """
-    return _is_plain(x) and not _is_captured(x)
+    return is_plain(x) and not _is_captured(x)
 
 
 def reads_at_once(x: Array) -> bool:
@@ -343,20 +344,6 @@ def _is_captured(x: Array) -> bool:
     return bool(x.is_cuda) and torch.cuda.is_current_stream_capturing()
 
 
-def _is_plain(x: Array) -> bool:
-    """Whether x is a tensor with memory of its own, which kernels may be given."""
-    return _is_eager() and type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type != "meta"
-
-
-def _is_eager() -> bool:
-    """Whether what is made has memory at once: nothing is traced, and nothing transformed."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-        and torch._C._functorch.peek_interpreter_stack() is None
-    )
-
-
 def is_batched(x: Array) -> bool:
     """Whether `torch.vmap` sees one entry of a batch in x. torch has no public question for it."""
     return bool(torch._C._functorch.is_batchedtensor(x))
@@ -364,7 +351,7 @@ def is_batched(x: Array) -> bool:
 
 def _are_plain_constants(*tensors: Array) -> bool:
     """Whether kernels that know no gradient may be given them."""
-    return all(_is_plain(each) and not wants_gradient(each) for each in tensors)
+    return is_plain(*tensors) and not wants_gradient(*tensors)
 
 
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
@@ -383,6 +370,7 @@ class _Connection(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @with_signature_at_hand
     def forward(y: Array, x: Array, vjp: Callable[..., Array], *saved: Array | None) -> Array:
         del x, vjp, saved
         return y.clone()  # an input returned as it is would be a view that refuses relu_()
@@ -402,19 +390,20 @@ class _Connection(torch.autograd.Function):
         return grad, to_x.to(x.dtype), None, *(None for _ in saved)
 
 
-def wants_gradient(x: Array) -> bool:
-    """Whether something differentiates with respect to x, in either direction.
+def wants_gradient(*arrays: Array) -> bool:
+    """Whether something differentiates with respect to any of them, in either direction.
 
     Forward mode finds no jvp on the connection then, and raises; unconnected it would get zeros.
     """
-    if x.requires_grad and torch.is_grad_enabled():
+    if torch.is_grad_enabled() and any(each.requires_grad for each in arrays):
         return True
-    return not torch.compiler.is_compiling() and _has_tangent(x)
+    # Outside of every dual level unpacking is an error.
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return False
+    return any(_has_tangent(each) for each in arrays)
 
 
 def _has_tangent(x: Array) -> bool:
-    if forward_ad._current_level < 0:  # outside of every dual level, where unpacking is an error
-        return False
     return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -30,7 +30,22 @@ _serves._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _place(device: torch.device) -> Place:
-    return Place(_index(device), torch.cuda.current_stream(device).cuda_stream)
+    index = _index(device)
+    return Place(index, _stream(index))
+
+
+def _stream(index: int) -> int:
+    """The stream that is current on the device, which each launch has to ask for.
+
+    A remembered one would not be that of a graph that is captured.
+    """
+    if _raw_stream is None:
+        return int(torch.cuda.current_stream(index).cuda_stream)
+    return int(_raw_stream(index))
+
+
+# What the launchers of Inductor and Triton ask; the public question makes an object to answer it.
+_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 
 
 def _index(device: torch.device) -> int:
@@ -39,6 +54,11 @@ def _index(device: torch.device) -> int:
 
 def _empty(shape: tuple[int, ...], dtype: DType | str, device: torch.device) -> Array:
     return torch.empty(shape, dtype=_dtype(dtype), device=device)
+
+
+def _empty_like(x: Array, dtype: DType | str) -> Array:
+    # Of a shape that is a tuple torch makes a tensor in thrice the time.
+    return torch.empty_like(x, dtype=_dtype(dtype), memory_format=torch.contiguous_format)
 
 
 def _zeros(shape: tuple[int, ...], dtype: DType | str, device: torch.device) -> Array:
@@ -51,14 +71,23 @@ def _dtype(dtype: DType | str) -> torch.dtype:
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
-    return torch.cuda.device(device)
+    index = _index(device)
+    return _AS_IT_IS if index == torch.cuda.current_device() else torch.cuda.device(index)
+
+
+_AS_IT_IS = nullcontext()
+
+
+def _contiguous(x: Array) -> Array:
+    return x if x.is_contiguous() else x.detach().contiguous()
 
 
 MEMORY = on_arrays.Memory(
     reaches=reaches,
-    contiguous=lambda x: x.detach().contiguous(),
-    address=lambda x: x.data_ptr(),
+    contiguous=_contiguous,
+    address=torch.Tensor.data_ptr,
     empty=_empty,
+    empty_like=_empty_like,
     zeros=_zeros,
     place=_place,
     current=_current,

@@ -12,7 +12,12 @@ import torch
 from groupmap._typing import Array
 from groupmap.backends import torch_cuda
 from groupmap.backends._ops import Formula
-from groupmap.backends.torch_kernels import as_array, operator
+from groupmap.backends.torch_kernels import (
+    as_array,
+    eager_or_traced,
+    operator,
+    with_signature_at_hand,
+)
 
 
 def _matrix(tensor: Array, dtype: torch.dtype | None = None) -> np.ndarray[Any, Any]:
@@ -141,6 +146,12 @@ _register_rules(cuda_transport_operator, 1)
 _register_rules(cuda_affine_operator, 2)
 _register_rules(affine_operator, 2)
 
+# Eager code need not go the way through torch's dispatcher, which takes as long as all the rest.
+_transport_called = eager_or_traced(_transport, transport_operator)
+_affine_called = eager_or_traced(_affine, affine_operator)
+_cuda_transport_called = eager_or_traced(_transport_on_gpu, cuda_transport_operator)
+_cuda_affine_called = eager_or_traced(torch_cuda.affine, cuda_affine_operator)
+
 
 class _Symmetric(torch.autograd.Function):
     """J·dL/dy, as a function of dL/dy: what is passed back is J·(what came), J being symmetric."""
@@ -148,6 +159,7 @@ class _Symmetric(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @with_signature_at_hand
     def forward(grad: Array, product: Callable[..., Array], *saved: Array | None) -> Array:
         return product(grad, *saved)
 
@@ -183,13 +195,11 @@ def _transport_product(
     window: int | None,
     floor: float,
 ) -> Array:
-    found: Array = transport_operator(x, grad, order, excluded, quantiles, window, floor)
-    return found
+    return _transport_called(x, grad, order, excluded, quantiles, window, floor)
 
 
 def _affine_product(grad: Array, x: Array, y: Array, excluded: Array | None) -> Array:
-    found: Array = affine_operator(x, y, grad, excluded)
-    return found
+    return _affine_called(x, y, grad, excluded)
 
 
 def _transport_estimate(
@@ -212,10 +222,9 @@ def _cuda_transport_product(
     formula: Formula | None,
 ) -> Array:
     name, parameter = ("", 0.0) if formula is None else formula
-    found: Array = cuda_transport_operator(
+    return _cuda_transport_called(
         x, grad, order, excluded, quantiles, window, floor, name, float(parameter)
     )
-    return found
 
 
 def _cuda_transport_estimate(
@@ -227,8 +236,7 @@ def _cuda_transport_estimate(
 
 
 def _cuda_affine_product(grad: Array, x: Array, y: Array, excluded: Array | None) -> Array:
-    found: Array = cuda_affine_operator(x, y, grad, excluded)
-    return found
+    return _cuda_affine_called(x, y, grad, excluded)
 
 
 def _cuda_affine_estimate(x: Array, y: Array, grad: Array, saved: Any, **_: object) -> Array:

@@ -6,6 +6,7 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,29 @@ _DTYPES = {
         "float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64",
     )
 } | {torch.bfloat16: np.dtype("float16")}  # fmt: skip
+
+
+def is_plain(*tensors: Array | None) -> bool:
+    """Whether they are tensors with memory of their own, which kernels may be given; or None."""
+    if not is_eager():
+        return False
+    # A loop, since each call asks, and a generator takes twice the time.
+    for each in tensors:
+        if each is not None and (type(each) not in _PLAIN or each.is_meta):
+            return False
+    return True
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_eager() -> bool:
+    """Whether what is made has memory at once: nothing is traced, and nothing transformed."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()  # as torch.jit.is_tracing, twice as fast
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
 
 
 def shares_memory(*tensors: Array) -> bool:
@@ -196,6 +220,23 @@ def screen(x: Array) -> tuple[bool, bool]:
     from groupmap.backends.kernels import elementwise
 
     return elementwise.screen(as_array(x), _infinity(x.dtype), threads=torch.get_num_threads())
+
+
+def with_signature_at_hand(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The forward of an autograd.Function, whose signature torch asks for at each call."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
+
+
+def eager_or_traced(function: Callable[..., Array], operator: Any) -> Callable[..., Array]:
+    """The function itself where it is given memory, and the operator where it is traced."""
+
+    def called(*arguments: Any) -> Array:
+        tensors = [each for each in arguments if isinstance(each, torch.Tensor)]
+        called_one = function if is_plain(*tensors) else operator
+        return called_one(*arguments)
+
+    return called
 
 
 def operator(name: str, schema: str, devices: str | None = "cpu") -> Callable[..., Any]:

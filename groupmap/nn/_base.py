@@ -54,6 +54,7 @@ class MapLayer(TargetHolder):
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         *,
+        parameter_axis: int | None = None,
         rule: MapRule | None = None,
         rng: torch.Generator | None = None,
     ) -> Tensor:
@@ -70,6 +71,7 @@ class MapLayer(TargetHolder):
             rng=rng,
             weight=weight,
             bias=bias,
+            parameter_axis=parameter_axis,
             name="input",
             xp=xp,
             ops=ops,

@@ -197,7 +197,7 @@ class ChannelMapLayer(AffineMapLayer):
 
     @property
     def _rule_without_noise(self) -> MapRule:
-        return replace(self.rule, eps=0.0)
+        return replace(self.rule, eps=0.0) if self.eps else self.rule
 
     def _targets(self) -> list[Target]:
         return self.targets("target_quantiles", self.rule.plotting_parameters)
@@ -215,8 +215,8 @@ class ChannelMapLayer(AffineMapLayer):
     def _map_by_batch(self, x: Tensor, where: Tensor | None) -> tuple[Tensor, OfBatch]:
         """The map by the batch's own ranks; and the quantiles ``(..., C, k)``, once asked for."""
         grouping = self._grouping(tuple(x.shape))
-        scales = self._scales(x.ndim)
-        y = self._map(x, grouping, where, *scales, rule=self._rule_without_noise)
+        rule = self._rule_without_noise
+        y = self._map(x, grouping, where, self.weight, self.bias, parameter_axis=1, rule=rule)
 
         def of_batch() -> Tensor:
             mask = None if where is None else grouping.to_rows(where, xp_torch)

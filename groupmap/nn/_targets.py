@@ -53,9 +53,11 @@ class TargetHolder(nn.Module):
     def held_target(self, name: str) -> Target | Tensor | list[Target | Tensor]:
         """What is kept under that name, as the map takes it."""
         target = getattr(self, name)
+        if isinstance(target, (Target, Tensor)):
+            return target
         if isinstance(target, TargetPerGroup):
             return [target.held_target(each) for each in target.names]  # type: ignore[misc]  # no lists
-        return target if isinstance(target, (Tensor, Target)) else as_target(target)
+        return as_target(target)
 
     def targets(self, name: str, parameters: tuple[float, float]) -> list[Target]:
         """What is kept under that name, samples with those plotting parameters; one, or several."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import array_api_compat.torch as xp_torch
 from torch import Tensor
 
 from groupmap.counts import checked_count
-from groupmap.grouping import BATCH_AND_CHANNEL, along_axis, channel_groups, check_divides
+from groupmap.grouping import BATCH_AND_CHANNEL, blocks_of_channels, check_divides
 from groupmap.nn._base import (
     AffineMapLayer,
     Device,
@@ -112,7 +111,7 @@ class Map(MapLayer):
     def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
         """Map the entries of the input where the mask `where` is true; the others become 0."""
         _check_input_channels(input, self.num_channels)
-        grouping = channel_groups(tuple(input.shape), self.num_groups, 1)
+        grouping = blocks_of_channels(input.ndim, self.num_groups, 1)
         return self._map(input, grouping, where)
 
     def extra_repr(self) -> str:
@@ -200,11 +199,8 @@ class GroupMap(AffineMapLayer):
     def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
         """Map the entries of the input where the mask `where` is true; the others become 0."""
         _check_input_channels(input, self.num_channels)
-        grouping = channel_groups(tuple(input.shape), self.num_groups, 1)
-        weight, bias = (
-            along_axis(parameter, 1, input.ndim, xp_torch) for parameter in (self.weight, self.bias)
-        )
-        return self._map(input, grouping, where, weight, bias)
+        grouping = blocks_of_channels(input.ndim, self.num_groups, 1)
+        return self._map(input, grouping, where, self.weight, self.bias, parameter_axis=1)
 
     def extra_repr(self) -> str:
         """The arguments that made the layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from groupmap.backends._ops import Formula
@@ -71,16 +72,7 @@ def transport(
     place: Place,
 ) -> None:
     """J·dL/dy of each row; mid-quantiles are doubles, a row for all (stride 0) or one each."""
-    program = Program(
-        "transport",
-        ("transport.cu",),
-        (
-            *values.as_values(),
-            *results.as_results(),
-            ("THREADS", plan.threads),
-            ("LENT", int(plan.scratch_bytes > 0)),
-        ),
-    )
+    program = _transport_program(values, results, plan.threads, plan.scratch_bytes > 0)
     kind, parameter = kind_and_parameter(formula)
     launching.launch(
         program,
@@ -91,6 +83,14 @@ def transport(
             parameter, float(floor),
         ),
     )  # fmt: skip
+
+
+@cache
+def _transport_program(values: Numbers, results: Numbers, threads: int, is_lent: bool) -> Program:
+    names = (
+        *values.as_values(), *results.as_results(), ("THREADS", threads), ("LENT", int(is_lent)),
+    )  # fmt: skip
+    return Program("transport", ("transport.cu",), names)
 
 
 class AffineAddresses(NamedTuple):
@@ -117,10 +117,15 @@ def affine(
         threads, teams = LEAST_THREADS, 1
         while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
             threads *= 2
-    names = (*values.as_values(), *results.as_results(), ("THREADS", threads), ("TEAMS", teams))
     launching.launch(
-        Program("affine", ("affine.cu",), names),
+        _affine_program(values, results, threads, teams),
         Shape(-(-n_rows // teams), threads * teams, 8 * teams * (threads // WARP + 1)),
         place,
         (*addresses, n_rows, n),
     )
+
+
+@cache
+def _affine_program(values: Numbers, results: Numbers, threads: int, teams: int) -> Program:
+    names = (*values.as_values(), *results.as_results(), ("THREADS", threads), ("TEAMS", teams))
+    return Program("affine", ("affine.cu",), names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -40,8 +40,7 @@ def launch(program: Program, shape: Shape, place: Place, arguments: Sequence[int
 
     _bind(place.device)
     kernel = _kernel_for(program, place.device)
-    config = cc.LaunchConfig(grid=shape.blocks, block=shape.threads, shmem_size=shape.shared_bytes)
-    cc.launch(_stream(place.stream), config, kernel, *arguments)
+    cc.launch(_stream(place.stream), _config(shape), kernel, *arguments)
 
 
 _bound = threading.local()
@@ -140,6 +139,13 @@ def _kernel_for(program: Program, device: int) -> Any:
             "report it, with the device's name."
         )
     return kernel
+
+
+@lru_cache(maxsize=1024)
+def _config(shape: Shape) -> Any:
+    import cuda.core as cc
+
+    return cc.LaunchConfig(grid=shape.blocks, block=shape.threads, shmem_size=shape.shared_bytes)
 
 
 @cache

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from groupmap._typing import Array, DType
@@ -28,8 +29,11 @@ class Memory:
     empty: Callable[..., Array]
     """``(shape, dtype name or dtype, device)``."""
 
+    empty_like: Callable[..., Array]
+    """``(array, dtype name or dtype)``: contiguous, of its shape and on its device."""
+
     zeros: Callable[..., Array]
-    """Likewise."""
+    """``(shape, dtype name or dtype, device)``."""
 
     place: Callable[[Any], Place]
     """``(device)``: its number, and the stream that the caller uses there."""
@@ -37,15 +41,19 @@ class Memory:
     current: Callable[[Any], AbstractContextManager[object]]
     """``(device)``: makes it the current one."""
 
-    def address_or_none(self, array: Array | None) -> int:
-        """The address, 0 for None."""
-        return 0 if array is None else self.address(array)
+    def addresses(self, *arrays: Array | None) -> list[int]:
+        """The addresses, 0 for None."""
+        return [0 if each is None else self.address(each) for each in arrays]
+
+    def all_contiguous(self, *arrays: Array | None) -> list[Array | None]:
+        """What is not contiguous, copied."""
+        return [None if each is None else self.contiguous(each) for each in arrays]
 
 
 def serve(memory: Memory, rows: Array) -> bool:
     """Whether there are kernels that rank such rows."""
-    known = numbers_of(rows.dtype) is not None
-    return known and memory.reaches(rows.device) and rows.shape[-1] <= ranking.LONGEST
+    reached = memory.reaches(rows.device)
+    return reached and numbers_of(rows.dtype) is not None and rows.shape[-1] <= ranking.LONGEST
 
 
 def map_rows(
@@ -65,25 +73,24 @@ def map_rows(
     In the table's dtype, or the one that the scale names. NaN where an entry is NaN or masked; its
     row evaluates the formula at its own positions. The order ends with −1 for each of those.
     """
-    known = _known(table.dtype)
-    y = memory.empty(rows.shape, table.dtype if scale is None else scale.dtype, rows.device)
-    order = memory.empty(rows.shape, "int32", rows.device) if with_order else None
+    weight = bias = spans = None
+    dtype = table.dtype
+    if scale is not None:
+        weight, bias, spans, dtype = scale
+    y = memory.empty_like(rows, dtype)
+    order = memory.empty_like(rows, "int32") if with_order else None
+    *free, n = rows.shape
     request = Request(
-        math.prod(rows.shape[:-1]), rows.shape[-1], _known(rows.dtype), known, _known(y.dtype),
-        tie_rule, formula, parameters, None if scale is None else Spans(*scale.spans),
+        math.prod(free), n, _known(rows.dtype), _known(table.dtype), _known(dtype),
+        tie_rule, formula, parameters, None if spans is None else Spans(*spans),
     )  # fmt: skip
-    _launch(
-        memory,
-        request,
-        (rows, where, table, *((None, None) if scale is None else (scale.weight, scale.bias))),
-        (y, order, None, None),
-    )
+    _launch(memory, request, (rows, where, table, weight, bias), (y, order, None, None))
     return y, order
 
 
 def count_less(memory: Memory, rows: Array) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
-    less, less_equal = (memory.empty(rows.shape, "int64", rows.device) for _ in range(2))
+    less, less_equal = (memory.empty_like(rows, "int64") for _ in range(2))
     no_table = _known("float32")
     request = Request(
         math.prod(rows.shape[:-1]), rows.shape[-1], _known(rows.dtype), no_table, no_table,
@@ -128,21 +135,18 @@ def transport(
     """
     _check_on_one_device(x, grad, order, excluded, mid_quantiles)
     if 0 in x.shape:
-        return memory.empty(grad.shape, grad.dtype, grad.device)
+        return memory.empty_like(grad, grad.dtype)
     n = x.shape[-1]
     n_rows = math.prod(x.shape[:-1])
     values, results = _known(x.dtype), _known(grad.dtype)
     place = memory.place(x.device)
     plan = estimating.plan_for(n_rows, n, values, place.device)
-    result = memory.empty(grad.shape, grad.dtype, grad.device)
+    result = memory.empty_like(grad, grad.dtype)
     scratch = None
     if plan.scratch_bytes:
         scratch = memory.empty((plan.all_scratch_bytes,), "uint8", x.device)
-    read = [
-        None if each is None else memory.contiguous(each)
-        for each in (x, grad, order, excluded, mid_quantiles)
-    ]
-    addresses = (memory.address_or_none(each) for each in (*read, result, scratch))
+    read = memory.all_contiguous(x, grad, order, excluded, mid_quantiles)
+    addresses = memory.addresses(*read, result, scratch)
     with memory.current(x.device):
         estimating.transport(
             estimating.Addresses(*addresses), plan, n_rows, n, values, results,
@@ -154,11 +158,11 @@ def transport(
 def affine(memory: Memory, x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
     """s·(I − Π)·dL/dy of rows ``(..., n)``, of dL/dy's dtype, which is y's."""
     _check_on_one_device(x, y, grad, excluded)
-    result = memory.empty(grad.shape, grad.dtype, grad.device)
+    result = memory.empty_like(grad, grad.dtype)
     if 0 in x.shape:
         return result
-    kept = [None if each is None else memory.contiguous(each) for each in (x, y, grad, excluded)]
-    addresses = map(memory.address_or_none, (*kept, result))
+    read = memory.all_contiguous(x, y, grad, excluded)
+    addresses = memory.addresses(*read, result)
     with memory.current(x.device):
         estimating.affine(
             estimating.AffineAddresses(*addresses), math.prod(x.shape[:-1]), x.shape[-1],
@@ -246,23 +250,23 @@ def _launch(
     rows, order = read[0], written[1]
     assert rows is not None
     _check_on_one_device(*read)
-    place = memory.place(rows.device)
+    device = rows.device
+    place = memory.place(device)
     ordered = request.tie_rule is None or order is not None
     n_zeros, n_others = ranking.scratch_bytes(request, place.device, ordered=ordered)
-    zeros = memory.zeros((n_zeros,), "uint8", rows.device) if n_zeros else None
-    scratch = memory.empty((n_others,), "uint8", rows.device) if n_others else None
-    kept = [None if each is None else memory.contiguous(each) for each in read]
-    addresses = map(memory.address_or_none, (*kept, *written))
-    with memory.current(rows.device):
+    zeros = memory.zeros((n_zeros,), "uint8", device) if n_zeros else None
+    scratch = memory.empty((n_others,), "uint8", device) if n_others else None
+    kept = memory.all_contiguous(*read)
+    *addresses, zeros_at, scratch_at = memory.addresses(*kept, *written, zeros, scratch)
+    with memory.current(device):
         ranking.map_rows(
-            ranking.Addresses(*addresses), request, place,
-            zeros=memory.address_or_none(zeros), scratch=memory.address_or_none(scratch),
-        )  # fmt: skip
+            ranking.Addresses(*addresses), request, place, zeros=zeros_at, scratch=scratch_at
+        )
 
 
 def _check_on_one_device(*arrays: Array | None) -> None:
     """Kernels would take an address on another device for one of their own."""
-    first, *others = (each.device for each in arrays if each is not None)
+    first, *others = [each.device for each in arrays if each is not None]
     for device in others:
         if device != first:
             raise RuntimeError(
@@ -271,6 +275,7 @@ def _check_on_one_device(*arrays: Array | None) -> None:
             )
 
 
+@cache
 def _known(dtype: object) -> Numbers:
     numbers = numbers_of(dtype)
     assert numbers is not None, f"no kernel reads {dtype}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from groupmap.backends._ops import FORMULAS, Formula, TieRule
@@ -10,10 +10,13 @@ from groupmap.backends.cuda import launching
 from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Names, Numbers, Program
 
-FILES = ("rows.cuh", "segments.cuh", "buckets.cuh")
+FILES_OF_LONG = ("rows.cuh", "segments.cuh", "buckets.cuh")
+OF_BUCKETS, OF_BITS = "map_rows", "map_rows_of_16_bits"
 FILES_OF_RESULTS = ("entries.cuh", "sums.cuh", "results.cuh", "cursors.cuh")
-FILES_OF_BUCKETS = (*FILES_OF_RESULTS, "segments.cuh", "ranking.cuh", "crowds.cuh")
-FILES_OF_BITS = (*FILES_OF_RESULTS, "distinct.cu")
+FILES = {
+    OF_BUCKETS: ("segments.cuh", "ranking.cuh", "crowds.cuh", "map.cu"),
+    OF_BITS: ("distinct.cu",),
+}
 
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 CROWDED = 12  # keys of one bucket that are looked at one by one
@@ -107,6 +110,7 @@ class Request(NamedTuple):
 class Plan(NamedTuple):
     """How rows of n entries are shared out among threads."""
 
+    kernel: str
     threads: int
     teams: int
     held: int  # entries a thread, at most
@@ -153,7 +157,7 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
         2 * n if ordered else 0,
     )
     teams = TEAMS_OF_WARPS if threads == WARP else 1
-    return Plan(threads, teams, held, keeps_keys, log_bins, _aligned(sum(parts)))
+    return Plan(OF_BUCKETS, threads, teams, held, keeps_keys, log_bins, _aligned(sum(parts)))
 
 
 @cache
@@ -163,7 +167,7 @@ def plan_of_bits(n: int, values: Numbers) -> Plan:
     words = 2**values.bits // 32
     # In the order of source/distinct.cu.
     parts = (4 * words, 4 * _in_fours(n), 2 * words, BYTES_OF_PARTIALS * (threads // WARP))
-    return Plan(threads, 1, held, True, 0, _aligned(sum(parts)))
+    return Plan(OF_BITS, threads, 1, held, True, 0, _aligned(sum(parts)))
 
 
 def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
@@ -180,13 +184,23 @@ def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
 def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
     """Whether a row of n entries fits into the shared memory of a block there."""
     room, _ = launching.limits_of(device)
-    return n <= MOST_COUNTED and plan_for(n, values, ordered=ordered).shared_bytes <= room
+    return _plan_within(room, n, values, ordered=ordered) is not None
+
+
+@cache
+def _plan_within(room: int, n: int, values: Numbers, *, ordered: bool) -> Plan | None:
+    """The plan for rows of n entries that suits best, if any needs no more shared memory."""
+    has_bits = values.bits <= 16 and not ordered and LEAST_OF_BITS <= n <= LONGEST_OF_BITS
+    plans = [plan_of_bits(n, values)] if has_bits else []
+    if n <= MOST_COUNTED:
+        plans.append(plan_for(n, values, ordered=ordered))
+    return next((plan for plan in plans if plan.shared_bytes <= room), None)
 
 
 def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
     """What has to be lent to `map_rows`: so many bytes that are zero, and so many others."""
     n_rows, n, values = request.n_rows, request.n, request.values
-    if _has_bits(n, values, device, ordered=ordered) or fits(n, values, device, ordered=ordered):
+    if fits(n, values, device, ordered=ordered):
         return 0, 0
     zeros = BYTES_OF_STATE + 4 * (2**LONG_LOG_BINS + 1) + 4 * (n + 1)
     slot = _bytes_of_key(values) + (BYTES_OF_INDEX if ordered else 0)
@@ -203,63 +217,52 @@ def map_rows(
     """
     ordered = request.tie_rule is None or at.order != 0
     n, values = request.n, request.values
-    if _has_bits(n, values, place.device, ordered=ordered):
-        _with_bits(at, request, place)
-    elif fits(n, values, place.device, ordered=ordered):
-        _in_shared_memory(at, request, place, ordered=ordered)
+    room, _ = launching.limits_of(place.device)
+    plan = _plan_within(room, n, values, ordered=ordered)
+    if plan is not None:
+        _in_shared_memory(at, request, plan, place, ordered=ordered)
     else:
         _in_global_memory(at, request, place, zeros, scratch, ordered=ordered)
 
 
-def _has_bits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
-    """Whether there is room for a bit for each number, and nothing is asked that needs more."""
-    if values.bits > 16 or ordered or not LEAST_OF_BITS <= n <= LONGEST_OF_BITS:
-        return False
-    room, _ = launching.limits_of(device)
-    return plan_of_bits(n, values).shared_bytes <= room
+class Asked(NamedTuple):
+    """Which arrays there are, for which the programs are made."""
+
+    ordered: bool
+    masked: bool
+    counted: bool
+    weighted: bool
+    biased: bool
+
+    def names(self) -> Names:
+        """What programs are told of it."""
+        return tuple((name.upper(), int(value)) for name, value in self._asdict().items())
 
 
-def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered: bool) -> None:
-    plan = plan_for(request.n, request.values, ordered=ordered)
-    _launch_map(
-        at, request, place, plan, "map_rows", (*FILES_OF_BUCKETS, "map.cu"), ordered=ordered,
-        more=(plan.log_bins, plan.bytes_per_team),
-    )  # fmt: skip
-
-
-def _with_bits(at: Addresses, request: Request, place: Place) -> None:
-    plan = plan_of_bits(request.n, request.values)
-    _launch_map(at, request, place, plan, "map_rows_of_16_bits", FILES_OF_BITS, ordered=False)
-
-
-def _launch_map(
-    at: Addresses,
-    request: Request,
-    place: Place,
-    plan: Plan,
-    kernel: str,
-    files: tuple[str, ...],
-    *,
-    ordered: bool,
-    more: tuple[int, ...] = (),
+def _in_shared_memory(
+    at: Addresses, request: Request, plan: Plan, place: Place, *, ordered: bool
 ) -> None:
-    spans = request.spans or Spans()
+    asked = Asked(ordered, at.where != 0, at.less != 0, at.weight != 0, at.bias != 0)
+    program, shape, how = _prepared(request, plan, asked)
+    launching.launch(program, shape, place, (*at[:2], request.n_rows, request.n, *at[2:], *how))
+
+
+@lru_cache(maxsize=1024)  # the same shapes come again and again
+def _prepared(
+    request: Request, plan: Plan, asked: Asked
+) -> tuple[Program, Shape, tuple[int | float, ...]]:
+    """All that does not depend on where the arrays lie."""
     names = (
         *plan.names(),
-        ("ORDERED", int(ordered)),
+        *asked.names(),
+        ("PER_ENTRY", int((request.spans or Spans()).each_entries == 1)),
         ("INDEX_BITS", 16),
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
-        ("MASKED", int(at.where != 0)),
-        ("COUNTED", int(at.less != 0)),
-        ("WEIGHTED", int(at.weight != 0)),
-        ("BIASED", int(at.bias != 0)),
-        ("PER_ENTRY", int(spans.each_entries == 1)),
     )
-    launching.launch(
-        request.program(kernel, files, names),
+    return (
+        request.program(plan.kernel, (*FILES_OF_RESULTS, *FILES[plan.kernel]), names),
         Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
-        place,
-        (*at[:2], request.n_rows, request.n, *at[2:], *request.ways(), *more),
+        (*request.ways(), plan.log_bins, plan.bytes_per_team),
     )
 
 
@@ -286,7 +289,7 @@ def _in_global_memory(
 
     def launch(kernel: str, blocks: int, shared_bytes: int, *arguments: int | float) -> None:
         shape = Shape(blocks, LONG_THREADS, shared_bytes)
-        program = request.program(kernel, (*FILES, "long.cu"), names)
+        program = request.program(kernel, (*FILES_OF_LONG, "long.cu"), names)
         launching.launch(program, shape, place, (*rows, *arguments))
 
     tiles = n_rows * -(-n // LONG_TILE)
