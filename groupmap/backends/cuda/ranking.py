@@ -6,7 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from groupmap.backends._ops import FORMULAS, Formula, TieRule
-from groupmap.backends.cuda import launching
+from groupmap.backends.cuda import launching, long_rows
 from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Names, Numbers, Program
 
@@ -30,12 +30,7 @@ TEAMS_OF_WARPS = 4  # in a block
 LEAST_COUNTED = 4096  # shorter ones are sooner ranked than 2^16 counters are summed up
 COUNTER_BYTES = 4 * (2**15 + 1)
 
-# Rows in global memory.
-LONG_THREADS, LONG_TILE, LONG_LOG_BINS = 256, 4096, 12
-BLOCKS_THAT_SORT = 16  # a row
-BYTES_OF_INDEX = 4
-BYTES_OF_STATE = 32
-LONGEST = 2**29  # what a bitonic sort of one bucket counts in 32 bits
+LONGEST = 2**29  # so that doubled ranks are numbers of 32 bits
 
 NO_FORMULA = -1
 IN_ORDER_OF_APPEARANCE = (0, 0, 2)  # what h weighs: #(<), #(≤) − 1, and the place among all
@@ -135,12 +130,10 @@ def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
 
 def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
     """What has to be lent to `map_rows`: so many bytes that are zero, and so many others."""
-    n_rows, n, values = request.n_rows, request.n, request.values
+    n, values = request.n, request.values
     if _counts_keys(n, values, device, ordered=ordered) or fits(n, values, device, ordered=ordered):
         return 0, 0
-    zeros = BYTES_OF_STATE + 4 * (2**LONG_LOG_BINS + 1) + 4 * (n + 1)
-    slot = _bytes_of_key(values) + (BYTES_OF_INDEX if ordered else 0)
-    return n_rows * zeros, n_rows * (n * slot + 4 * (n // CROWDED + 1))
+    return long_rows.scratch_bytes(request, device, ordered=ordered)
 
 
 def map_rows(
@@ -158,7 +151,7 @@ def map_rows(
     elif fits(n, values, place.device, ordered=ordered):
         _in_shared_memory(at, request, place, ordered=ordered)
     else:
-        _in_global_memory(at, request, place, zeros, scratch, ordered=ordered)
+        long_rows.map_rows(at, request, place, zeros, scratch, ordered=ordered)
 
 
 def _counts_keys(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
@@ -196,48 +189,6 @@ def _in_shared_memory(at: Addresses, request: Request, place: Place, *, ordered:
             plan.bytes_per_team,
         ),
     )  # fmt: skip
-
-
-def _in_global_memory(
-    at: Addresses, request: Request, place: Place, zeros: int, scratch: int, *, ordered: bool
-) -> None:
-    n_rows, n, n_bins = request.n_rows, request.n, 2**LONG_LOG_BINS
-    names = (
-        ("THREADS", LONG_THREADS),
-        ("TILE", LONG_TILE),
-        ("BATCH", MOST_UNDER_WAY),
-        ("LOG_BINS", LONG_LOG_BINS),
-        ("BYTES_OF_STATE", BYTES_OF_STATE),
-        ("ORDERED", int(ordered)),
-        ("INDEX_BITS", 8 * BYTES_OF_INDEX),
-    )
-    bins = zeros + n_rows * BYTES_OF_STATE
-    cursors = bins + n_rows * 4 * (n_bins + 1)
-    bytes_of_key = _bytes_of_key(request.values)
-    bytes_of_index = BYTES_OF_INDEX if ordered else 0
-    indices = scratch + n_rows * n * bytes_of_key
-    crowded = indices + n_rows * n * bytes_of_index
-    rows = (at.rows, at.where, zeros, bins, cursors, scratch, indices, crowded, n)
-
-    def launch(kernel: str, blocks: int, shared_bytes: int, *arguments: int | float) -> None:
-        shape = Shape(blocks, LONG_THREADS, shared_bytes)
-        program = request.program(kernel, (*FILES, "long.cu"), names)
-        launching.launch(program, shape, place, (*rows, *arguments))
-
-    tiles = n_rows * -(-n // LONG_TILE)
-    partials = _bytes_of_partials(LONG_THREADS)
-    launch("find_extremes", tiles, partials)
-    launch("fill_bins", tiles, 4 * n_bins)
-    launch("sum_up_bins", n_rows, partials)
-    launch("fill_buckets", tiles, 0)
-    launch("sum_up_buckets", -(-n_rows * n_bins * WARP // LONG_THREADS), 0, n_rows)
-    launch("fill_slots", tiles, 0)
-    slot = bytes_of_key + bytes_of_index
-    room = (launching.SHARED_MEMORY_UNASKED - partials) // slot
-    launch(
-        "sort_crowded", n_rows * BLOCKS_THAT_SORT, partials + room * slot, BLOCKS_THAT_SORT, room
-    )
-    launch("write_results", tiles, 0, *at[2:], *request.arguments())
 
 
 @cache

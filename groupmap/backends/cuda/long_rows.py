@@ -1,0 +1,299 @@
+"""Rank rows that do not fit into shared memory: which kernels, and with what room."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from groupmap.backends.cuda import launching
+from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.programs import Names, Numbers
+
+if TYPE_CHECKING:  # which imports this module
+    from groupmap.backends.cuda.ranking import Addresses, Request
+
+WARP = 32
+BYTES_OF_PARTIALS = 24  # a warp
+UNDER_WAY = 4  # entries that a thread reads at a time
+LEAST_STRETCH, MOST_STRETCH = 4096, 2**15  # entries that a block looks at
+BLOCKS_PER_MULTIPROCESSOR = 2
+BYTES_RESERVED = 1024  # of shared memory, for each block
+
+# Rows that are dealt to partitions. Doubles have many exponents.
+FILES_OF_PARTITIONS = (
+    "long_sums.cuh", "long_results.cuh", "stretches.cuh", "long_rows.cuh", "long_bins.cu",
+    "partitions.cu", "segment_slots.cuh", "segments.cu", "sorted_slots.cuh", "hard_segments.cu",
+)  # fmt: skip
+LOG_SEGMENT, LOG_SEGMENT_OF_DOUBLES = 13, 12
+LEAST_LOG_SEGMENT = 11
+LOG_BINS, LOG_BINS_OF_DOUBLES = 12, 13
+ITEMS = 16  # of a tile, for each thread
+HELD, HELD_OF_DOUBLES = 20, 24  # entries of a segment, likewise
+LOG_HARD_BINS, LOG_HARD_BINS_OF_ORDERED = 11, 9
+LONGEST_OF_WARP = 512  # the bucket that one warp sorts
+MOST_PARTITIONS = 2**10
+BYTES_OF_STATE = 32
+
+# Rows whose numbers have a counter each.
+FILES_OF_COUNTERS = ("long_sums.cuh", "long_results.cuh", "stretches.cuh", "counted_keys.cu")
+THREADS_THAT_COUNT = 1024
+MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
+
+
+class Plan(NamedTuple):
+    """How rows are dealt to partitions, and what the blocks need for it."""
+
+    log_segment: int
+    log_bins: int
+    held: int
+    bytes_of_key: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return self.segment // ITEMS
+
+    @property
+    def segment(self) -> int:
+        """Buckets of a partition, and entries of a tile."""
+        return int(2**self.log_segment)
+
+    @property
+    def capacity(self) -> int:
+        """How many entries of a segment fit."""
+        return self.held * self.threads
+
+    @property
+    def bytes_of_partials(self) -> int:
+        """What a block needs to sum up."""
+        return BYTES_OF_PARTIALS * self.threads // WARP
+
+    @property
+    def stride_of_bins(self) -> int:
+        """Words of the bins of a row: one more than there are, and aligned."""
+        return int(2**self.log_bins) + 4
+
+    @property
+    def bytes_to_rank(self) -> int:
+        """In the order of `Slots` in source/segment_slots.cuh."""
+        slots = self.capacity * (self.bytes_of_key + 4)
+        return 4 * self.segment + slots + self.bytes_of_partials
+
+    def bytes_to_rank_hard(self, *, ordered: bool) -> int:
+        """Besides, the bins of the segment and a list of large buckets."""
+        large = _in_fours(1 + self.segment // LONGEST_OF_WARP)
+        return 4 * (2 ** _log_hard_bins(ordered=ordered) + 4 + large) + self.bytes_to_rank
+
+    def bytes_to_deal(self, partitions: int, *, ordered: bool) -> int:
+        """In the order of source/partitions.cu."""
+        counters = 2 * partitions * self.threads // WARP if ordered else 0
+        tile = self.segment * (self.bytes_of_key + 4)
+        return 4 * (self.stride_of_bins + 2 * partitions) + tile + self.bytes_of_partials + counters
+
+    def log_partition(self, n: int) -> int:
+        """Of buckets; the longest rows have partitions of more than a segment."""
+        most = -(-n // MOST_PARTITIONS)
+        return max(self.log_segment, (most - 1).bit_length())
+
+    def partitions(self, n: int) -> int:
+        """How many a row has."""
+        return _in_fours(-(-n // 2 ** self.log_partition(n)))
+
+    def tiles(self, n: int) -> int:
+        """Likewise."""
+        return -(-n // self.segment)
+
+
+@cache
+def plan_for(values: Numbers, device: int) -> Plan:
+    """With room for two blocks of any kind on a multiprocessor, where it has that much."""
+    room, _ = launching.limits_of(device)
+    room = max((room - BYTES_RESERVED) // 2, launching.SHARED_MEMORY_UNASKED)
+    is_double = values.bits == 64
+    plan = Plan(
+        LOG_SEGMENT_OF_DOUBLES if is_double else LOG_SEGMENT,
+        LOG_BINS_OF_DOUBLES if is_double else LOG_BINS,
+        HELD_OF_DOUBLES if is_double else HELD,
+        max(values.bits // 8, 4),
+    )
+    while plan.log_segment > LEAST_LOG_SEGMENT and plan.bytes_to_rank > room:
+        plan = plan._replace(log_segment=plan.log_segment - 1, log_bins=plan.log_bins - 1)
+    return plan
+
+
+def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
+    """What has to be lent to `map_rows`: so many bytes that are zero, and so many others."""
+    if _has_counters(request.values, device, ordered=ordered):
+        counting = _CountersInScratch(request)
+        return counting.zeros, counting.others
+    parts = _PartsOfScratch(request, plan_for(request.values, device))
+    return parts.zeros, sum(parts.others)
+
+
+def map_rows(
+    at: Addresses, request: Request, place: Place, zeros: int, scratch: int, *, ordered: bool
+) -> None:
+    """As `ranking.map_rows` does, of rows of any length."""
+    if _has_counters(request.values, place.device, ordered=ordered):
+        _count_keys(at, request, place, zeros, scratch)
+    else:
+        _deal_to_partitions(at, request, place, zeros, scratch, ordered=ordered)
+
+
+class _PartsOfScratch:
+    """What all rows that are dealt to partitions need of memory."""
+
+    def __init__(self, request: Request, plan: Plan) -> None:
+        n_rows, n = request.n_rows, request.n
+        partitions = plan.partitions(n)
+        # A word that counts hard segments, states, and bins.
+        self.zeros = 16 + n_rows * (BYTES_OF_STATE + 4 * plan.stride_of_bins)
+        # In the order of `LongRows` in source/long_rows.cuh.
+        bytes_of_key = min(max(request.values.bits, 16), 64) // 8
+        self.others = tuple(
+            _aligned(n_rows * size)
+            for size in (
+                4 * partitions * plan.tiles(n), 4 * partitions, 4 * partitions, bytes_of_key * n,
+                4 * n,
+            )
+        )  # fmt: skip
+
+    def addresses(self, n_rows: int, zeros: int, scratch: int) -> tuple[int, ...]:
+        """Where they lie."""
+        at = [zeros, zeros + 16, zeros + 16 + n_rows * BYTES_OF_STATE]
+        for size in self.others:
+            at.append(scratch)
+            scratch += size
+        return tuple(at)
+
+
+def _deal_to_partitions(
+    at: Addresses, request: Request, place: Place, zeros: int, scratch: int, *, ordered: bool
+) -> None:
+    n_rows, n = request.n_rows, request.n
+    plan = plan_for(request.values, place.device)
+    partitions = plan.partitions(n)
+    names = (
+        *_names_of_results(at, request, ordered=ordered),
+        ("THREADS", plan.threads),
+        ("TILE", plan.segment),
+        ("LOG_SEGMENT", plan.log_segment),
+        ("SEGMENT", plan.segment),
+        ("CAPACITY", plan.capacity),
+        ("LOG_BINS", plan.log_bins),
+        ("HARD_LOG_BINS", _log_hard_bins(ordered=ordered)),
+        ("LONGEST_OF_WARP", LONGEST_OF_WARP),
+        ("BYTES_OF_STATE", BYTES_OF_STATE),
+    )
+    rows = (
+        *at[:2],
+        *_PartsOfScratch(request, plan).addresses(n_rows, zeros, scratch),
+        n, partitions, plan.log_partition(n),
+    )  # fmt: skip
+
+    def launch(kernel: str, blocks: int, shared_bytes: int, *arguments: int | float) -> None:
+        program = request.program(kernel, FILES_OF_PARTITIONS, names)
+        shape = Shape(blocks, plan.threads, shared_bytes)
+        launching.launch(program, shape, place, (*rows, *arguments))
+
+    stretch = _stretch(n_rows, n, place.device)
+    stretches = n_rows * -(-n // stretch)
+    launch("find_extremes", stretches, plan.bytes_of_partials, stretch)
+    launch("fill_bins", stretches, 4 * 2**plan.log_bins, stretch)
+    launch("sum_up_bins", n_rows, plan.bytes_of_partials)
+    tiles = n_rows * plan.tiles(n)
+    launch("count_partitions", tiles, 4 * (plan.stride_of_bins + partitions))
+    launch("sum_up_tiles", n_rows * -(-partitions // WARP), 4 * plan.threads)
+    to_deal = plan.bytes_to_deal(partitions, ordered=ordered)
+    launch("fill_partitions", tiles, to_deal, at.values, at.order)
+    results = (*at[2:], *_ways(request))
+    launch("rank_segments", n_rows * partitions, plan.bytes_to_rank, *results)
+    _, multiprocessors = launching.limits_of(place.device)
+    launch(
+        "rank_hard_segments", min(n_rows * partitions, BLOCKS_PER_MULTIPROCESSOR * multiprocessors),
+        plan.bytes_to_rank_hard(ordered=ordered), *results,
+    )  # fmt: skip
+
+
+def _has_counters(values: Numbers, device: int, *, ordered: bool) -> bool:
+    """Whether there is room for a counter for each number, and nothing is asked that needs more."""
+    room, _ = launching.limits_of(device)
+    return values.bits <= 16 and not ordered and _bytes_to_count(values) <= room
+
+
+def _bytes_to_count(values: Numbers) -> int:
+    return int(2 * 2**values.bits) + 4 * THREADS_THAT_COUNT // WARP
+
+
+class _CountersInScratch:
+    """What all rows whose keys are counted need of memory."""
+
+    def __init__(self, request: Request) -> None:
+        keys = 2**request.values.bits
+        self.presents = _aligned(4 * request.n_rows)
+        self.zeros = self.presents + 4 * request.n_rows * (keys + 4)
+        self.others = request.n_rows * keys * request.table.bits // 8
+
+
+def _count_keys(at: Addresses, request: Request, place: Place, zeros: int, scratch: int) -> None:
+    n_rows, n = request.n_rows, request.n
+    names = (
+        *_names_of_results(at, request, ordered=False),
+        ("THREADS", THREADS_THAT_COUNT),
+    )
+
+    def launch(
+        kernel: str, blocks: int, shared_bytes: int, stretch: int, *arguments: int | float
+    ) -> None:
+        program = request.program(kernel, FILES_OF_COUNTERS, names)
+        shape = Shape(blocks, THREADS_THAT_COUNT, shared_bytes)
+        counters = zeros + _CountersInScratch(request).presents
+        rows = (*at[:2], zeros, counters, scratch, n, stretch)
+        launching.launch(program, shape, place, (*rows, *arguments))
+
+    results = (*at[2:], *_ways(request))
+    to_count = min(n, MOST_COUNTED)
+    launch("count_keys", n_rows * -(-n // to_count), _bytes_to_count(request.values), to_count)
+    launch("sum_up_keys", n_rows, 4 * THREADS_THAT_COUNT // WARP, n, *results)
+    to_write = _stretch(n_rows, n, place.device)
+    launch("write_by_keys", n_rows * -(-n // to_write), 0, to_write, *results)
+
+
+def _names_of_results(at: Addresses, request: Request, *, ordered: bool) -> Names:
+    spans = request.spans
+    return (
+        ("BATCH", UNDER_WAY),
+        ("MASKED", int(at.where != 0)),
+        ("ORDERED", int(ordered)),
+        ("LISTED", int(at.order != 0)),
+        ("COUNTED", int(at.less != 0)),
+        ("WEIGHTED", int(at.weight != 0)),
+        ("BIASED", int(at.bias != 0)),
+        ("PER_ENTRY", int(spans is not None and spans.each_entries == 1)),
+    )
+
+
+def _ways(request: Request) -> tuple[int | float, ...]:
+    """How ranks become values, in the order of RESULTS in source/long_results.cuh."""
+    each_rows, own_rows, each_entries, own_entries, *others = request.arguments()
+    reciprocal = -(-(2**62) // int(each_entries))
+    return (each_rows, own_rows, own_entries, reciprocal, *others)
+
+
+def _stretch(n_rows: int, n: int, device: int) -> int:
+    """Entries that a block looks at: many, but where that leaves blocks for all of the device."""
+    _, multiprocessors = launching.limits_of(device)
+    even = n_rows * n // (2 * BLOCKS_PER_MULTIPROCESSOR * multiprocessors)
+    return min(max(int(2 ** even.bit_length()), LEAST_STRETCH), MOST_STRETCH)
+
+
+def _log_hard_bins(*, ordered: bool) -> int:
+    return LOG_HARD_BINS_OF_ORDERED if ordered else LOG_HARD_BINS
+
+
+def _in_fours(size: int) -> int:
+    return -(-size // 4) * 4
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 16) * 16

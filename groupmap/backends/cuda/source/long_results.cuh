@@ -1,0 +1,149 @@
+// What becomes of the ranks of entries of long rows.
+//
+// The host defines COUNTED, whether the counts themselves are asked for, ORDERED, whether the place
+// among all is, and LISTED, whether the order of the row; WEIGHTED and BIASED, whether there is a
+// weight or a bias, and PER_ENTRY, whether each entry has its own.
+
+// Weight and bias of the entries (r, i) of rows: the ((r / each_rows) mod own_rows) · own_entries +
+// i / each_entries -th of them. Divided by `reciprocal`, which is 2^62 / each_entries, rounded up:
+// exact for i < 2^29.
+struct Scale {
+    u32 each_rows;
+    u32 own_rows;
+    u32 own_entries;
+    u64 reciprocal;
+
+    __device__ __forceinline__ i64 first_of(u32 r) const {
+        return (i64)(r / each_rows % own_rows) * own_entries;
+    }
+
+    __device__ __forceinline__ u32 own_entry(u32 i) const {
+#if PER_ENTRY
+        return i;
+#else
+        const u64 high = (u64)i * (u32)(reciprocal >> 32);
+        return (u32)((high + __umulhi(i, (u32)reciprocal)) >> 30);
+#endif
+    }
+};
+
+// What to do with counts: h = by_less·less + by_less_equal·(less + equal − 1) + by_position·position
+// is the place in the table, or what the formula is asked for in a row that misses entries.
+struct TieWeights {
+    int by_less;
+    int by_less_equal;
+    int by_position;
+};
+
+struct Rank {
+    int less;
+    int equal;
+    int position;  // among all, equals in order of appearance; where ORDERED
+};
+
+#define NOT_A_NUMBER __longlong_as_double(0x7FF8000000000000ll)
+
+// The results of one row, of which `present` entries count: table[h]·weight + bias, rounded after
+// each of them, or NaN where an entry is missing; the order of the row, which ends with −1; or the
+// counts. A row that misses entries evaluates the formula at its own n, if there is one.
+struct Results {
+    const Table* table;
+    Out* y;
+    int* order;
+    i64* less;
+    i64* less_equal;
+    const Table* weight;
+    const Table* bias;
+    Scale scale;
+    TieWeights ties;
+    Formula formula;
+    int present;
+    bool evaluates;
+
+    // Those of row r of n entries; they lie behind each other.
+    __device__ __forceinline__ void go_to_row(u32 r, int n, u32 present_of_row) {
+        const i64 begin = (i64)r * n;
+        present = (int)present_of_row;
+        evaluates = present < n && formula.kind >= 0;
+#if COUNTED
+        less += begin;
+        less_equal += begin;
+#else
+        y += begin;
+#endif
+#if LISTED
+        order += begin;
+#endif
+#if WEIGHTED || BIASED
+        const i64 own = scale.first_of(r);
+        weight += own;
+        bias += own;
+#endif
+    }
+
+    __device__ __forceinline__ Table value_of(Rank rank) const {
+        int h = ties.by_less * rank.less + ties.by_less_equal * (rank.less + rank.equal - 1);
+#if ORDERED
+        h += ties.by_position * rank.position;
+#endif
+        return evaluates ? table_value(quantile((double)h, (double)present, formula)) : __ldg(table + h);
+    }
+
+    __device__ __forceinline__ Out scaled(Table value, u32 i) const {
+#if WEIGHTED || BIASED
+        const u32 own = scale.own_entry(i);
+#if TABLE_BITS == 64
+        double number = number_of<TABLE_MANTISSA>(value);
+#else
+        float number = (float)number_of<TABLE_MANTISSA>(value);
+#endif
+#if WEIGHTED
+        number = number * number_of<TABLE_MANTISSA>(__ldg(weight + own));
+#endif
+#if BIASED
+        number = number + number_of<TABLE_MANTISSA>(__ldg(bias + own));
+#endif
+        return out_value(number);
+#else
+        return (Out)value;
+#endif
+    }
+
+    __device__ __forceinline__ void write(u32 i, Rank rank) const {
+#if LISTED
+        order[rank.position] = (int)i;
+#endif
+#if COUNTED
+        less[i] = rank.less;
+        less_equal[i] = (i64)rank.less + rank.equal;
+#else
+        y[i] = scaled(value_of(rank), i);
+#endif
+    }
+
+    __device__ __forceinline__ void write_missing(u32 i) const {
+#if !COUNTED
+        y[i] = out_value(NOT_A_NUMBER);
+#endif
+    }
+};
+
+// How kernels are handed these.
+#define RESULTS                                                                                  \
+    const Table *table, const Table *weight, const Table *bias, Out *y, int *order, i64 *less,   \
+        i64 *less_equal, i64 each_rows, i64 own_rows, i64 own_entries, u64 reciprocal,           \
+        i64 by_less, i64 by_less_equal, i64 by_position, i64 kind, double parameter,             \
+        double alphap, double betap
+#define ALL_RESULTS                                                                              \
+    {table,                                                                                      \
+     y,                                                                                          \
+     order,                                                                                      \
+     less,                                                                                       \
+     less_equal,                                                                                 \
+     weight,                                                                                     \
+     bias,                                                                                       \
+     {(u32)each_rows, (u32)own_rows, (u32)own_entries, reciprocal},                              \
+     {(int)by_less, (int)by_less_equal, (int)by_position},                                       \
+     {(int)kind, parameter, alphap, betap},                                                      \
+     0,                                                                                          \
+     false}

@@ -1,0 +1,53 @@
+// Slots that are put in order by comparing, and searched.
+
+// A bitonic sort by keys, and of equals by indices. Its comparisons all point upward, so that what
+// is missing to a power of two may be thought behind the end, above everything.
+template <class Barrier>
+__device__ __forceinline__ void sort_slots(
+    const Slots& slots, u32 begin, int size, int worker, int workers, Barrier sync) {
+    Key* keys = slots.keys + begin;
+    u32* indices = slots.indices + begin;
+    const auto put_in_order = [&](int a, int b) {
+        const Key key = keys[a], other = keys[b];
+        const u32 index = indices[a], other_index = indices[b];
+        if (key < other || (key == other && index < other_index)) return;
+        keys[a] = other;
+        keys[b] = key;
+        indices[a] = other_index;
+        indices[b] = index;
+    };
+    int half = 1;
+    while (2 * half < size) half *= 2;
+#pragma unroll 1
+    for (int log_run = 1; 1 << log_run < 2 * size; ++log_run) {
+        const int run = 1 << log_run;
+#pragma unroll 1
+        for (int pair = worker; pair < half; pair += workers) {
+            const int first = pair >> (log_run - 1) << log_run, i = pair & (run / 2 - 1);
+            const int other = first + run - 1 - i;
+            if (other < size) put_in_order(first + i, other);
+        }
+        sync();
+#pragma unroll 1
+        for (int log_gap = log_run - 2; log_gap >= 0; --log_gap) {
+            const int gap = 1 << log_gap;
+#pragma unroll 1
+            for (int pair = worker; pair < half; pair += workers) {
+                const int one = (pair >> log_gap << (log_gap + 1)) + (pair & (gap - 1));
+                if (one + gap < size) put_in_order(one, one + gap);
+            }
+            sync();
+        }
+    }
+}
+
+// The first slot in begin ... end, in order, whose key is not below `key` (or is above it).
+__device__ __forceinline__ u32 search_slots(
+    const Slots& slots, u32 begin, u32 end, Key key, bool above) {
+    while (begin < end) {
+        const u32 middle = (begin + end) / 2;
+        if (slots.keys[middle] < key || (above && slots.keys[middle] == key)) begin = middle + 1;
+        else end = middle;
+    }
+    return begin;
+}
