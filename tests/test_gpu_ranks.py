@@ -101,7 +101,7 @@ def test_ranks_of_long_rows(rng, dtype):
     """Some buckets of them are too large to be sorted in shared memory."""
     kinds = [*HARD_VALUES, *((draw, "as drawn") for draw in HARD_BITS)]
     kernels = check_ranks(rng, dtype, (1, 70_000), kinds)
-    assert "sort_crowded" in kernels
+    assert "rank_hard_segments" in kernels
 
 
 @pytest.mark.parametrize("ties", TIES)

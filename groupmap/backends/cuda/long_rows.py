@@ -56,7 +56,7 @@ class Plan(NamedTuple):
     @property
     def segment(self) -> int:
         """Buckets of a partition, and entries of a tile."""
-        return int(2**self.log_segment)
+        return 1 << self.log_segment
 
     @property
     def capacity(self) -> int:
@@ -71,7 +71,7 @@ class Plan(NamedTuple):
     @property
     def stride_of_bins(self) -> int:
         """Words of the bins of a row: one more than there are, and aligned."""
-        return int(2**self.log_bins) + 4
+        return (1 << self.log_bins) + 4
 
     @property
     def bytes_to_rank(self) -> int:
@@ -82,7 +82,7 @@ class Plan(NamedTuple):
     def bytes_to_rank_hard(self, *, ordered: bool) -> int:
         """Besides, the bins of the segment and a list of large buckets."""
         large = _in_fours(1 + self.segment // LONGEST_OF_WARP)
-        return 4 * (2 ** _log_hard_bins(ordered=ordered) + 4 + large) + self.bytes_to_rank
+        return 4 * ((1 << _log_hard_bins(ordered=ordered)) + 4 + large) + self.bytes_to_rank
 
     def bytes_to_deal(self, partitions: int, *, ordered: bool) -> int:
         """In the order of source/partitions.cu."""
@@ -97,7 +97,7 @@ class Plan(NamedTuple):
 
     def partitions(self, n: int) -> int:
         """How many a row has."""
-        return _in_fours(-(-n // 2 ** self.log_partition(n)))
+        return _in_fours(((n - 1) >> self.log_partition(n)) + 1)
 
     def tiles(self, n: int) -> int:
         """Likewise."""
@@ -199,7 +199,7 @@ def _deal_to_partitions(
     stretch = _stretch(n_rows, n, place.device)
     stretches = n_rows * -(-n // stretch)
     launch("find_extremes", stretches, plan.bytes_of_partials, stretch)
-    launch("fill_bins", stretches, 4 * 2**plan.log_bins, stretch)
+    launch("fill_bins", stretches, 4 << plan.log_bins, stretch)
     launch("sum_up_bins", n_rows, plan.bytes_of_partials)
     tiles = n_rows * plan.tiles(n)
     launch("count_partitions", tiles, 4 * (plan.stride_of_bins + partitions))
@@ -222,14 +222,14 @@ def _has_counters(values: Numbers, device: int, *, ordered: bool) -> bool:
 
 
 def _bytes_to_count(values: Numbers) -> int:
-    return int(2 * 2**values.bits) + 4 * THREADS_THAT_COUNT // WARP
+    return (2 << values.bits) + 4 * THREADS_THAT_COUNT // WARP
 
 
 class _CountersInScratch:
     """What all rows whose keys are counted need of memory."""
 
     def __init__(self, request: Request) -> None:
-        keys = 2**request.values.bits
+        keys = 1 << request.values.bits
         self.presents = _aligned(4 * request.n_rows)
         self.zeros = self.presents + 4 * request.n_rows * (keys + 4)
         self.others = request.n_rows * keys * request.table.bits // 8
@@ -284,7 +284,7 @@ def _stretch(n_rows: int, n: int, device: int) -> int:
     """Entries that a block looks at: many, but where that leaves blocks for all of the device."""
     _, multiprocessors = launching.limits_of(device)
     even = n_rows * n // (2 * BLOCKS_PER_MULTIPROCESSOR * multiprocessors)
-    return min(max(int(2 ** even.bit_length()), LEAST_STRETCH), MOST_STRETCH)
+    return min(max(1 << even.bit_length(), LEAST_STRETCH), MOST_STRETCH)
 
 
 def _log_hard_bins(*, ordered: bool) -> int:

@@ -192,12 +192,9 @@ __device__ __noinline__ void rank_group(
     __syncthreads();
     each([&](u32, Key, u32 bucket) { atomicAdd(at.buckets + bucket, 1u); });
     __syncthreads();
-    StartsAndCounts of_buckets = {0};
-    sum_up(at.buckets, SEGMENT, of_buckets, at.partials, thread);
-    const bool is_crowded = __syncthreads_or(of_buckets.greatest > CROWDED);
-    // Where a bucket begins comes to where it ends.
+    const bool is_crowded = at.sum_up_buckets(thread);
     each([&](u32 i, Key key, u32 bucket) {
-        const u32 slot = low_half(atomicAdd(at.buckets + bucket, 1u));
+        const u32 slot = at.next_slot(bucket);
         at.keys[slot] = key;
         at.indices[slot] = own.indices[i];
     });
@@ -207,13 +204,13 @@ __device__ __noinline__ void rank_group(
     for (u32 slot = thread; slot < size; slot += THREADS) {
         const Key key = at.keys[slot];
         const u32 word = at.buckets[buckets.of(key) - start], count = high_half(word);
-        const u32 first = low_half(word) - count;
+        const u32 behind = low_half(word);
         Rank rank;
         if (count <= CROWDED) {
-            rank = at.rank_by_looking(first, count, key, at.indices[slot]);
+            rank = at.rank_by_looking(behind, count, key, at.indices[slot]);
         } else {
-            rank.less = (int)search_slots(at, first, first + count, key, false);
-            rank.equal = (int)search_slots(at, first, first + count, key, true) - rank.less;
+            rank.less = (int)search_slots(at, behind - count, behind, key, false);
+            rank.equal = (int)search_slots(at, behind - count, behind, key, true) - rank.less;
             rank.position = (int)slot;
         }
         rank.less += (int)(before + start);

@@ -26,7 +26,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) fill_bins(LONG_ROWS, i64 l
     set_to_zero(counters, N_BINS, threadIdx.x);
     __syncthreads();
     own.stretch.each(threadIdx.x, [&](int, Key key, bool counts) {
-        if (counts) atomicAdd(counters + buckets.bin(key), 1u);
+        const u32 bin = buckets.bin(key);
+        if (counts) atomicAdd(counters + bin, 1u);
     });
     __syncthreads();
 #pragma unroll 1

@@ -69,10 +69,10 @@ struct Results {
         less += begin;
         less_equal += begin;
 #else
-        y += begin;
+        y = kept(y + begin);
 #endif
 #if LISTED
-        order += begin;
+        order = kept(order + begin);
 #endif
 #if WEIGHTED || BIASED
         const i64 own = scale.first_of(r);

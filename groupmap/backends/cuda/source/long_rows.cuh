@@ -18,6 +18,7 @@ typedef Key Stored;
 #endif
 
 // Which bin a key falls into, of those between the least key and the greatest, and which bucket.
+// Other keys come to some bin, too.
 template <int LOG>
 struct Buckets {
     const u32* starts;  // where the buckets of each bin begin; and behind all of them
@@ -77,7 +78,7 @@ struct LongRows {
     int log_partition;
 
     __device__ __forceinline__ Buckets<LOG_BINS> buckets(u32 r) const {
-        return states[r].buckets(bins + (i64)r * STRIDE_OF_BINS);
+        return states[r].buckets(kept(bins + (i64)r * STRIDE_OF_BINS));
     }
     __device__ __forceinline__ u32* tile(u32 r, u32 number) const {
         return tiles + ((i64)r * ((n + TILE - 1) / TILE) + number) * n_partitions;

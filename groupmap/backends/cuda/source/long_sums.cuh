@@ -5,6 +5,16 @@
 
 #define BYTES_OF_PARTIALS 24
 
+// An address in global memory that is not computed again wherever it is used.
+template <class T>
+__device__ __forceinline__ T* kept(T* address) {
+#ifdef __CUDA_ARCH__
+    asm("" : "+l"(address));
+    __builtin_assume(__isGlobal(address));
+#endif
+    return address;
+}
+
 __device__ __forceinline__ u32 least_in_warp(u32 value) { return __reduce_min_sync(ALL_LANES, value); }
 __device__ __forceinline__ u32 greatest_in_warp(u32 value) {
     return __reduce_max_sync(ALL_LANES, value);

@@ -34,7 +34,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) count_partitions(LONG_ROWS
     set_to_zero(counters, all.n_partitions, thread);
     __syncthreads();
     own.stretch.each(thread, [&](int, Key key, bool counts) {
-        if (counts) atomicAdd(counters + partition.of(key), 1u);
+        const u32 own_partition = partition.of(key);
+        if (counts) atomicAdd(counters + own_partition, 1u);
     });
     __syncthreads();
     u32* of_tile = all.tile(own.row, own.number);
@@ -169,10 +170,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) fill_partitions(
     const State& state = states[own.row];
     const bool may_meet = state.may_meet;
 #pragma unroll
+    for (int k = 0; k < ITEMS; ++k) places[k] = partition.of(held[k]);
+#pragma unroll
     for (int k = 0; k < ITEMS; ++k) {
         const bool counts = counting >> k & 1;
-        const u32 own_partition = counts ? partition.of(held[k]) : 0;
-        places[k] = own_partition | (counters.add_one(own_partition, counts, may_meet, thread) << 16);
+        places[k] |= counters.add_one(places[k], counts, may_meet, thread) << 16;
     }
     Starts of_partitions = {0};
     sum_up(distances, size, of_partitions, partials, thread);  // a barrier, too

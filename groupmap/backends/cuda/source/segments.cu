@@ -16,7 +16,7 @@ __device__ __noinline__ bool is_hard(const Slots& at, int thread) {
         u32 crowded = __ballot_sync(ALL_LANES, high_half(own) > CROWDED);
         for (; crowded; crowded &= crowded - 1) {
             const u32 word = __shfl_sync(ALL_LANES, own, __ffs((int)crowded) - 1);
-            const u32 begin = low_half(word), end = begin + high_half(word);
+            const u32 end = low_half(word), begin = end - high_half(word);
             for (u32 i = begin + thread % 32; i < end; i += 32) {
                 differs |= at.keys[i] != at.keys[begin];
             }
@@ -46,40 +46,45 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rank_segments(LONG_ROWS
     const auto bucket_of = [&](Key key) { return (buckets.of(key) - first_bucket) >> log_shared; };
 
     Key held[HELD];
-    u32 places[HELD];  // a bucket, and in the upper half how many came before
+    u32 places[HELD];  // buckets, and then slots
+    const int rest = (int)size - thread;
+    const Stored* keys_of_segment = kept(all.keys + begin + thread);
+    const u32* indices_of_segment = kept(all.indices + begin + thread);
 #pragma unroll
     for (int k = 0; k < HELD; ++k) {
-        const u32 i = k * THREADS + thread;
-        held[k] = i < size ? (Key)all.keys[begin + i] : 0;
+        held[k] = rest > k * THREADS ? (Key)keys_of_segment[k * THREADS] : 0;
     }
-    const bool may_meet = states[r].may_meet;
+#pragma unroll
+    for (int k = 0; k < HELD; ++k) places[k] = bucket_of(held[k]);
 #pragma unroll
     for (int k = 0; k < HELD; ++k) {
-        const bool counts = k * THREADS + thread < size;
-        const u32 bucket = counts ? bucket_of(held[k]) : 0;
-        u32 before = 0;
-        if (may_meet) {
-            const u32 peers = __match_any_sync(ALL_LANES, counts ? bucket : ~0u);
-            const int leader = __ffs((int)peers) - 1;
-            if (lane == leader && counts) before = atomicAdd(at.buckets + bucket, (u32)__popc(peers));
-            before = __shfl_sync(ALL_LANES, before, leader);
-            before += (u32)__popc(peers & ((1u << lane) - 1));
-        } else if (counts) {
-            before = atomicAdd(at.buckets + bucket, 1u);
-        }
-        places[k] = bucket | (before << 16);
+        if (rest > k * THREADS) atomicAdd(at.buckets + places[k], 1u);
     }
     __syncthreads();
-    StartsAndCounts of_buckets = {0};
-    sum_up(at.buckets, SEGMENT, of_buckets, at.partials, thread);
-    const bool is_crowded = __syncthreads_or(of_buckets.greatest > CROWDED);
+    const bool is_crowded = at.sum_up_buckets(thread);
+    if (is_crowded) {
+#pragma unroll
+        for (int k = 0; k < HELD; ++k) {
+            places[k] = at.next_slot_together(places[k], rest > k * THREADS, lane);
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < HELD; ++k) {
+            if (rest > k * THREADS) places[k] = at.next_slot(places[k]);
+        }
+    }
 #pragma unroll
     for (int k = 0; k < HELD; ++k) {
-        const u32 i = k * THREADS + thread;
-        if (i >= size) break;
-        const u32 slot = low_half(at.buckets[low_half(places[k])]) + high_half(places[k]);
-        at.keys[slot] = held[k];
-        at.indices[slot] = all.indices[begin + i];
+        if (rest > k * THREADS) at.keys[places[k]] = held[k];
+    }
+    u32 indices_held[HELD];
+#pragma unroll
+    for (int k = 0; k < HELD; ++k) {
+        indices_held[k] = rest > k * THREADS ? indices_of_segment[k * THREADS] : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < HELD; ++k) {
+        if (rest > k * THREADS) at.indices[places[k]] = indices_held[k];
     }
     __syncthreads();
     if (is_crowded && is_hard(at, thread)) {
@@ -93,9 +98,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rank_segments(LONG_ROWS
     for (u32 slot = thread; slot < size; slot += THREADS) {
         const Key key = at.keys[slot];
         const u32 index = at.indices[slot], word = at.buckets[bucket_of(key)];
-        const u32 first = low_half(word), count = high_half(word);
-        Rank rank = {(int)first, (int)count, 0};
-        if (count <= CROWDED) rank = at.rank_by_looking(first, count, key, index);
+        const u32 end = low_half(word), count = high_half(word);
+        Rank rank = {(int)(end - count), (int)count, 0};
+        if (count <= CROWDED) rank = at.rank_by_looking(end, count, key, index);
         rank.less += (int)start;
         rank.position += (int)start;
         results.write(index, rank);
