@@ -21,6 +21,7 @@ STOREYS = (
     {"backends._ops", "backends._normal", "backends.generic", "backends.cuda",
      "backends.cuda.programs"},
     {"backends.cuda.launching"},
+    {"backends.cuda.partitions"},
     {"backends.cuda.ranking", "backends.cuda.long_rows"},
     {"backends.cuda.tables", "backends.cuda.estimating", "backends.cuda.interpolating"},
     {"backends.cuda.on_arrays"},

@@ -2,123 +2,32 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from groupmap.backends.cuda import launching
 from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.partitions import WARP, Plan, plan_for
 from groupmap.backends.cuda.programs import Names, Numbers
 
 if TYPE_CHECKING:  # which imports this module
     from groupmap.backends.cuda.ranking import Addresses, Request
 
-WARP = 32
-BYTES_OF_PARTIALS = 24  # a warp
 UNDER_WAY = 4  # entries that a thread reads at a time
 LEAST_STRETCH, MOST_STRETCH = 4096, 2**15  # entries that a block looks at
 BLOCKS_PER_MULTIPROCESSOR = 2
-BYTES_RESERVED = 1024  # of shared memory, for each block
 
-# Rows that are dealt to partitions. Doubles have many exponents.
+# Rows that are dealt to partitions.
 FILES_OF_PARTITIONS = (
     "long_sums.cuh", "long_results.cuh", "stretches.cuh", "long_rows.cuh", "long_bins.cu",
-    "partitions.cu", "segment_slots.cuh", "segments.cu", "sorted_slots.cuh", "hard_segments.cu",
+    "partitions.cu", "segment_slots.cuh", "segments.cu", "hard_segment.cuh", "exact_bins.cuh",
+    "sorted_slots.cuh", "hard_segments.cu",
 )  # fmt: skip
-LOG_SEGMENT, LOG_SEGMENT_OF_DOUBLES = 13, 12
-LEAST_LOG_SEGMENT = 11
-LOG_BINS, LOG_BINS_OF_DOUBLES = 12, 13
-ITEMS = 16  # of a tile, for each thread
-HELD, HELD_OF_DOUBLES = 20, 24  # entries of a segment, likewise
-LOG_HARD_BINS, LOG_HARD_BINS_OF_ORDERED = 11, 9
-LONGEST_OF_WARP = 512  # the bucket that one warp sorts
-MOST_PARTITIONS = 2**10
 BYTES_OF_STATE = 32
 
 # Rows whose numbers have a counter each.
 FILES_OF_COUNTERS = ("long_sums.cuh", "long_results.cuh", "stretches.cuh", "counted_keys.cu")
 THREADS_THAT_COUNT = 1024
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
-
-
-class Plan(NamedTuple):
-    """How rows are dealt to partitions, and what the blocks need for it."""
-
-    log_segment: int
-    log_bins: int
-    held: int
-    bytes_of_key: int
-
-    @property
-    def threads(self) -> int:
-        """Of a block."""
-        return self.segment // ITEMS
-
-    @property
-    def segment(self) -> int:
-        """Buckets of a partition, and entries of a tile."""
-        return 1 << self.log_segment
-
-    @property
-    def capacity(self) -> int:
-        """How many entries of a segment fit."""
-        return self.held * self.threads
-
-    @property
-    def bytes_of_partials(self) -> int:
-        """What a block needs to sum up."""
-        return BYTES_OF_PARTIALS * self.threads // WARP
-
-    @property
-    def stride_of_bins(self) -> int:
-        """Words of the bins of a row: one more than there are, and aligned."""
-        return (1 << self.log_bins) + 4
-
-    @property
-    def bytes_to_rank(self) -> int:
-        """In the order of `Slots` in source/segment_slots.cuh."""
-        slots = self.capacity * (self.bytes_of_key + 4)
-        return 4 * self.segment + slots + self.bytes_of_partials
-
-    def bytes_to_rank_hard(self, *, ordered: bool) -> int:
-        """Besides, the bins of the segment and a list of large buckets."""
-        large = _in_fours(1 + self.segment // LONGEST_OF_WARP)
-        return 4 * ((1 << _log_hard_bins(ordered=ordered)) + 4 + large) + self.bytes_to_rank
-
-    def bytes_to_deal(self, partitions: int, *, ordered: bool) -> int:
-        """In the order of source/partitions.cu."""
-        counters = 2 * partitions * self.threads // WARP if ordered else 0
-        tile = self.segment * (self.bytes_of_key + 4)
-        return 4 * (self.stride_of_bins + 2 * partitions) + tile + self.bytes_of_partials + counters
-
-    def log_partition(self, n: int) -> int:
-        """Of buckets; the longest rows have partitions of more than a segment."""
-        most = -(-n // MOST_PARTITIONS)
-        return max(self.log_segment, (most - 1).bit_length())
-
-    def partitions(self, n: int) -> int:
-        """How many a row has."""
-        return _in_fours(((n - 1) >> self.log_partition(n)) + 1)
-
-    def tiles(self, n: int) -> int:
-        """Likewise."""
-        return -(-n // self.segment)
-
-
-@cache
-def plan_for(values: Numbers, device: int) -> Plan:
-    """With room for two blocks of any kind on a multiprocessor, where it has that much."""
-    room, _ = launching.limits_of(device)
-    room = max((room - BYTES_RESERVED) // 2, launching.SHARED_MEMORY_UNASKED)
-    is_double = values.bits == 64
-    plan = Plan(
-        LOG_SEGMENT_OF_DOUBLES if is_double else LOG_SEGMENT,
-        LOG_BINS_OF_DOUBLES if is_double else LOG_BINS,
-        HELD_OF_DOUBLES if is_double else HELD,
-        max(values.bits // 8, 4),
-    )
-    while plan.log_segment > LEAST_LOG_SEGMENT and plan.bytes_to_rank > room:
-        plan = plan._replace(log_segment=plan.log_segment - 1, log_bins=plan.log_bins - 1)
-    return plan
 
 
 def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
@@ -175,14 +84,7 @@ def _deal_to_partitions(
     partitions = plan.partitions(n)
     names = (
         *_names_of_results(at, request, ordered=ordered),
-        ("THREADS", plan.threads),
-        ("TILE", plan.segment),
-        ("LOG_SEGMENT", plan.log_segment),
-        ("SEGMENT", plan.segment),
-        ("CAPACITY", plan.capacity),
-        ("LOG_BINS", plan.log_bins),
-        ("HARD_LOG_BINS", _log_hard_bins(ordered=ordered)),
-        ("LONGEST_OF_WARP", LONGEST_OF_WARP),
+        *plan.names(ordered=ordered),
         ("BYTES_OF_STATE", BYTES_OF_STATE),
     )
     rows = (
@@ -285,14 +187,6 @@ def _stretch(n_rows: int, n: int, device: int) -> int:
     _, multiprocessors = launching.limits_of(device)
     even = n_rows * n // (2 * BLOCKS_PER_MULTIPROCESSOR * multiprocessors)
     return min(max(1 << even.bit_length(), LEAST_STRETCH), MOST_STRETCH)
-
-
-def _log_hard_bins(*, ordered: bool) -> int:
-    return LOG_HARD_BINS_OF_ORDERED if ordered else LOG_HARD_BINS
-
-
-def _in_fours(size: int) -> int:
-    return -(-size // 4) * 4
 
 
 def _aligned(size: int) -> int:

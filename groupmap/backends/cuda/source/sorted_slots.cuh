@@ -1,4 +1,4 @@
-// Slots that are put in order by comparing, and searched.
+// Crowded buckets, whose slots are put in order by comparing, and searched.
 
 // A bitonic sort by keys, and of equals by indices. Its comparisons all point upward, so that what
 // is missing to a power of two may be thought behind the end, above everything.
@@ -50,4 +50,35 @@ __device__ __forceinline__ u32 search_slots(
         else end = middle;
     }
     return begin;
+}
+
+// Crowded buckets are put in order: small ones by a warp each, the others by the block.
+__device__ __noinline__ void sort_crowded(const HardSegment& own) {
+    const int thread = own.thread, lane = thread % 32;
+    const Slots& at = own.at;
+    const auto sort = [&](u32 word, int worker, int workers, auto any, auto sync) {
+        const u32 end = low_half(word), count = high_half(word), begin = end - count;
+        bool differs = ORDERED;
+        for (u32 i = begin + worker; i < end; i += workers) differs |= at.keys[i] != at.keys[begin];
+        if (any(differs)) sort_slots(at, begin, (int)count, worker, workers, sync);
+    };
+    if (thread == 0) own.large[0] = 0;
+    __syncthreads();
+#pragma unroll 1
+    for (int bucket = thread; bucket < SEGMENT; bucket += THREADS) {
+        const u32 word = at.buckets[bucket], count = high_half(word);
+        if (count > LONGEST_OF_WARP) own.large[1 + atomicAdd(own.large, 1u)] = word;
+        u32 crowded = __ballot_sync(ALL_LANES, count > CROWDED && count <= LONGEST_OF_WARP);
+        for (; crowded; crowded &= crowded - 1) {
+            sort(__shfl_sync(ALL_LANES, word, __ffs((int)crowded) - 1), lane, 32,
+                 [](bool value) { return __any_sync(ALL_LANES, value); }, [] { __syncwarp(); });
+        }
+    }
+    __syncthreads();
+    const u32 n_large = own.large[0];
+    for (u32 k = 1; k <= n_large; ++k) {
+        sort(own.large[k], thread, THREADS, [](bool value) { return __syncthreads_or(value); },
+             [] { __syncthreads(); });
+    }
+    __syncthreads();
 }
