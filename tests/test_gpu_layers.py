@@ -109,8 +109,8 @@ def test_rows_that_do_not_fit_get_the_same_bits_in_global_memory(rng, dtype):
         kernels.append(kernels_of(launched))
     assert found[0] == found[1]
     assert "map_rows" in kernels[0]
-    assert "write_results" not in kernels[0]
-    assert "write_results" in kernels[1]
+    assert "rank_segments" not in kernels[0]
+    assert "rank_segments" in kernels[1]
     assert "map_rows" not in kernels[1]
     with no_kernels():
         expected = gm.quantile_map(x)

@@ -93,7 +93,7 @@ def test_ranks_and_order(rng, dtype, n):
 def test_ranks_of_rows_beyond_shared_memory(rng, dtype, n):
     kernels = check_ranks(rng, dtype, (3, n), KINDS, NO_ROOM)
     assert len(kernels) == 8
-    assert "write_results" in kernels
+    assert "rank_segments" in kernels
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -101,7 +101,7 @@ def test_ranks_of_long_rows(rng, dtype):
     """Some buckets of them are too large to be sorted in shared memory."""
     kinds = [*HARD_VALUES, *((draw, "as drawn") for draw in HARD_BITS)]
     kernels = check_ranks(rng, dtype, (1, 70_000), kinds)
-    assert "sort_crowded" in kernels
+    assert "rank_hard_segments" in kernels
 
 
 @pytest.mark.parametrize("ties", TIES)
@@ -214,4 +214,4 @@ def test_nor_where_keys_are_counted(rng):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nor_that_of_blocks(rng, dtype):
     """Where several of them have to do with one row."""
-    assert "write_results" in check_order_of_threads(rng, dtype, 9000, SEEDS[:3], NO_ROOM)
+    assert "rank_segments" in check_order_of_threads(rng, dtype, 9000, SEEDS[:3], NO_ROOM)

@@ -14,7 +14,7 @@ from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.cuda import estimating, interpolating, ranking, tables
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.cuda.programs import Numbers, numbers_of
-from groupmap.backends.cuda.ranking import Request, Spans
+from groupmap.backends.cuda.requests import Addresses, Request, Spans
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ def _launch(
     read: Sequence[Array | None],
     written: Sequence[Array | None],
 ) -> None:
-    """Rank rows, in the order of `ranking.Addresses`."""
+    """Rank rows, in the order of `requests.Addresses`."""
     if request.n_rows == 0 or request.n == 0:
         return
     rows, order = read[0], written[1]
@@ -259,9 +259,7 @@ def _launch(
     kept = memory.all_contiguous(*read)
     *addresses, zeros_at, scratch_at = memory.addresses(*kept, *written, zeros, scratch)
     with memory.current(device):
-        ranking.map_rows(
-            ranking.Addresses(*addresses), request, place, zeros=zeros_at, scratch=scratch_at
-        )
+        ranking.map_rows(Addresses(*addresses), request, place, zeros=zeros_at, scratch=scratch_at)
 
 
 def _check_on_one_device(*arrays: Array | None) -> None:

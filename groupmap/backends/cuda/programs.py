@@ -10,7 +10,7 @@ from groupmap.backends._normal import NDTRI_RANGES
 from groupmap.backends._ops import FORMULAS
 
 SOURCE = Path(__file__).parent / "source"
-HEADERS = ("numbers.cuh", "quantiles.cuh", "team.cuh", "counters.cuh")
+HEADERS = ("numbers.cuh", "quantiles.cuh", "team.cuh")
 
 Names = tuple[tuple[str, int | str], ...]
 

@@ -6,7 +6,7 @@ from groupmap.backends._ops import Formula
 from groupmap.backends.cuda import launching
 from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Numbers, Program
-from groupmap.backends.cuda.ranking import kind_and_parameter
+from groupmap.backends.cuda.requests import kind_and_parameter
 
 THREADS = 256
 MOST_BLOCKS = 4096

@@ -1,55 +1,5 @@
 // How many keys bins and buckets hold, and where each begins.
 
-// Words that count, and after `StartsAndCounts` say where each begins: in the lower 16 bits, with
-// the count in the upper ones.
-__device__ __forceinline__ u32 start_of(u32 word) { return word & 0xFFFFu; }
-__device__ __forceinline__ u32 count_of(u32 word) { return word >> 16; }
-
-struct StartsAndCounts {
-    u32 greatest;  // of the counts that a thread has met
-
-    __device__ __forceinline__ u32 of(u32 word) const { return word; }
-
-    __device__ __forceinline__ u32 with_start(u32 count, u32& before) {
-        const u32 word = before | (count << 16);
-        greatest = count > greatest ? count : greatest;
-        before += count;
-        return word;
-    }
-
-    __device__ __forceinline__ void sum_up(u32* words, int i, uint4 four, u32 before) {
-        four.x = with_start(four.x, before);
-        four.y = with_start(four.y, before);
-        four.z = with_start(four.z, before);
-        four.w = with_start(four.w, before);
-        *(uint4*)(words + i) = four;
-    }
-};
-
-// Two counts of 16 bits in a word, which come to where each begins.
-struct PairsOfStarts {
-    u32 greatest;
-
-    __device__ __forceinline__ u32 of(u32 word) const { return (word * 0x10001u) >> 16; }
-
-    __device__ __forceinline__ u32 with_start(u32 word, u32& before) {
-        const u32 even = word & 0xFFFFu, odd = word >> 16;
-        greatest = even > greatest ? even : greatest;
-        greatest = odd > greatest ? odd : greatest;
-        const u32 starts = before * 0x10001u + (even << 16);
-        before += even + odd;
-        return starts;
-    }
-
-    __device__ __forceinline__ void sum_up(u32* words, int i, uint4 four, u32 before) {
-        four.x = with_start(four.x, before);
-        four.y = with_start(four.y, before);
-        four.z = with_start(four.z, before);
-        four.w = with_start(four.w, before);
-        *(uint4*)(words + i) = four;
-    }
-};
-
 // The slots that a bucket has.
 struct Span {
     int begin;
@@ -81,10 +31,10 @@ struct Cursors {
     __device__ __forceinline__ u32 add(u32 bucket, u32 amount) const {
         return atomicAdd(words + bucket, amount);
     }
-    __device__ __forceinline__ int begin(u32 bucket) const { return (int)start_of(words[bucket]); }
+    __device__ __forceinline__ int begin(u32 bucket) const { return (int)low_half(words[bucket]); }
     __device__ __forceinline__ Span span(u32 bucket) const {
-        const u32 word = words[bucket], begin = start_of(word);
-        return {(int)begin, (int)(begin + count_of(word))};
+        const u32 word = words[bucket], begin = low_half(word);
+        return {(int)begin, (int)(begin + high_half(word))};
     }
 };
 #else

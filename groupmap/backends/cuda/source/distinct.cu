@@ -34,9 +34,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     void* partials = before_words + N_WORDS;
     Entries entries(rows, where, r, n, thread);
 
-    for (int i = 4 * thread; i < N_WORDS + n_counters; i += 4 * THREADS) {
-        *(uint4*)(words + i) = make_uint4(0, 0, 0, 0);
-    }
+    set_to_zero(words, N_WORDS + n_counters, thread);
     team_sync();
     u32 present = 0;
     entries.each([&](int, int, Key key, bool counts) {
@@ -57,35 +55,34 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
         key = distinct;
     });
     team_sync();
-    StartsAndCounts of_counters = {0};
+    StartsAndCounts of_counters;
     const int n_distinct = (int)before_words[N_WORDS - 1] + __popc(words[N_WORDS - 1]);
     sum_up(counters, n_distinct, of_counters, partials, thread);
     team_sync();
 
     Results results = ALL_RESULTS;
-    results.go_to_row(r, n);
-    results.present = (int)total_of_team(present, partials, thread);
+    results.go_to_row(r, n, total_of_team(present, partials, thread));
     const auto rank_of = [&](u32 distinct) {
         const u32 word = counters[distinct];
-        const Rank rank = {(int)start_of(word), (int)count_of(word), 0};
+        const Rank rank = {(int)low_half(word), (int)high_half(word), 0};
         return rank;
     };
-    if (results.evaluates(n)) {
-        results.evaluate(entries, [&](int, Key key) { return rank_of(distinct_of(key)); });
+#if !COUNTED
+    if (results.evaluates) {
+        write_evaluated(results, entries, [&](int, Key key) { return rank_of(distinct_of(key)); });
         return;
     }
+#endif
     entries.each([&](int, int i, Key& distinct, bool counts) {
         if (!counts) {
             distinct = MISSING;
             return;
         }
         const Rank rank = rank_of(distinct);
-#if COUNTED
-        results.write_counts(i, rank);
-#endif
+        results.write_rank(i, rank);
         distinct = (u32)results.place_of(rank);
     });
 #if !COUNTED
-    results.write(entries, entries.keys);
+    write_values(results, entries, entries.keys);
 #endif
 }

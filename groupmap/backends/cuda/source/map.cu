@@ -56,9 +56,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     const Layout at(dynamic_shared + team * (int)bytes_per_team, n, n_bins);
     Entries entries(rows, where, r, n, thread);
 
-    for (int i = 4 * thread; i < Layout::zeroed_words(n, n_bins); i += 4 * THREADS) {
-        *(uint4*)(at.bins + i) = make_uint4(0, 0, 0, 0);
-    }
+    set_to_zero(at.bins, Layout::zeroed_words(n, n_bins), thread);
     Extremes extremes = NO_EXTREMES;
     entries.each([&](int, int, Key key, bool counts) {
         if (counts) extremes.include(key);
@@ -73,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
         if (counts) atomicAdd(&at.bins[buckets.bin(key)], 1u);
     });
     team_sync();
-    StartsAndCounts of_bins = {0};
+    StartsAndCounts of_bins;
     sum_up(at.bins, n_bins, of_bins, at.partials, thread);
     // Where a third shares a bin, many may share a bucket, and lanes want to add to one cursor.
     const bool may_meet = team_any(3 * of_bins.greatest > extremes.present);
@@ -87,13 +85,13 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
         places[k] = bucket | (before << 16);
     });
     team_sync();
-    Cursors::Summed of_cursors = {0};
+    Cursors::Summed of_cursors;
     sum_up(at.cursors.words, Cursors::n_words(n), of_cursors, at.partials, thread);
     const bool is_crowded = team_any(of_cursors.greatest > CROWDED);
 
     entries.each([&](int k, int i, Key key, bool counts) {
         if (!counts) return;
-        const int slot = at.cursors.begin(places[k] & 0xFFFFu) + (int)(places[k] >> 16);
+        const int slot = at.cursors.begin(low_half(places[k])) + (int)high_half(places[k]);
         at.slots.keys[slot] = key;
 #if ORDERED
         at.slots.indices[slot] = (Index)i;
@@ -105,44 +103,36 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
         for (int i = thread; i < (n + 31) / 32; i += THREADS) at.unsorted[i] = 0;
         team_sync();
         entries.each([&](int k, int, Key key, bool counts) {
-            if (counts) crowds.note(places[k] & 0xFFFFu, key);
+            if (counts) crowds.note(low_half(places[k]), key);
         });
         team_sync();
         crowds.sort(n, thread);
     }
 
     Results results = ALL_RESULTS;
-    results.go_to_row(r, n);
-    results.present = (int)extremes.present;
-#if ORDERED
-    int* order_of_row = order ? order + (i64)r * n : nullptr;
-    if (order_of_row) {
-        for (int i = results.present + thread; i < n; i += THREADS) order_of_row[i] = -1;
-    }
+    results.go_to_row(r, n, extremes.present);
+#if LISTED
+    for (int i = results.present + thread; i < n; i += THREADS) results.order[i] = -1;
 #endif
     const auto rank_of = [&](u32 bucket, int i, Key key) {
-        const Rank rank = rank_in(at.slots, at.cursors.span(bucket), key, i);
-#if ORDERED
-        if (order_of_row) order_of_row[rank.position] = i;
-#endif
-        return rank;
+        return rank_in(at.slots, at.cursors.span(bucket), key, i);
     };
-    if (results.evaluates(n)) {
-        results.evaluate(entries, [&](int i, Key key) { return rank_of(buckets.of(key), i, key); });
+#if !COUNTED
+    if (results.evaluates) {
+        write_evaluated(results, entries, [&](int i, Key key) { return rank_of(buckets.of(key), i, key); });
         return;
     }
+#endif
     entries.each([&](int k, int i, Key key, bool counts) {
         if (!counts) {
             places[k] = MISSING;
             return;
         }
-        const Rank rank = rank_of(places[k] & 0xFFFFu, i, key);
-#if COUNTED
-        results.write_counts(i, rank);
-#endif
+        const Rank rank = rank_of(low_half(places[k]), i, key);
+        results.write_rank(i, rank);
         places[k] = (u32)results.place_of(rank);
     });
 #if !COUNTED
-    results.write(entries, places);
+    write_values(results, entries, places);
 #endif
 }

@@ -16,7 +16,7 @@ struct Buckets {
     __device__ __forceinline__ u32 of(Key key) const {
         const u32 own = bins[bin(key)];
         const u32 fraction = (u32)((distance(key) << log_bins) >> (8 * (int)sizeof(Key) - 32));
-        return start_of(own) + __umulhi(fraction, count_of(own));
+        return low_half(own) + __umulhi(fraction, high_half(own));
     }
 };
 

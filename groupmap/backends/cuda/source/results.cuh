@@ -1,7 +1,18 @@
 // What becomes of ranks when they are written.
 //
-// The host defines COUNTED, whether the counts themselves are asked for, and else WEIGHTED and
-// BIASED, whether there is a weight or a bias, and PER_ENTRY, whether each entry has its own.
+// The host defines COUNTED, whether the counts themselves are asked for; ORDERED, whether the place
+// among all is, and LISTED, whether the order of the row; WEIGHTED and BIASED, whether there is a
+// weight or a bias, and PER_ENTRY, whether each entry has its own.
+
+// An address in global memory that is not computed again wherever it is used.
+template <class T>
+__device__ __forceinline__ T* kept(T* address) {
+#ifdef __CUDA_ARCH__
+    asm("" : "+l"(address));
+    __builtin_assume(__isGlobal(address));
+#endif
+    return address;
+}
 
 // Weight and bias of the entries (r, i) of rows: the ((r / each_rows) mod own_rows) · own_entries +
 // i / each_entries -th of them. Divided by `reciprocal`, which is 2^62 / each_entries, rounded up:
@@ -41,7 +52,6 @@ struct Rank {
     int position;  // among all, equals in order of appearance; where ORDERED
 };
 
-#define MISSING 0xFFFFFFFFu
 #define NOT_A_NUMBER __longlong_as_double(0x7FF8000000000000ll)
 
 // The results of one row, of which `present` entries count: table[h]·weight + bias, rounded after
@@ -50,6 +60,7 @@ struct Rank {
 struct Results {
     const Table* table;
     Out* y;
+    int* order;
     i64* less;
     i64* less_equal;
     const Table* weight;
@@ -58,20 +69,25 @@ struct Results {
     TieWeights ties;
     Formula formula;
     int present;
+    bool evaluates;
 
     // Those of row r of n entries; they lie behind each other.
-    __device__ __forceinline__ void go_to_row(u32 r, int n) {
+    __device__ __forceinline__ void go_to_row(u32 r, int n, u32 present_of_row) {
         const i64 begin = (i64)r * n;
-        if (y) y += begin;
-        if (less) less += begin;
-        if (less_equal) less_equal += begin;
+        present = (int)present_of_row;
+        evaluates = present < n && formula.kind >= 0;
+#if COUNTED
+        less += begin;
+        less_equal += begin;
+#else
+        y = kept(y + begin);
+#endif
+#if LISTED
+        order = kept(order + begin);
+#endif
 #if WEIGHTED || BIASED
         scale.go_to_row(r);
 #endif
-    }
-
-    __device__ __forceinline__ bool evaluates(int n) const {
-        return !COUNTED && present < n && formula.kind >= 0;
     }
 
     __device__ __forceinline__ int place_of(Rank rank) const {
@@ -82,15 +98,15 @@ struct Results {
         return h;
     }
 
-    __device__ __forceinline__ Out scaled(Table value, int i) const {
+    __device__ __forceinline__ Out scaled(Table value, u32 i) const {
 #if WEIGHTED || BIASED
-        const u32 own = scale.own_entry((u32)i);
+        const u32 own = scale.own_entry(i);
         Wide number = wide_number(value);
 #if WEIGHTED
-        number = number * wide_number(weight[own]);
+        number = number * wide_number(__ldg(weight + own));
 #endif
 #if BIASED
-        number = number + wide_number(bias[own]);
+        number = number + wide_number(__ldg(bias + own));
 #endif
         return out_value(number);
 #else
@@ -98,45 +114,36 @@ struct Results {
 #endif
     }
 
-    __device__ __forceinline__ void write_counts(int i, Rank rank) const {
+    __device__ __forceinline__ Table evaluated(Rank rank) const {
+        return table_value(quantile((double)place_of(rank), (double)present, formula));
+    }
+
+    __device__ __forceinline__ Table value_of(Rank rank) const {
+        return evaluates ? evaluated(rank) : __ldg(table + place_of(rank));
+    }
+
+    // What is not the value.
+    __device__ __forceinline__ void write_rank(u32 i, Rank rank) const {
+#if LISTED
+        order[rank.position] = (int)i;
+#endif
+#if COUNTED
         less[i] = rank.less;
         less_equal[i] = (i64)rank.less + rank.equal;
+#endif
     }
 
-    // All that a thread has, by their places in the table, or MISSING; the table is asked for some
-    // at a time.
-    __device__ __forceinline__ void write(const Entries& entries, const u32* places) const {
-#pragma unroll
-        for (int first = 0; first < HELD; first += BATCH) {
-            if (first * THREADS >= entries.n) break;
-            Table values[BATCH];
-#pragma unroll
-            for (int k = 0; k < BATCH; ++k) {
-                const u32 place = places[first + k];
-                const bool is_there = entries.index(first + k) < entries.n && place != MISSING;
-                values[k] = is_there ? table[place] : (Table)0;
-            }
-#pragma unroll
-            for (int k = 0; k < BATCH; ++k) {
-                const int i = entries.index(first + k);
-                if (i >= entries.n) continue;
-                const bool is_missing = places[first + k] == MISSING;
-                y[i] = is_missing ? out_value(NOT_A_NUMBER) : scaled(values[k], i);
-            }
-        }
+    __device__ __forceinline__ void write(u32 i, Rank rank) const {
+        write_rank(i, rank);
+#if !COUNTED
+        y[i] = scaled(value_of(rank), i);
+#endif
     }
 
-    // One after the other, for a row that evaluates.
-    template <class RankOf>
-    __device__ __forceinline__ void evaluate(const Entries& entries, RankOf rank_of) const {
-        entries.each_again([&](int i, Key key, bool counts) {
-            double value = NOT_A_NUMBER;
-            if (counts) {
-                const int place = place_of(rank_of(i, key));
-                value = quantile((double)place, (double)present, formula);
-            }
-            y[i] = counts ? scaled(table_value(value), i) : out_value(value);
-        });
+    __device__ __forceinline__ void write_missing(u32 i) const {
+#if !COUNTED
+        y[i] = out_value(NOT_A_NUMBER);
+#endif
     }
 };
 
@@ -149,6 +156,7 @@ struct Results {
 #define ALL_RESULTS                                                                              \
     {table,                                                                                      \
      y,                                                                                          \
+     order,                                                                                      \
      less,                                                                                       \
      less_equal,                                                                                 \
      weight,                                                                                     \
@@ -156,4 +164,5 @@ struct Results {
      {(u32)each_rows, (u32)own_rows, (u32)own_entries, reciprocal, 0},                            \
      {(int)by_less, (int)by_less_equal, (int)by_position},                                       \
      {(int)kind, parameter, alphap, betap},                                                      \
-     0}
+     0,                                                                                          \
+     false}

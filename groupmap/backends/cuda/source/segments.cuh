@@ -42,13 +42,6 @@ struct Slots {
     }
 };
 
-struct WarpBarrier {
-    __device__ __forceinline__ void operator()() const { __syncwarp(); }
-};
-struct TeamBarrier {
-    __device__ __forceinline__ void operator()() const { team_sync(); }
-};
-
 // A bitonic sort whose comparisons all point upward, so that what is missing to a power of two may
 // be thought behind the end, above everything.
 template <class Barrier>
@@ -70,11 +63,4 @@ __device__ void sort_segment(Slots slots, int begin, int size, int worker, int w
             sync();
         }
     }
-}
-
-// Whether all keys of a segment are one; asked by a whole warp.
-__device__ __forceinline__ bool is_constant(Slots slots, int begin, int size, int lane) {
-    bool differs = false;
-    for (int i = lane; i < size; i += 32) differs |= slots.keys[begin + i] != slots.keys[begin];
-    return !__any_sync(ALL_LANES, differs);
 }

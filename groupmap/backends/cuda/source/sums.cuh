@@ -95,19 +95,16 @@ __device__ __forceinline__ u32 sum_through_lane(u32 value, int lane) {
     return value;
 }
 
-// Whether it is so for any thread of the team; a barrier, too.
-__device__ __forceinline__ bool team_any(bool value) {
-#if IS_WARP
-    __syncwarp();
-    return __any_sync(ALL_LANES, value);
-#else
-    return __syncthreads_or(value);
-#endif
+__device__ __forceinline__ void set_to_zero(u32* words, int size, int thread) {
+#pragma unroll 1
+    for (int i = 4 * thread; i < size; i += 4 * THREADS) {
+        *(uint4*)(words + i) = make_uint4(0, 0, 0, 0);
+    }
 }
 
-// Sums over words in shared memory, of which a warp takes a stretch, and a lane four in a row of
-// each 128. Unit says what a word comes to, `of(word)`, and writes what four of them come to when
-// they are summed up, `sum_up(words, i, four, before)`.
+// Sums over words, of which a warp takes a stretch, and a lane four in a row of each 128: as many
+// as there are up to a multiple of four. Unit says what a word comes to, `of(word)`, and writes what
+// four of them come to when they are summed up, `sum_up(words, i, four, before)`.
 template <class Unit>
 __device__ __forceinline__ void sum_up(u32* words, int size, Unit& unit, void* partials, int thread) {
     const int lane = thread % 32, rounds = (int)((u32)(size + 4 * THREADS - 1) / (u32)(4 * THREADS));
@@ -130,3 +127,56 @@ __device__ __forceinline__ void sum_up(u32* words, int size, Unit& unit, void* p
         before += __shfl_sync(ALL_LANES, through, 31);
     }
 }
+
+// For units that know what to write in place of a word, `with_sum(i, word, before)`.
+template <class Unit>
+struct EachOfFour {
+    __device__ __forceinline__ void sum_up(u32* words, int i, uint4 four, u32 before) {
+        Unit& unit = *(Unit*)this;
+        const u32 second = before + unit.of(four.x), third = second + unit.of(four.y);
+        const u32 fourth = third + unit.of(four.z);
+        four.x = unit.with_sum(i, four.x, before);
+        four.y = unit.with_sum(i + 1, four.y, second);
+        four.z = unit.with_sum(i + 2, four.z, third);
+        four.w = unit.with_sum(i + 3, four.w, fourth);
+        *(uint4*)(words + i) = four;
+    }
+};
+
+__device__ __forceinline__ u32 low_half(u32 word) { return word & 0xFFFFu; }
+__device__ __forceinline__ u32 high_half(u32 word) { return word >> 16; }
+
+// Counts come to where each begins.
+struct Starts : EachOfFour<Starts> {
+    u32 greatest = 0;  // of the counts that a thread has met
+
+    __device__ __forceinline__ u32 of(u32 count) const { return count; }
+    __device__ __forceinline__ u32 with_sum(int, u32 count, u32 before) {
+        greatest = count > greatest ? count : greatest;
+        return before;
+    }
+};
+
+// The same in the lower half, with the count in the upper one.
+struct StartsAndCounts : EachOfFour<StartsAndCounts> {
+    u32 greatest = 0;
+
+    __device__ __forceinline__ u32 of(u32 count) const { return count; }
+    __device__ __forceinline__ u32 with_sum(int, u32 count, u32 before) {
+        greatest = count > greatest ? count : greatest;
+        return before | (count << 16);
+    }
+};
+
+// Two counts in a word come to where each begins.
+struct PairsOfStarts : EachOfFour<PairsOfStarts> {
+    u32 greatest = 0;
+
+    __device__ __forceinline__ u32 of(u32 word) const { return high_half(word * 0x10001u); }
+    __device__ __forceinline__ u32 with_sum(int, u32 word, u32 before) {
+        const u32 even = low_half(word), odd = high_half(word);
+        greatest = even > greatest ? even : greatest;
+        greatest = odd > greatest ? odd : greatest;
+        return before * 0x10001u + (even << 16);
+    }
+};

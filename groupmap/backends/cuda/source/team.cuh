@@ -18,6 +18,32 @@ __device__ __forceinline__ void team_sync() {
 #endif
 }
 
+// Whether it is so for any thread of the team; a barrier, too.
+__device__ __forceinline__ bool team_any(bool value) {
+#if IS_WARP
+    __syncwarp();
+    return __any_sync(ALL_LANES, value);
+#else
+    return __syncthreads_or(value);
+#endif
+}
+
+struct WarpBarrier {
+    __device__ __forceinline__ void operator()() const { __syncwarp(); }
+};
+struct TeamBarrier {
+    __device__ __forceinline__ void operator()() const { team_sync(); }
+};
+
+struct AnyOfWarp {
+    __device__ __forceinline__ bool operator()(bool value) const {
+        return __any_sync(ALL_LANES, value);
+    }
+};
+struct AnyOfTeam {
+    __device__ __forceinline__ bool operator()(bool value) const { return team_any(value); }
+};
+
 struct Add {
     template <class T>
     __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }

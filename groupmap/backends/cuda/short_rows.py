@@ -1,0 +1,166 @@
+"""Rank rows that fit into shared memory, by one launch: how they are shared out among threads."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from groupmap.backends.cuda import launching
+from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.programs import Names, Numbers, Program
+from groupmap.backends.cuda.requests import Addresses, Asked, Request
+
+OF_BUCKETS, OF_BITS = "map_rows", "map_rows_of_16_bits"
+FILES_OF_RESULTS = ("sums.cuh", "results.cuh", "entries.cuh", "writing.cuh", "cursors.cuh")
+FILES = {
+    OF_BUCKETS: ("segments.cuh", "ranking.cuh", "crowds.cuh", "map.cu"),
+    OF_BITS: ("distinct.cu",),
+}
+
+MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
+WARP = 32
+BYTES_OF_PARTIALS = 24  # a warp
+MOST_UNDER_WAY = 4  # entries that a thread reads, or writes, at a time
+MOST_KEPT, MOST_KEPT_OF_DOUBLES = 16, 8  # entries whose keys a thread keeps in registers
+HELD_BY_WARPS = (4, 8, 16)  # likewise, where a row is a warp's
+FEW_THREADS, MOST_THREADS = 128, 1024
+LEAST_BLOCKS = 6  # of few threads, that a multiprocessor has registers for
+TEAMS_OF_WARPS = 4  # in a block
+
+# Rows of which keys fall into buckets.
+LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
+LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
+GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
+CROWDED = 12  # keys of one bucket that are looked at one by one
+LONGEST_OF_WARP = 512  # the bucket that one warp sorts
+
+# Rows of numbers of 8 or 16 bits, of which there is a bit for each.
+LEAST_OF_BITS = 513  # shorter ones are sooner ranked than all bits are counted up
+LONGEST_OF_BITS = 2**15  # of which 1024 threads can keep all in registers
+
+
+class Plan(NamedTuple):
+    """How rows of n entries are shared out among threads."""
+
+    kernel: str
+    threads: int
+    teams: int
+    held: int  # entries a thread, at most
+    keeps_keys: bool  # or reads them again and again
+    log_bins: int
+    bytes_per_team: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """What a block needs."""
+        return self.teams * self.bytes_per_team
+
+    def names(self) -> Names:
+        """What programs are told of it."""
+        of_warps = self.threads == WARP
+        few = self.threads <= FEW_THREADS
+        most, blocks = (FEW_THREADS, LEAST_BLOCKS) if few else (MOST_THREADS, 1)
+        return (
+            *((("THREADS", WARP),) if of_warps else ()),
+            ("TEAMS", self.teams),
+            *(("MOST_THREADS", most), ("LEAST_BLOCKS", blocks)),
+            ("HELD", self.held),
+            ("KEEPS_KEYS", int(self.keeps_keys)),
+            ("BATCH", MOST_UNDER_WAY),
+        )
+
+
+@cache
+def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
+    """How rows of n entries are ranked in shared memory; it may be more than a device has."""
+    more, greatest = LOG_BINS_MORE, GREATEST_LOG_BINS
+    if values.bits == 64:
+        more, greatest = LOG_BINS_MORE_OF_DOUBLES, GREATEST_LOG_BINS_OF_DOUBLES
+    log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
+    most_kept = MOST_KEPT_OF_DOUBLES if values.bits == 64 else MOST_KEPT
+    threads, held = _threads_and_held(n, most_kept)
+    keeps_keys = held <= most_kept
+    # In the order of `Layout` in source/map.cu.
+    parts = (
+        _aligned(4 * (2**log_bins + (n if keeps_keys else n // 2 + 1))),
+        BYTES_OF_PARTIALS * (threads // WARP),
+        n * _bytes_of_key(values),
+        4 * -(-n // 32),
+        2 * n if ordered else 0,
+    )
+    teams = TEAMS_OF_WARPS if threads == WARP else 1
+    return Plan(OF_BUCKETS, threads, teams, held, keeps_keys, log_bins, _aligned(sum(parts)))
+
+
+@cache
+def plan_of_bits(n: int, values: Numbers) -> Plan:
+    """How rows of n entries of 8 or 16 bits are; likewise."""
+    threads, held = _threads_and_held(n, MOST_KEPT)
+    words = 2**values.bits // 32
+    # In the order of source/distinct.cu.
+    parts = (4 * words, 4 * _in_fours(n), 2 * words, BYTES_OF_PARTIALS * (threads // WARP))
+    return Plan(OF_BITS, threads, 1, held, True, 0, _aligned(sum(parts)))
+
+
+def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
+    """A warp, as many as keep that many entries each, or else all there are."""
+    each = -(-n // WARP)
+    if each <= most_kept:
+        return WARP, min(held for held in HELD_BY_WARPS if held >= each)
+    warps = -(-each // most_kept)
+    if warps <= MOST_THREADS // WARP:
+        return WARP * warps, most_kept
+    return MOST_THREADS, _in_fours(-(-n // MOST_THREADS))
+
+
+def plan_at(n: int, values: Numbers, device: int, *, ordered: bool) -> Plan | None:
+    """The plan for rows of n entries that suits best on a device, if there is room for any."""
+    room, _ = launching.limits_of(device)
+    return _plan_within(room, n, values, ordered=ordered)
+
+
+@cache
+def _plan_within(room: int, n: int, values: Numbers, *, ordered: bool) -> Plan | None:
+    has_bits = values.bits <= 16 and not ordered and LEAST_OF_BITS <= n <= LONGEST_OF_BITS
+    plans = [plan_of_bits(n, values)] if has_bits else []
+    if n <= MOST_COUNTED:
+        plans.append(plan_for(n, values, ordered=ordered))
+    return next((plan for plan in plans if plan.shared_bytes <= room), None)
+
+
+def map_rows(at: Addresses, request: Request, plan: Plan, place: Place, *, ordered: bool) -> None:
+    """As `ranking.map_rows` does, of rows that the plan is for."""
+    asked = Asked.of(at, ordered=ordered)
+    program, shape, how = _prepared(request, plan, asked)
+    launching.launch(program, shape, place, (*at[:2], request.n_rows, request.n, *at[2:], *how))
+
+
+@lru_cache(maxsize=1024)  # the same shapes come again and again
+def _prepared(
+    request: Request, plan: Plan, asked: Asked
+) -> tuple[Program, Shape, tuple[int | float, ...]]:
+    """All that does not depend on where the arrays lie."""
+    names = (
+        *plan.names(),
+        *asked.names(request),
+        ("INDEX_BITS", 16),
+        ("CROWDED", CROWDED),
+        ("LONGEST_OF_WARP", LONGEST_OF_WARP),
+    )
+    return (
+        request.program(plan.kernel, (*FILES_OF_RESULTS, *FILES[plan.kernel]), names),
+        Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
+        (*request.ways(), plan.log_bins, plan.bytes_per_team),
+    )
+
+
+def _bytes_of_key(values: Numbers) -> int:
+    return max(values.bits // 8, 4)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 16) * 16
+
+
+def _in_fours(size: int) -> int:
+    return -(-size // 4) * 4
