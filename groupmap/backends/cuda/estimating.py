@@ -14,6 +14,7 @@ from groupmap.backends.cuda.requests import kind_and_parameter
 LEAST_THREADS, MOST_THREADS = 128, 1024
 ENTRIES_PER_THREAD = 8
 WARP, TEAMS_OF_WARPS, LONGEST_OF_A_WARP = 32, 4, 512
+BYTES_OF_TOTALS = 24  # a warp
 BLOCKS_PER_MULTIPROCESSOR = 2  # of rows too long for shared memory
 
 
@@ -49,7 +50,7 @@ def plan_for(n_rows: int, n: int, values: Numbers, device: int) -> Plan:
     while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
         threads *= 2
     room, multiprocessors = launching.limits_of(device)
-    partials = 8 * (threads // WARP + 1)
+    partials = BYTES_OF_TOTALS * (threads // WARP)
     # In the order of source/transport.cu: sums, x and v.
     arrays = 8 * (n + 1) + 2 * n * (8 if values.bits == 64 else 4)
     if partials + arrays <= room:

@@ -75,6 +75,38 @@ __device__ __forceinline__ T of_all(T value, Combine combine, void* partials, in
     return value;
 }
 
+template <int COUNT>
+struct Totals {
+    double of[COUNT];
+};
+
+#define BYTES_OF_TOTALS 24  // of three, a warp
+
+// The same of up to three sums at once.
+template <int COUNT>
+__device__ __forceinline__ Totals<COUNT> total_of_all(
+    Totals<COUNT> value, void* partials, int thread) {
+    const int lane = thread % 32, warp = thread / 32;
+    double* of_warps = (double*)partials;
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) {
+        for (int gap = 16; gap > 0; gap /= 2) {
+            value.of[k] += __shfl_xor_sync(ALL_LANES, value.of[k], gap);
+        }
+        if (lane == 0) of_warps[COUNT * warp + k] = value.of[k];
+    }
+    team_sync();
+#pragma unroll
+    for (int k = 0; k < COUNT; ++k) {
+        value.of[k] = lane < WARPS ? of_warps[COUNT * lane + k] : 0.0;
+        for (int gap = 16; gap > 0; gap /= 2) {
+            value.of[k] += __shfl_xor_sync(ALL_LANES, value.of[k], gap);
+        }
+    }
+    team_sync();
+    return value;
+}
+
 // The sum of the values of all threads before this one.
 template <class T>
 __device__ __forceinline__ T sum_before(T value, void* partials, int thread) {

@@ -20,11 +20,12 @@ struct Sorted {
 
     __device__ __forceinline__ double centred(int i) const { return (double)x[i] * scale - mean; }
 
-    template <class Term>
-    __device__ __forceinline__ double total(Term term) const {
-        double sum = 0.0;
-        for (int i = thread; i < n; i += THREADS) sum += term(i);
-        return of_all(sum, Add(), partials, thread);
+    // The totals of some terms, which term(i, them) adds.
+    template <int COUNT, class Term>
+    __device__ __forceinline__ Totals<COUNT> totals(Term term) const {
+        Totals<COUNT> found = {};
+        for (int i = thread; i < n; i += THREADS) term(i, found.of);
+        return total_of_all(found, partials, thread);
     }
 
     // sums[i] becomes the sum of the terms before the i-th.
@@ -33,11 +34,16 @@ struct Sorted {
         team_sync();
         const Part part = part_of(n, thread);
         double own = 0.0;
-        for (int i = part.begin; i < part.end; ++i) own += term(i);
+        for (int i = part.begin; i < part.end; ++i) {
+            const double value = term(i);
+            sums[i] = value;
+            own += value;
+        }
         double before = sum_before(own, partials, thread);
         for (int i = part.begin; i < part.end; ++i) {
+            const double value = sums[i];
             sums[i] = before;
-            before += term(i);
+            before += value;
         }
         if (part.begin < part.end && part.end == n) sums[n] = before;
         team_sync();
@@ -68,11 +74,15 @@ struct Sorted {
         team_sync();
     }
 
-    // I − Π: less the projection on 1 and on x.
-    __device__ __forceinline__ void subtract_affine_part(double square) const {
-        const double mean_of_v = total([&](int i) { return (double)v[i]; }) / n;
-        const double slope =
-            total([&](int i) { return ((double)v[i] - mean_of_v) * centred(i); }) / square;
+    // I − Π: less the projection on 1 and on x. What is left of x when its mean is subtracted, a
+    // rounding, is taken into account.
+    __device__ __forceinline__ void subtract_affine_part(double square, double rest_of_x) const {
+        const Totals<2> of_v = totals<2>([&](int i, double* sum) {
+            sum[0] += (double)v[i];
+            sum[1] += (double)v[i] * centred(i);
+        });
+        const double mean_of_v = of_v.of[0] / n;
+        const double slope = (of_v.of[1] - mean_of_v * rest_of_x) / square;
         for (int i = thread; i < n; i += THREADS) {
             v[i] = (Real)((double)v[i] - mean_of_v - slope * centred(i));
         }
@@ -85,9 +95,8 @@ struct Sorted {
         return centred(below) + (position - below) * (centred(above) - centred(below));
     }
 
-    __device__ __forceinline__ double spread() const {
+    __device__ __forceinline__ double spread(double deviation) const {
         const double width = (order_statistic(0.84) - order_statistic(0.16)) / 2.0;
-        const double deviation = total([&](int i) { return fabs(centred(i)); }) / n;
         return width > 0.25 * deviation ? width : 0.25 * deviation;
     }
 };
@@ -95,47 +104,73 @@ struct Sorted {
 __device__ __forceinline__ int least_of(int a, int b) { return a < b ? a : b; }
 __device__ __forceinline__ int greatest_of(int a, int b) { return a > b ? a : b; }
 
-// How far the mean around the i-th of n reaches to either side.
-__device__ __forceinline__ int reach_of(int i, int n, int window) {
-    return least_of(window, least_of(i, n - 1 - i));
+// The mean around the i-th of n, which reaches as far to either side.
+struct Window {
+    int n;
+    int greatest;
+    double share;  // of an entry, where the reach is the greatest
+
+    __device__ __forceinline__ int reach(int i) const {
+        return least_of(greatest, least_of(i, n - 1 - i));
+    }
+    __device__ __forceinline__ double share_at(int reach) const {
+        return reach == greatest ? share : 1.0 / (2 * reach + 1);
+    }
+};
+
+// In the precision of the results, where that has the numbers.
+__device__ __forceinline__ double ratio(double rise, double run) {
+    if (sizeof(Real) == 4 && run > 1e-30) return (float)rise / (float)run;
+    return run > 0.0 ? rise / run : 0.0;
 }
 
 // J·v, in place; false where a row has no three distinct values.
 template <class Quantile>
 __device__ bool apply_estimate(Sorted row, int window, double floor_of_spread, Quantile quantile_at) {
     const int n = row.n, thread = row.thread;
-    const int changes = (int)row.total([&](int i) { return i > 0 && row.x[i] != row.x[i - 1] ? 1.0 : 0.0; });
-    if (changes < 2) return false;
     const double first = fabs((double)row.x[0]), last = fabs((double)row.x[n - 1]);
     int exponent;
     frexp(first > last ? first : last, &exponent);
     row.scale = ldexp(1.0, -(exponent > -1000 ? exponent : -1000));  // finite for subnormals, too
-    row.mean = row.total([&](int i) { return (double)row.x[i] * row.scale; }) / n;
-    const double square = row.total([&](int i) { return row.centred(i) * row.centred(i); });
+    const Totals<2> of_x = row.totals<2>([&](int i, double* sum) {
+        sum[0] += i > 0 && row.x[i] != row.x[i - 1] ? 1.0 : 0.0;
+        sum[1] += (double)row.x[i] * row.scale;
+    });
+    const int changes = (int)of_x.of[0];
+    if (changes < 2) return false;
+    row.mean = of_x.of[1] / n;
+    const Totals<3> of_rest = row.totals<3>([&](int i, double* sum) {
+        const double centred = row.centred(i);
+        sum[0] += centred * centred;
+        sum[1] += fabs(centred);
+        sum[2] += centred;
+    });
+    const double square = of_rest.of[0], rest_of_x = of_rest.of[2];
     const bool has_ties = changes + 1 < n;
     const int w = least_of(window > 0 ? window : greatest_of(1, (int)rint(sqrt((double)n))), n - 1);
-    const double least = floor_of_spread * row.spread() / n;
+    const Window around = {n, w, 1.0 / (2 * w + 1)};
+    const double least = floor_of_spread * row.spread(of_rest.of[1] / n) / n;
 
     if (has_ties) row.average_ties();
-    row.subtract_affine_part(square);
+    row.subtract_affine_part(square, rest_of_x);
     row.sum_up([&](int i) { return (double)row.v[i]; });
     for (int i = thread; i < n; i += THREADS) {
         const int lower = greatest_of(i - w, 0), upper = least_of(i + w, n - 1);
-        const int reach = reach_of(i, n, w);
+        const int reach = around.reach(i);
         const double width = row.centred(upper) - row.centred(lower);
         const double run = width > least * (upper - lower) ? width : least * (upper - lower);
         const double rise = quantile_at(upper) - quantile_at(lower);
-        const double mean = (row.sums[i + reach + 1] - row.sums[i - reach]) / (2 * reach + 1);
-        row.v[i] = (Real)(((double)row.v[i] - mean) * (run > 0.0 ? rise / run : 0.0));
+        const double mean = (row.sums[i + reach + 1] - row.sums[i - reach]) * around.share_at(reach);
+        row.v[i] = (Real)(((double)row.v[i] - mean) * ratio(rise, run));
     }
-    row.sum_up([&](int i) { return (double)row.v[i] / (2 * reach_of(i, n, w) + 1); });
+    row.sum_up([&](int i) { return (double)row.v[i] * around.share_at(around.reach(i)); });
     for (int j = thread; j < n; j += THREADS) {
         const int from = greatest_of(j - w, (j + 1) / 2);
         const int behind = least_of(j + w, (n - 1 + j) / 2) + 1;
         row.v[j] = (Real)((double)row.v[j] - (row.sums[behind] - row.sums[from]));
     }
     team_sync();
-    row.subtract_affine_part(square);
+    row.subtract_affine_part(square, rest_of_x);
     if (has_ties) row.average_ties();
     for (int i = thread; i < n; i += THREADS) row.v[i] = (Real)((double)row.v[i] * row.scale);
     team_sync();
@@ -160,7 +195,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) transport(
 #if LENT
     unsigned char* memory = lent + blockIdx.x * lent_bytes;
 #else
-    unsigned char* memory = dynamic_shared + 8 * (WARPS + 1);
+    unsigned char* memory = dynamic_shared + BYTES_OF_TOTALS * WARPS;
 #endif
     row.sums = (double*)memory;
     row.x = (Real*)(row.sums + n + 1);
