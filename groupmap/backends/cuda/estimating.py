@@ -11,7 +11,7 @@ from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Numbers, Program
 from groupmap.backends.cuda.requests import kind_and_parameter
 
-LEAST_THREADS, MOST_THREADS = 128, 1024
+MOST_THREADS = 1024
 ENTRIES_PER_THREAD = 8
 WARP, TEAMS_OF_WARPS, LONGEST_OF_A_WARP = 32, 4, 512
 BYTES_OF_TOTALS = 24  # a warp
@@ -46,9 +46,7 @@ class Plan(NamedTuple):
 
 def plan_for(n_rows: int, n: int, values: Numbers, device: int) -> Plan:
     """How rows of n entries are dealt with on a device."""
-    threads = LEAST_THREADS
-    while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
-        threads *= 2
+    threads = _threads_for(n)
     room, multiprocessors = launching.limits_of(device)
     partials = BYTES_OF_TOTALS * (threads // WARP)
     # In the order of source/transport.cu: sums, x and v.
@@ -94,6 +92,13 @@ def _transport_program(values: Numbers, results: Numbers, threads: int, is_lent:
     return Program("transport", ("transport.cu",), names)
 
 
+def _threads_for(n: int) -> int:
+    threads = WARP
+    while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
+        threads *= 2
+    return threads
+
+
 class AffineAddresses(NamedTuple):
     """Likewise of the affine estimate."""
 
@@ -115,9 +120,7 @@ def affine(
     """s·(I − Π)·dL/dy of each row."""
     threads, teams = WARP, TEAMS_OF_WARPS
     if n > LONGEST_OF_A_WARP:
-        threads, teams = LEAST_THREADS, 1
-        while threads < MOST_THREADS and n > ENTRIES_PER_THREAD * threads:
-            threads *= 2
+        threads, teams = _threads_for(n), 1
     launching.launch(
         _affine_program(values, results, threads, teams),
         Shape(-(-n_rows // teams), threads * teams, 8 * teams * (threads // WARP + 1)),

@@ -31,7 +31,7 @@ TEAMS_OF_WARPS = 4  # in a block
 LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
 LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
 GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
-CROWDED = 12  # keys of one bucket that are looked at one by one
+CROWDED = 16  # keys of one bucket that are looked at one by one
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
 
 # Rows of numbers of 8 or 16 bits, of which there is a bit for each.
@@ -83,10 +83,10 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     # In the order of `Layout` in source/map.cu.
     parts = (
         _aligned(4 * (2**log_bins + (n if keeps_keys else n // 2 + 1))),
-        BYTES_OF_PARTIALS * (threads // WARP),
+        BYTES_OF_PARTIALS * (threads // WARP) + 8,
         n * _bytes_of_key(values),
-        4 * -(-n // 32),
         2 * n if ordered else 0,
+        2 * (n // CROWDED + 1),
     )
     teams = TEAMS_OF_WARPS if threads == WARP else 1
     return Plan(OF_BUCKETS, threads, teams, held, keeps_keys, log_bins, _aligned(sum(parts)))

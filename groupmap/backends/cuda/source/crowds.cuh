@@ -3,43 +3,41 @@
 //
 // The host defines CROWDED and LONGEST_OF_WARP.
 
-struct Crowds {
-    Slots slots;
-    Cursors cursors;
-    u32* unsorted;  // a bit for each bucket; none is set at first
+// Whether all keys of a segment are one; asked by `workers` of the team, of which this is one.
+template <class Any>
+__device__ __forceinline__ bool is_constant(
+    const Slots& slots, Span span, int worker, int workers, Any any) {
+    bool differs = false;
+    for (int i = span.begin + worker; i < span.end; i += workers) {
+        differs |= slots.keys[i] != slots.keys[span.begin];
+    }
+    return !any(differs);
+}
 
-    // By each key that counts.
-    __device__ __forceinline__ void note(u32 bucket, Key key) const {
+// `crowded` is room for their numbers; `n_crowded` is zero at first.
+__device__ __forceinline__ void sort_crowded(
+    Slots slots, Cursors cursors, int n, u16* crowded, u32* n_crowded, int thread) {
+    for (int bucket = thread; bucket < n; bucket += THREADS) {
         const Span span = cursors.span(bucket);
-        if (span.end - span.begin <= CROWDED) return;
-        if (ORDERED || key != slots.keys[span.begin]) {
-            atomicOr(unsorted + bucket / 32, 1u << bucket % 32);
-        }
+        if (span.end - span.begin > CROWDED) crowded[atomicAdd(n_crowded, 1u)] = (u16)bucket;
     }
-
-    // visit(span) for each that is unsorted, in the order of the words that this worker has.
-    template <class Visit>
-    __device__ __forceinline__ void each(int n, int worker, int workers, Visit visit) const {
-        for (int word = worker; word < (n + 31) / 32; word += workers) {
-            for (u32 left = unsorted[word]; left; left &= left - 1) {
-                visit(cursors.span(32 * word + __ffs((int)left) - 1));
-            }
-        }
+    team_sync();
+    const int lane = thread % 32, most = (int)*n_crowded;
+    for (int k = thread / 32; k < most; k += WARPS) {
+        const Span span = cursors.span(crowded[k]);
+        const int size = span.end - span.begin;
+        const bool is_done = (!IS_WARP && size > LONGEST_OF_WARP) ||
+                             (!ORDERED && is_constant(slots, span, lane, 32, AnyOfWarp()));
+        if (!is_done) sort_segment(slots, span.begin, size, lane, 32, WarpBarrier());
     }
-
-    __device__ __forceinline__ void sort(int n, int thread) const {
-        each(n, thread / 32, WARPS, [&](Span span) {
-            const int size = span.end - span.begin;
-            if (!IS_WARP && size > LONGEST_OF_WARP) return;
-            sort_segment(slots, span.begin, size, thread % 32, 32, WarpBarrier());
-        });
 #if !IS_WARP
-        each(n, 0, 1, [&](Span span) {
-            const int size = span.end - span.begin;
-            if (size <= LONGEST_OF_WARP) return;
-            sort_segment(slots, span.begin, size, thread, THREADS, TeamBarrier());
-        });
-#endif
-        team_sync();
+    for (int k = 0; k < most; ++k) {
+        const Span span = cursors.span(crowded[k]);
+        const int size = span.end - span.begin;
+        if (size <= LONGEST_OF_WARP) continue;
+        if (!ORDERED && is_constant(slots, span, thread, THREADS, AnyOfTeam())) continue;
+        sort_segment(slots, span.begin, size, thread, THREADS, TeamBarrier());
     }
-};
+#endif
+    team_sync();
+}

@@ -22,7 +22,7 @@ struct Entries {
         Value bits[HELD];
         counting = 0;
 #pragma unroll
-        for (int k = 0; k < HELD; ++k) bits[k] = bits_of(index(k));
+        for (int k = 0; k < HELD; ++k) bits[k] = bits_near(index(k));
 #pragma unroll
         for (int k = 0; k < HELD; ++k) {
             keys[k] = key_of(bits[k]);
@@ -33,7 +33,9 @@ struct Entries {
 
     __device__ __forceinline__ int index(int k) const { return k * THREADS + thread; }
 
-    __device__ __forceinline__ Value bits_of(int i) const { return i < n ? row[i] : (Value)0; }
+    // Of the last entry, behind the end: where there is nothing to decide, loads wait together.
+    __device__ __forceinline__ int within(int i) const { return i < n ? i : n - 1; }
+    __device__ __forceinline__ Value bits_near(int i) const { return row[within(i)]; }
 
     __device__ __forceinline__ bool counts(int i, Value bits) const {
 #if MASKED
@@ -58,7 +60,7 @@ struct Entries {
             if (first * THREADS >= n) break;
             Value bits[BATCH];
 #pragma unroll
-            for (int k = 0; k < BATCH; ++k) bits[k] = bits_of(index(first + k));
+            for (int k = 0; k < BATCH; ++k) bits[k] = bits_near(index(first + k));
 #pragma unroll
             for (int k = 0; k < BATCH; ++k) {
                 const int i = index(first + k);

@@ -16,8 +16,9 @@ struct Layout {
     u32* bins;
     Cursors cursors;
     void* partials;
+    u32* n_crowded;
     Slots slots;
-    u32* unsorted;  // a bit for each bucket
+    u16* crowded;  // buckets
 
     __device__ Layout(unsigned char* memory, int n, int n_bins) {
         bins = (u32*)memory;
@@ -25,12 +26,15 @@ struct Layout {
         memory = (unsigned char*)(bins + zeroed_words(n, n_bins));
         partials = memory;
         memory += BYTES_OF_PARTIALS * WARPS;
+        n_crowded = (u32*)memory;
+        memory += 8;
         slots.keys = (Key*)memory;
         memory += n * (int)sizeof(Key);
-        unsorted = (u32*)memory;
 #if ORDERED
-        slots.indices = (Index*)(unsorted + (n + 31) / 32);
+        slots.indices = (Index*)memory;
+        memory += n * (int)sizeof(Index);
 #endif
+        crowded = (u16*)memory;
     }
 
     // Bins and cursors, rounded up to what a thread takes at a time.
@@ -57,6 +61,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     Entries entries(rows, where, r, n, thread);
 
     set_to_zero(at.bins, Layout::zeroed_words(n, n_bins), thread);
+    if (thread == 0) *at.n_crowded = 0;
     Extremes extremes = NO_EXTREMES;
     entries.each([&](int, int, Key key, bool counts) {
         if (counts) extremes.include(key);
@@ -98,16 +103,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
 #endif
     });
     team_sync();
-    if (is_crowded) {
-        Crowds crowds = {at.slots, at.cursors, at.unsorted};
-        for (int i = thread; i < (n + 31) / 32; i += THREADS) at.unsorted[i] = 0;
-        team_sync();
-        entries.each([&](int k, int, Key key, bool counts) {
-            if (counts) crowds.note(low_half(places[k]), key);
-        });
-        team_sync();
-        crowds.sort(n, thread);
-    }
+    if (is_crowded) sort_crowded(at.slots, at.cursors, n, at.crowded, at.n_crowded, thread);
 
     Results results = ALL_RESULTS;
     results.go_to_row(r, n, extremes.present);

@@ -34,14 +34,16 @@ struct Sorted {
         team_sync();
         const Part part = part_of(n, thread);
         double own = 0.0;
+        // Shared memory keeps a term until it is needed again; global memory takes longer than the
+        // term does.
         for (int i = part.begin; i < part.end; ++i) {
             const double value = term(i);
-            sums[i] = value;
+            if (!LENT) sums[i] = value;
             own += value;
         }
         double before = sum_before(own, partials, thread);
         for (int i = part.begin; i < part.end; ++i) {
-            const double value = sums[i];
+            const double value = LENT ? term(i) : sums[i];
             sums[i] = before;
             before += value;
         }

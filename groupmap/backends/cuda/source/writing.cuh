@@ -11,16 +11,20 @@ __device__ __forceinline__ void write_values(
         Table values[BATCH];
 #pragma unroll
         for (int k = 0; k < BATCH; ++k) {
-            const u32 place = places[first + k];
-            const bool is_there = entries.index(first + k) < entries.n && place != MISSING;
-            values[k] = is_there ? __ldg(results.table + place) : (Table)0;
+            const u32 place = places[first + k];  // of any value, behind the end
+            const bool is_one = entries.index(first + k) < entries.n && place != MISSING;
+            values[k] = __ldg(results.table + (is_one ? place : 0));
+        }
+        Out scaled[BATCH];
+#pragma unroll
+        for (int k = 0; k < BATCH; ++k) {
+            scaled[k] = results.scaled(values[k], entries.within(entries.index(first + k)));
         }
 #pragma unroll
         for (int k = 0; k < BATCH; ++k) {
             const int i = entries.index(first + k);
-            if (i >= entries.n) continue;
-            if (places[first + k] == MISSING) results.write_missing(i);
-            else results.y[i] = results.scaled(values[k], i);
+            const bool is_missing = places[first + k] == MISSING;
+            if (i < entries.n) results.y[i] = is_missing ? out_value(NOT_A_NUMBER) : scaled[k];
         }
     }
 }
