@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 import groupmap as gm
-from groupmap.backends.cuda import launching
+from groupmap.backends.cuda import launching, programs
 from groupmap.ranks import COUNTING_TIES
 from tests import cuda_emulation
 from tests.gpu_launches import (
@@ -81,6 +81,15 @@ def test_programs_compile(recorded, architecture):
         binary = bytes(launching.compiled(program, architecture).code)
         assert binary.startswith(b"\x7fELF")
         assert all(name.encode() in binary for name in names)
+
+
+GENERIC_LAMBDA = re.compile(r"\]\s*\([^)]*\bauto\b")
+
+
+@pytest.mark.parametrize("file", sorted(programs.SOURCE.iterdir()), ids=lambda file: file.name)
+def test_no_lambda_is_generic(file):
+    """NVRTC 13.0 takes those for functions of the host, which newer ones do not."""
+    assert not GENERIC_LAMBDA.search(file.read_text(encoding="utf-8"))
 
 
 @needs_compiler
