@@ -31,6 +31,11 @@ class Shape(NamedTuple):
     shared_bytes: int
 
 
+def rounded_up(size: int, multiple: int) -> int:
+    """The least multiple that is not below."""
+    return -(-size // multiple) * multiple
+
+
 def launch(program: Program, shape: Shape, place: Place, arguments: Sequence[int | float]) -> None:
     """Start the program; it is done when the stream comes to what is put there next.
 

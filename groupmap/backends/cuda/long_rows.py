@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from groupmap.backends.cuda import launching
-from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.launching import Place, Shape, rounded_up
 from groupmap.backends.cuda.partitions import WARP, Plan, plan_for
 from groupmap.backends.cuda.programs import Names, Numbers
 from groupmap.backends.cuda.requests import Addresses, Asked, Request
@@ -56,7 +56,7 @@ class _PartsOfScratch:
         # In the order of `LongRows` in source/long_rows.cuh.
         bytes_of_key = min(max(request.values.bits, 16), 64) // 8
         self.others = tuple(
-            _aligned(n_rows * size)
+            rounded_up(n_rows * size, 16)
             for size in (
                 4 * partitions * plan.tiles(n), 4 * partitions, 4 * partitions, bytes_of_key * n,
                 4 * n,
@@ -128,7 +128,7 @@ class _CountersInScratch:
 
     def __init__(self, request: Request) -> None:
         keys = 1 << request.values.bits
-        self.presents = _aligned(4 * request.n_rows)
+        self.presents = rounded_up(4 * request.n_rows, 16)
         self.zeros = self.presents + 4 * request.n_rows * (keys + 4)
         self.others = request.n_rows * keys * request.table.bits // 8
 
@@ -166,7 +166,3 @@ def _stretch(n_rows: int, n: int, device: int) -> int:
     _, multiprocessors = launching.limits_of(device)
     even = n_rows * n // (2 * BLOCKS_PER_MULTIPROCESSOR * multiprocessors)
     return min(max(1 << even.bit_length(), LEAST_STRETCH), MOST_STRETCH)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 16) * 16

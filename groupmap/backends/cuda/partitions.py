@@ -65,7 +65,7 @@ class Plan(NamedTuple):
 
     def bytes_to_rank_hard(self, *, ordered: bool) -> int:
         """Besides, the bins of the segment and a list of large buckets."""
-        large = _in_fours(1 + self.segment // LONGEST_OF_WARP)
+        large = launching.rounded_up(1 + self.segment // LONGEST_OF_WARP, 4)
         return 4 * ((1 << _log_hard_bins(ordered=ordered)) + 4 + large) + self.bytes_to_rank
 
     def bytes_to_deal(self, partitions: int, *, ordered: bool) -> int:
@@ -81,7 +81,7 @@ class Plan(NamedTuple):
 
     def partitions(self, n: int) -> int:
         """How many a row has."""
-        return _in_fours(((n - 1) >> self.log_partition(n)) + 1)
+        return launching.rounded_up(((n - 1) >> self.log_partition(n)) + 1, 4)
 
     def tiles(self, n: int) -> int:
         """Likewise."""
@@ -121,7 +121,3 @@ def plan_for(values: Numbers, device: int) -> Plan:
 
 def _log_hard_bins(*, ordered: bool) -> int:
     return LOG_HARD_BINS_OF_ORDERED if ordered else LOG_HARD_BINS
-
-
-def _in_fours(size: int) -> int:
-    return -(-size // 4) * 4

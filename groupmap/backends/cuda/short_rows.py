@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from groupmap.backends.cuda import launching
-from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.launching import Place, Shape, rounded_up
 from groupmap.backends.cuda.programs import Names, Numbers, Program
 from groupmap.backends.cuda.requests import Addresses, Asked, Request
 
@@ -20,6 +20,7 @@ FILES = {
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 WARP = 32
 BYTES_OF_PARTIALS = 24  # a warp
+ALIGNMENT = 16  # bytes, of what is read or written four words at a time
 MOST_UNDER_WAY = 4  # entries that a thread reads, or writes, at a time
 MOST_KEPT, MOST_KEPT_OF_DOUBLES = 16, 8  # entries whose keys a thread keeps in registers
 HELD_BY_WARPS = (4, 8, 16)  # likewise, where a row is a warp's
@@ -82,14 +83,16 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     keeps_keys = held <= most_kept
     # In the order of `Layout` in source/map.cu.
     parts = (
-        _aligned(4 * (2**log_bins + (n if keeps_keys else n // 2 + 1))),
+        rounded_up(4 * (2**log_bins + (n if keeps_keys else n // 2 + 1)), ALIGNMENT),
         BYTES_OF_PARTIALS * (threads // WARP) + 8,
         n * _bytes_of_key(values),
         2 * n if ordered else 0,
         2 * (n // CROWDED + 1),
     )
     teams = TEAMS_OF_WARPS if threads == WARP else 1
-    return Plan(OF_BUCKETS, threads, teams, held, keeps_keys, log_bins, _aligned(sum(parts)))
+    return Plan(
+        OF_BUCKETS, threads, teams, held, keeps_keys, log_bins, rounded_up(sum(parts), ALIGNMENT)
+    )
 
 
 @cache
@@ -98,8 +101,13 @@ def plan_of_bits(n: int, values: Numbers) -> Plan:
     threads, held = _threads_and_held(n, MOST_KEPT)
     words = 2**values.bits // 32
     # In the order of source/distinct.cu.
-    parts = (4 * words, 4 * _in_fours(n), 2 * words, BYTES_OF_PARTIALS * (threads // WARP))
-    return Plan(OF_BITS, threads, 1, held, True, 0, _aligned(sum(parts)))
+    parts = (
+        4 * words,
+        rounded_up(4 * n, ALIGNMENT),
+        2 * words,
+        BYTES_OF_PARTIALS * (threads // WARP),
+    )
+    return Plan(OF_BITS, threads, 1, held, True, 0, rounded_up(sum(parts), ALIGNMENT))
 
 
 def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
@@ -110,7 +118,7 @@ def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
     warps = -(-each // most_kept)
     if warps <= MOST_THREADS // WARP:
         return WARP * warps, most_kept
-    return MOST_THREADS, _in_fours(-(-n // MOST_THREADS))
+    return MOST_THREADS, rounded_up(-(-n // MOST_THREADS), MOST_UNDER_WAY)
 
 
 def plan_at(n: int, values: Numbers, device: int, *, ordered: bool) -> Plan | None:
@@ -156,11 +164,3 @@ def _prepared(
 
 def _bytes_of_key(values: Numbers) -> int:
     return max(values.bits // 8, 4)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 16) * 16
-
-
-def _in_fours(size: int) -> int:
-    return -(-size // 4) * 4

@@ -48,10 +48,6 @@ struct Add {
     template <class T>
     __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }
 };
-struct Least {
-    template <class T>
-    __device__ __forceinline__ T operator()(T a, T b) const { return b < a ? b : a; }
-};
 struct Greatest {
     template <class T>
     __device__ __forceinline__ T operator()(T a, T b) const { return a < b ? b : a; }
