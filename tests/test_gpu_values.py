@@ -82,8 +82,9 @@ def check_as_if_not_there(rng, target, dtype, n, limits=LIMITS):
 @pytest.mark.parametrize("n", [40, 700])
 def test_what_is_missing_is_as_if_it_were_not_there(rng, target, dtype, n):
     kernels = check_as_if_not_there(rng, target, dtype, n)
+    # Rows of 16 bits have bits, and what is left of them without their holes is shorter.
     has_bits = dtype in HALVES and n > ENTRIES_OF_A_WARP
-    assert kernels >= {"fill_table", "map_rows_of_16_bits" if has_bits else "map_rows"}
+    assert kernels == {"fill_table", "map_rows"} | ({"map_rows_of_16_bits"} if has_bits else set())
 
 
 @pytest.mark.parametrize("target", NAMED)

@@ -21,7 +21,7 @@ struct BitsBefore {
     }
 };
 
-// The results of rows (n_rows, n), but for the order.
+// The results of rows (n_rows, n), but for the order. What map.cu is handed last has no use here.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_rows_of_16_bits(
     const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS, i64, i64) {
     extern __shared__ __align__(16) unsigned char dynamic_shared[];
