@@ -16,7 +16,7 @@ BLOCKS_PER_MULTIPROCESSOR = 2
 FILES_OF_PARTITIONS = (
     "sums.cuh", "results.cuh", "stretches.cuh", "long_rows.cuh", "long_bins.cu",
     "partitions.cu", "segment_slots.cuh", "segments.cu", "hard_segment.cuh", "exact_bins.cuh",
-    "sorted_slots.cuh", "hard_segments.cu",
+    "bitonic.cuh", "sorted_slots.cuh", "hard_segments.cu",
 )  # fmt: skip
 BYTES_OF_STATE = 32
 

@@ -42,25 +42,8 @@ struct Slots {
     }
 };
 
-// A bitonic sort whose comparisons all point upward, so that what is missing to a power of two may
-// be thought behind the end, above everything.
 template <class Barrier>
-__device__ void sort_segment(Slots slots, int begin, int size, int worker, int workers, Barrier sync) {
-    int half = 1;
-    while (2 * half < size) half *= 2;
-    for (int run = 2; run < 2 * size; run *= 2) {
-        for (int pair = worker; pair < half; pair += workers) {
-            const int first = pair / (run / 2) * run, i = pair % (run / 2);
-            const int other = first + run - 1 - i;
-            if (other < size) slots.put_in_order(begin + first + i, begin + other);
-        }
-        sync();
-        for (int gap = run / 4; gap > 0; gap /= 2) {
-            for (int pair = worker; pair < half; pair += workers) {
-                const int one = pair / gap * 2 * gap + pair % gap;
-                if (one + gap < size) slots.put_in_order(begin + one, begin + one + gap);
-            }
-            sync();
-        }
-    }
+__device__ __forceinline__ void sort_segment(
+    Slots slots, int begin, int size, int worker, int workers, Barrier sync) {
+    sort_by([&](int a, int b) { slots.put_in_order(begin + a, begin + b); }, size, worker, workers, sync);
 }

@@ -1,7 +1,6 @@
 // Crowded buckets, whose slots are put in order by comparing, and searched.
 
-// A bitonic sort by keys, and of equals by indices. Its comparisons all point upward, so that what
-// is missing to a power of two may be thought behind the end, above everything.
+// By keys, and of equals by indices.
 template <class Barrier>
 __device__ __forceinline__ void sort_slots(
     const Slots& slots, u32 begin, int size, int worker, int workers, Barrier sync) {
@@ -16,29 +15,7 @@ __device__ __forceinline__ void sort_slots(
         indices[a] = other_index;
         indices[b] = index;
     };
-    int half = 1;
-    while (2 * half < size) half *= 2;
-#pragma unroll 1
-    for (int log_run = 1; 1 << log_run < 2 * size; ++log_run) {
-        const int run = 1 << log_run;
-#pragma unroll 1
-        for (int pair = worker; pair < half; pair += workers) {
-            const int first = pair >> (log_run - 1) << log_run, i = pair & (run / 2 - 1);
-            const int other = first + run - 1 - i;
-            if (other < size) put_in_order(first + i, other);
-        }
-        sync();
-#pragma unroll 1
-        for (int log_gap = log_run - 2; log_gap >= 0; --log_gap) {
-            const int gap = 1 << log_gap;
-#pragma unroll 1
-            for (int pair = worker; pair < half; pair += workers) {
-                const int one = (pair >> log_gap << (log_gap + 1)) + (pair & (gap - 1));
-                if (one + gap < size) put_in_order(one, one + gap);
-            }
-            sync();
-        }
-    }
+    sort_by(put_in_order, size, worker, workers, sync);
 }
 
 // The first slot in begin ... end, in order, whose key is not below `key` (or is above it).
