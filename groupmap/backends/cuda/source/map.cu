@@ -125,9 +125,16 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
             return;
         }
         const Rank rank = rank_of(low_half(places[k]), i, key);
+#if STAGES_ORDER
+        places[k] = (u32)results.place_of(rank) | (u32)rank.position << 16;
+#else
         results.write_rank(i, rank);
         places[k] = (u32)results.place_of(rank);
+#endif
     });
+#if STAGES_ORDER
+    write_order(results, entries, places, (u16*)at.slots.keys);
+#endif
 #if !COUNTED
     write_values(results, entries, places);
 #endif

@@ -140,6 +140,29 @@ struct Results {
 #endif
     }
 
+    // The same of COUNT entries, of which the first so many are there, so that none waits for what
+    // another has asked for.
+    template <int COUNT>
+    __device__ __forceinline__ void write_together(
+        const u32* indices, const Rank* ranks, int there) const {
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) {
+            if (k < there) write_rank(indices[k], ranks[k]);
+        }
+#if !COUNTED
+        Table values[COUNT];
+        Out results[COUNT];
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) values[k] = value_of(ranks[k]);
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) results[k] = scaled(values[k], indices[k]);
+#pragma unroll
+        for (int k = 0; k < COUNT; ++k) {
+            if (k < there) y[indices[k]] = results[k];
+        }
+#endif
+    }
+
     __device__ __forceinline__ void write_missing(u32 i) const {
 #if !COUNTED
         y[i] = out_value(NOT_A_NUMBER);

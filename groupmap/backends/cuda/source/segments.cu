@@ -95,14 +95,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) rank_segments(LONG_ROWS
     Results results = ALL_RESULTS;
     results.go_to_row(r, (int)all.n, states[r].present);
 #pragma unroll 1
-    for (u32 slot = thread; slot < size; slot += THREADS) {
-        const Key key = at.keys[slot];
-        const u32 index = at.indices[slot], word = at.buckets[bucket_of(key)];
-        const u32 end = low_half(word), count = high_half(word);
-        Rank rank = {(int)(end - count), (int)count, 0};
-        if (count <= CROWDED) rank = at.rank_by_looking(end, count, key, index);
-        rank.less += (int)start;
-        rank.position += (int)start;
-        results.write(index, rank);
+    for (int first = thread; first < (int)size; first += BATCH * THREADS) {
+        const int there = ((int)size - first + THREADS - 1) / THREADS;
+        Key own_keys[BATCH];
+        u32 own_indices[BATCH], words[BATCH];
+        Rank ranks[BATCH];
+#pragma unroll
+        for (int k = 0; k < BATCH; ++k) {
+            const int slot = k < there ? first + k * THREADS : first;
+            own_keys[k] = at.keys[slot];
+            own_indices[k] = at.indices[slot];
+        }
+#pragma unroll
+        for (int k = 0; k < BATCH; ++k) words[k] = at.buckets[bucket_of(own_keys[k])];
+#pragma unroll
+        for (int k = 0; k < BATCH; ++k) {
+            const u32 end = low_half(words[k]), count = high_half(words[k]);
+            ranks[k] = {(int)(end - count), (int)count, 0};
+            if (count <= CROWDED) ranks[k] = at.rank_by_looking(end, count, own_keys[k], own_indices[k]);
+            ranks[k].less += (int)start;
+            ranks[k].position += (int)start;
+        }
+        results.write_together<BATCH>(own_indices, ranks, there);
     }
 }
