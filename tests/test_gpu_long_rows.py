@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -115,8 +117,10 @@ def test_the_order_of_threads_changes_no_bit(rng, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 @pytest.mark.parametrize("spans", [(1, 3, 1, 2500), (1, 3, 2500, 1), (2, 2, 50, 50)])
-def test_weight_and_bias(rng, dtype, spans, monkeypatch):
-    """As rows that fit have them."""
+@pytest.mark.parametrize("results", ["float32", "float16"])
+def test_weight_and_bias(rng, dtype, spans, results, monkeypatch):
+    """As rows that fit have them; where each entry has its own, and the results hold what is not
+    yet scaled, in a pass of its own."""
     x = hard_rows("some ties", dtype, (4, 2500), rng)
     table = torch.linspace(-2, 2, 2 * 2500 - 1, dtype=torch.float32)
     size = spans[1] * spans[3]
@@ -124,7 +128,7 @@ def test_weight_and_bias(rng, dtype, spans, monkeypatch):
     found = []
     for with_weight, with_bias in ((True, True), (True, False), (False, True)):
         scale = Scale(
-            weight if with_weight else None, bias if with_bias else None, spans, torch.float16
+            weight if with_weight else None, bias if with_bias else None, spans, dtype_of(results)
         )
         for plan_at in (lambda *_, **__: None, PLAN_AT):
             monkeypatch.setattr(short_rows, "plan_at", plan_at)
@@ -136,6 +140,8 @@ def test_weight_and_bias(rng, dtype, spans, monkeypatch):
     for (long, of_long), (short, of_short) in zip(found[::2], found[1::2], strict=True):
         assert long == short
         assert not of_long & of_short
+        is_apart = spans[2] == 1 and results == "float32" and dtype != "bfloat16"
+        assert is_apart == ("scale_rows" in of_long)
 
 
 def request_of(dtype, n_rows, n):
@@ -156,3 +162,22 @@ def test_memory_that_is_lent(dtype, ordered, most, monkeypatch):
         plan = partitions.plan_for(request_of(dtype, 1, 1).values, 0)
     assert sum(lent) <= 3 * 10**6 * most
     assert 2 * (plan.bytes_to_rank + 1024) <= 228 * 1024
+
+
+def test_no_segment_of_normal_data_is_hard(rng, monkeypatch):
+    """As it would be where a bin reached over the place where floats come to lie twice as far apart."""
+    n = 125_000
+    x, table = torch.as_tensor(rng.normal(size=(1, n))).float(), torch.zeros(2 * n - 1)
+    zeroed = []
+
+    def zeros(*arguments):
+        zeroed.append(torch.zeros(arguments[0], dtype=torch.uint8))
+        return zeroed[-1]
+
+    with launches():
+        memory = dataclasses.replace(torch_cuda.MEMORY, zeros=zeros)
+        monkeypatch.setattr(torch_cuda, "MEMORY", memory)
+        torch_cuda.map_rows(x, None, table, COUNTING_TIES["average"], with_order=False)
+    n_hard, states = zeroed[0][:4], zeroed[0][16:48]
+    assert n_hard.view(torch.int32) == 0
+    assert states.any()

@@ -20,6 +20,10 @@ FILES_OF_PARTITIONS = (
 )  # fmt: skip
 BYTES_OF_STATE = 32
 
+# What is mapped and not yet scaled.
+FILES_OF_SCALING = ("sums.cuh", "results.cuh", "scaled_rows.cu")
+THREADS_THAT_SCALE = 256
+
 # Rows whose numbers have a counter each.
 FILES_OF_COUNTERS = ("sums.cuh", "results.cuh", "stretches.cuh", "counted_keys.cu")
 THREADS_THAT_COUNT = 1024
@@ -41,8 +45,19 @@ def map_rows(
     """As `ranking.map_rows` does, of rows of any length."""
     if _has_counters(request.values, place.device, ordered=ordered):
         _count_keys(at, request, place, zeros, scratch)
+    elif _is_scaled_apart(at, request):
+        unscaled = at._replace(weight=0, bias=0)
+        _deal_to_partitions(unscaled, request, place, zeros, scratch, ordered=ordered)
+        _scale(at, request, place)
     else:
         _deal_to_partitions(at, request, place, zeros, scratch, ordered=ordered)
+
+
+def _is_scaled_apart(at: Addresses, request: Request) -> bool:
+    """Whether it is sooner done where entries lie one after the other than where ranks do, so that
+    each would fetch a weight from elsewhere; and whether the results hold what is unscaled."""
+    spans = request.spans if at.weight or at.bias else None
+    return spans is not None and spans.each_entries == 1 and request.results == request.table
 
 
 class _PartsOfScratch:
@@ -111,6 +126,15 @@ def _deal_to_partitions(
         "rank_hard_segments", min(n_rows * partitions, BLOCKS_PER_MULTIPROCESSOR * multiprocessors),
         plan.bytes_to_rank_hard(ordered=ordered), *results,
     )  # fmt: skip
+
+
+def _scale(at: Addresses, request: Request, place: Place) -> None:
+    n_rows, n = request.n_rows, request.n
+    names = (*_names_of_results(at, request, ordered=False), ("THREADS", THREADS_THAT_SCALE))
+    program = request.program("scale_rows", FILES_OF_SCALING, names)
+    stretch = _stretch(n_rows, n, place.device)
+    shape = Shape(n_rows * -(-n // stretch), THREADS_THAT_SCALE, 0)
+    launching.launch(program, shape, place, (n, stretch, *at[2:], *request.ways()))
 
 
 def _has_counters(values: Numbers, device: int, *, ordered: bool) -> bool:

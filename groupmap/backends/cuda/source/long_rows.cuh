@@ -17,8 +17,8 @@ typedef u16 Stored;
 typedef Key Stored;
 #endif
 
-// Which bin a key falls into, of those between the least key and the greatest, and which bucket.
-// Other keys come to some bin, too.
+// Which bin a key falls into, of those from a least key to the greatest, and which bucket. Other keys
+// come to some bin, too.
 template <int LOG>
 struct Buckets {
     const u32* starts;  // where the buckets of each bin begin; and behind all of them
@@ -56,7 +56,7 @@ struct State {
 
     __device__ __forceinline__ Buckets<LOG_BINS> buckets(const u32* starts) const {
         const Key least = present ? (Key)~greatest_complement : 0;
-        return {starts, least, (Key)greatest};
+        return {starts, start_of_bins(least, (Key)greatest, LOG_BINS), (Key)greatest};
     }
 };
 

@@ -63,6 +63,17 @@ __device__ __forceinline__ Key key_of(Value bits) {
 __device__ __forceinline__ int bit_length(u32 number) { return 32 - __clz((int)number); }
 __device__ __forceinline__ int bit_length(u64 number) { return 64 - __clzll((i64)number); }
 
+// Where 2^log_bins bins of keys begin that reach from the least key to the greatest. They are of the
+// least power of two that suffices, and begin at a multiple of it: then none reaches from one
+// exponent into the next, where floats that are as close lie half as far apart.
+__device__ __forceinline__ Key start_of_bins(Key least, Key greatest, int log_bins) {
+    const int bits = bit_length((Key)((greatest - least) | 1));
+    const int excess = bits > log_bins ? bits - log_bins : 0;
+    const Key start = least >> excess << excess;
+    if (excess == 0 || bit_length((Key)(greatest - start)) == bits) return start;
+    return least >> (excess + 1) << (excess + 1);
+}
+
 // The number that floating-point bits stand for.
 template <int MANTISSA, class Bits>
 __device__ __forceinline__ double number_of(Bits bits) {

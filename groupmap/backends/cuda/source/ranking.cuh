@@ -21,9 +21,10 @@ struct Buckets {
 };
 
 __device__ __forceinline__ Buckets buckets_between(const u32* bins, Extremes of_row, int log_bins) {
-    const Key spread = of_row.present ? of_row.greatest - of_row.least : 0;
-    const int unused = 8 * (int)sizeof(Key) - bit_length((Key)(spread | 1));
-    return {bins, of_row.least, unused, log_bins};
+    const Key greatest = of_row.present ? of_row.greatest : 0;
+    const Key start = start_of_bins(of_row.present ? of_row.least : 0, greatest, log_bins);
+    const int unused = 8 * (int)sizeof(Key) - bit_length((Key)((greatest - start) | 1));
+    return {bins, start, unused, log_bins};
 }
 
 // The rank of a key in its bucket, by looking at each other one. Keys of one bucket are so close
