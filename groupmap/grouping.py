@@ -215,7 +215,11 @@ def channels_of_batch(shape: tuple[int, ...], channel_axis: int) -> Grouping:
 
 def trailing_axes(shape: tuple[int, ...], normalized_shape: int | Sequence[int]) -> Grouping:
     """The trailing axes, which must have the lengths given (torch's layer layout)."""
-    expected = checked_normalized_shape(normalized_shape)
+    return last_axes(shape, checked_normalized_shape(normalized_shape))
+
+
+def last_axes(shape: tuple[int, ...], expected: tuple[int, ...]) -> Grouping:
+    """The same for lengths that are known to be some."""
     if len(shape) < len(expected) or tuple(shape[len(shape) - len(expected) :]) != expected:
         star = "".join(f", {size}" for size in expected)
         raise ValueError(

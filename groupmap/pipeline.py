@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops, Scale
-from groupmap.dtypes import at_least_single, check_real, is_widest, result_dtype
-from groupmap.grouping import Grouping, along_axis, broadcast_mask, shape_along_axis
+from groupmap.dtypes import at_least_single, check_real, result_dtype
+from groupmap.grouping import Grouping, along_axis, broadcast_mask
 from groupmap.mapping import MapRule, map_rows, map_rows_scaled
 from groupmap.references import target_of_given_samples, target_of_samples
+from groupmap.steps import spans_of_scale, step_for
 from groupmap.targets import Target
 
 
@@ -38,6 +39,12 @@ def map_groups(
     pooled. Where the mask `where` is false the result is `masked_value`.
     All arrays are of the namespace `xp`. Errors call x by the `name` that its owner has for it.
     """
+    is_simple = where is None and isinstance(target, Target) and target.is_remembered
+    kinds = ops.repeats(x, weight, bias) if is_simple else None
+    if kinds is not None:
+        step = step_for(kinds, grouping, target, rule, parameter_axis, xp, ops)
+        if step is not None:
+            return step(x, weight, bias)
     check_real(x, name, xp)
     dtype = result_dtype(x, xp)
     if where is not None:
@@ -103,7 +110,7 @@ def _mapped_and_scaled(
         return None
     shape = x.shape
     of_parameters = tuple([(each.shape, each.dtype) for each in given])
-    spans = _spans(grouping, shape, of_parameters, parameter_axis, map_dtype, xp)
+    spans = spans_of_scale(grouping, shape, of_parameters, parameter_axis, map_dtype, xp)
     if spans is None:
         return None
     layout = grouping.remembered_layout(shape)
@@ -112,26 +119,6 @@ def _mapped_and_scaled(
     scale = Scale(_flat(weight, map_dtype, xp), _flat(bias, map_dtype, xp), spans, dtype)
     y = map_rows_scaled(rows, where, target, rule, map_dtype, scale, xp=xp, ops=ops)
     return None if y is None else layout.from_rows(y, xp)
-
-
-@lru_cache(maxsize=1024)  # layers ask the same again and again
-def _spans(
-    grouping: Grouping,
-    shape: tuple[int, ...],
-    of_parameters: tuple[tuple[tuple[int, ...], DType], ...],
-    parameter_axis: int | None,
-    map_dtype: DType,
-    xp: Namespace,
-) -> tuple[int, int, int, int] | None:
-    """The spans that serve all parameters of these shapes and dtypes, if they fit into one step."""
-    # Wider parameters are not rounded to the dtype of the map.
-    if 0 in shape or not all(is_widest(map_dtype, dtype, xp) for _, dtype in of_parameters):
-        return None
-    shapes = [own for own, _ in of_parameters]
-    if parameter_axis is not None:
-        shapes = [shape_along_axis(own[0], parameter_axis, len(shape)) for own in shapes]
-    found = {grouping.spans(own, shape) for own in shapes}
-    return found.pop() if len(found) == 1 else None
 
 
 def _flat(parameter: Array | None, dtype: DType, xp: Namespace) -> Array | None:

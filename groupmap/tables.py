@@ -36,13 +36,30 @@ def table_of_quantiles(
     if not target.is_namespace_bound:
         tables, _ = _host_tables(target, np.asarray([n]), parameters)
         return xp.astype(xp.asarray(tables, device=ops.device(like)), dtype, copy=False)
-    if target.is_remembered and ops.keeps_tables and ops.can_read(like):
-        size = 2 * n * (xp.finfo(dtype).bits // 8)
-        if size <= REMEMBERED_BYTES:
-            return _remembered_table(target, n, parameters, dtype, ops.device(like), xp)
-        if size <= LONG_REMEMBERED_BYTES:
-            return _remembered_long_table(target, n, parameters, dtype, ops.device(like), xp)
-    return _new_table(target, n, parameters, dtype, ops.device(like), xp, ops)
+    on = ops.device(like)
+    table = None
+    if ops.keeps_tables and ops.can_read(like):
+        table = remembered_table(target, n, parameters, dtype, on, xp)
+    return _new_table(target, n, parameters, dtype, on, xp, ops) if table is None else table
+
+
+def remembered_table(
+    target: Target,
+    n: int,
+    parameters: tuple[float, float],
+    dtype: DType,
+    on: object,
+    xp: Namespace,
+) -> Array | None:
+    """The same, made in this call or in one before; None if it depends on more, or is too large."""
+    if not target.is_remembered:
+        return None
+    size = 2 * n * (xp.finfo(dtype).bits // 8)
+    if size <= REMEMBERED_BYTES:
+        return _remembered_table(target, n, parameters, dtype, on, xp)
+    if size <= LONG_REMEMBERED_BYTES:
+        return _remembered_long_table(target, n, parameters, dtype, on, xp)
+    return None
 
 
 def quantiles_of_ranks(

@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from groupmap import tables
+from groupmap import steps, tables
 from groupmap.backends import cuda
 from groupmap.backends.cuda import launching
 from tests import cuda_emulation
@@ -64,6 +64,7 @@ def emulated_gpu(seed=0, **options):
     )
     with emulated_launches(seed, **options), pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_cuda, "reaches", reaches)
+        patch.setattr(torch_cuda, "lies_there", lambda x: x.device.type == "cpu")
         patch.setattr(torch_cuda, "MEMORY", memory)
         _forget_tables()
         try:
@@ -73,8 +74,8 @@ def emulated_gpu(seed=0, **options):
 
 
 def _forget_tables():
-    """Tables are remembered by device, and on this one others make them, too."""
-    for each in (tables._remembered_table, tables._remembered_long_table):
+    """Tables are remembered by device, and on this one others make them, too; and so are steps."""
+    for each in (tables._remembered_table, tables._remembered_long_table, steps.step_for):
         each.cache_clear()
 
 

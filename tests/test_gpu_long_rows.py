@@ -165,7 +165,7 @@ def test_memory_that_is_lent(dtype, ordered, most, monkeypatch):
 
 
 def test_no_segment_of_normal_data_is_hard(rng, monkeypatch):
-    """As it would be where a bin reached over the place where floats come to lie twice as far apart."""
+    """As it is where a bin reaches into the next exponent, whose floats lie twice as far apart."""
     n = 125_000
     x, table = torch.as_tensor(rng.normal(size=(1, n))).float(), torch.zeros(2 * n - 1)
     zeroed = []

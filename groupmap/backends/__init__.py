@@ -5,9 +5,19 @@ from __future__ import annotations
 import array_api_compat as compat
 
 from groupmap._typing import Array, Namespace
-from groupmap.backends._ops import Formula, Ops, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kind, Kinds, Ops, Scale, TieRule
 
-__all__ = ["Formula", "Ops", "Scale", "TieRule", "namespace_and_ops", "ops_for"]
+__all__ = [
+    "Ask",
+    "Formula",
+    "Kind",
+    "Kinds",
+    "Ops",
+    "Scale",
+    "TieRule",
+    "namespace_and_ops",
+    "ops_for",
+]
 
 
 def ops_for(xp: Namespace) -> Ops:

@@ -45,7 +45,34 @@ class Scale(NamedTuple):
     dtype: DType
 
 
-@dataclass(frozen=True)
+class Kind(NamedTuple):
+    """What is known of an array without its entries."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+    device: object
+
+
+# Of x, weight and bias.
+Kinds = tuple[Kind, Kind | None, Kind | None]
+
+
+class Ask(NamedTuple):
+    """A map of contiguous rows ``(n_rows, n)``, and its scale, by all that is known beforehand."""
+
+    n_rows: int
+    n: int
+    values_dtype: DType
+    tie_rule: TieRule | None
+    formula: Formula
+    parameters: tuple[float, float]
+    weight_dtype: DType | None
+    bias_dtype: DType | None
+    spans: tuple[int, int, int, int] | None
+    dtype: DType
+
+
+@dataclass(frozen=True, eq=False)
 class Ops:
     """The primitives of one array library.
 
@@ -74,6 +101,14 @@ class Ops:
     Scaled, if there is a `Scale`. And the order, if it is wanted, −1 in place of what does not
     count. None where there is no native form: for rows of that kind, or for these, which hold NaN,
     or infinity though they are connected to a gradient."""
+
+    repeats: Callable[..., Kinds | None]
+    """``(x, weight, bias)``: their kinds, as tuples like `Kind`, where a `step` may be there for
+    them and may be used: they are contiguous, nothing is traced and nothing learns. Else None."""
+
+    step: Callable[..., Callable[[Array, Array | None, Array | None], Array] | None]
+    """``(ask, table)``: `map_rows`, scaled, as a function of contiguous x, weight and bias of the
+    kinds that the `Ask` names, for many calls; None where there is none."""
 
     map_by_value: Callable[..., Array | None]
     """``(rows, quantiles)``: the map of rows of few different values, by these alone: what becomes

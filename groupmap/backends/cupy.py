@@ -12,8 +12,8 @@ from cupyx.scipy import special
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import cuda, generic
-from groupmap.backends._ops import Formula, Scale, TieRule
-from groupmap.backends.cuda import launching, on_arrays
+from groupmap.backends._ops import Ask, Formula, Kind, Kinds, Scale, TieRule
+from groupmap.backends.cuda import launching, on_arrays, steps
 from groupmap.backends.cuda.launching import Place
 
 
@@ -143,6 +143,24 @@ def map_rows(
     )
 
 
+def repeats(x: Array, weight: Array | None, bias: Array | None) -> Kinds | None:
+    """Not while a graph is captured, whose memory is not to be that of a step."""
+    given = [each for each in (x, weight, bias) if each is not None]
+    if not can_read(x) or not all(each.flags.c_contiguous for each in given):
+        return None
+    of_x, of_weight, of_bias = (
+        None if each is None else Kind(each.shape, each.dtype, device(each))
+        for each in (x, weight, bias)
+    )
+    assert of_x is not None
+    return of_x, of_weight, of_bias
+
+
+def step(ask: Ask, table: Array) -> steps.Step | None:
+    """Of rows that fit a block."""
+    return steps.step(MEMORY, ask, table)
+
+
 def settle(array: Array) -> None:
     """Other streams do not wait for the one that made it."""
     cupy.cuda.get_current_stream(array.device.id).synchronize()
@@ -189,6 +207,8 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    repeats=repeats,
+    step=step,
     settle=settle,
     device=device,
     can_read=can_read,

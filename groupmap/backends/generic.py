@@ -52,6 +52,14 @@ def map_rows(*_: object) -> None:
     """None: the core tells rows that miss entries from those that do not."""
 
 
+def repeats(*_: object) -> None:
+    """None: what is asked again is answered again."""
+
+
+def step(*_: object) -> None:
+    """None, as nothing repeats."""
+
+
 def map_by_value(*_: object) -> None:
     """None: the core maps few different values as it does many."""
 
@@ -262,6 +270,8 @@ OPS = Ops(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    repeats=repeats,
+    step=step,
     map_by_value=map_by_value,
     count_values=count_values,
     settle=settle,

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
-from groupmap.backends._ops import Formula, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kinds, Scale, TieRule
 from groupmap.backends.torch_kernels import is_eager, is_plain, with_signature_at_hand
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
@@ -116,6 +116,26 @@ def map_rows(
     return torch_cuda.map_rows_traced(
         rows, where, table(), tie_rule, formula, parameters, with_order=with_order
     )
+
+
+def repeats(x: Array, weight: Array | None, bias: Array | None) -> Kinds | None:
+    """On GPUs; not while a graph is captured, whose memory is not to be that of a step."""
+    if not torch_cuda.lies_there(x) or not is_plain(x, weight, bias) or _is_captured(x):
+        return None
+    kinds: list[tuple[torch.Size, torch.dtype, torch.device] | None] = []
+    for each in (x, weight, bias):  # the quickest way to say it, as each call of a layer asks
+        if each is None:
+            kinds.append(None)
+        elif not each.is_contiguous() or wants_gradient(each):
+            return None
+        else:
+            kinds.append((each.shape, each.dtype, each.device))
+    return tuple(kinds)  # type: ignore[return-value]  # three of them, the first of which is there
+
+
+def step(ask: Ask, table: Array) -> Callable[[Array, Array | None, Array | None], Array] | None:
+    """On GPUs, of rows that fit a block."""
+    return torch_cuda.step(ask, table)
 
 
 def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
@@ -462,6 +482,8 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    repeats=repeats,
+    step=step,
     settle=settle,
     has_native_map=has_native_map,
     map_by_value=map_by_value,

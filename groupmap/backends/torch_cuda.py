@@ -10,8 +10,8 @@ import torch
 
 from groupmap._typing import Array, DType
 from groupmap.backends import cuda
-from groupmap.backends._ops import Formula, Scale, TieRule
-from groupmap.backends.cuda import launching, on_arrays
+from groupmap.backends._ops import Ask, Formula, Scale, TieRule
+from groupmap.backends.cuda import launching, on_arrays, steps
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.torch_kernels import operator
 
@@ -19,6 +19,11 @@ from groupmap.backends.torch_kernels import operator
 def reaches(device: torch.device) -> bool:
     """Whether the kernels reach what lies there."""
     return device.type == "cuda" and cuda.INSTALLED and _serves(device)
+
+
+def lies_there(x: Array) -> bool:
+    """Whether x is where kernels may reach."""
+    return bool(x.is_cuda)
 
 
 def _serves(device: torch.device) -> bool:
@@ -115,6 +120,11 @@ def map_rows(
         MEMORY, rows, where, table, tie_rule, formula, parameters,
         with_order=with_order, scale=scale,
     )  # fmt: skip
+
+
+def step(ask: Ask, table: Array) -> steps.Step | None:
+    """As `steps.step`."""
+    return steps.step(MEMORY, ask, table)
 
 
 def _map_rows_traced(

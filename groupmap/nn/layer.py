@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from groupmap.grouping import checked_normalized_shape, trailing_axes
+from groupmap.grouping import checked_normalized_shape, last_axes
 from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
 from groupmap.nn._nested import map_samples
 from groupmap.targets import gaussian
@@ -102,7 +102,7 @@ class LayerMap(AffineMapLayer):
                 )
             return map_samples(self.forward, input, len(self.normalized_shape))
         try:
-            grouping = trailing_axes(tuple(input.shape), self.normalized_shape)
+            grouping = last_axes(input.shape, self.normalized_shape)
         except ValueError as error:
             raise RuntimeError(str(error)) from None
         return self._map(input, grouping, where, self.weight, self.bias)

@@ -60,6 +60,10 @@ class Numbers(NamedTuple):
         """The names under which a program looks such numbers up."""
         return (("TABLE_BITS", self.bits), ("TABLE_MANTISSA", self.mantissa))
 
+    def as_weights(self) -> Names:
+        """The names under which a program multiplies with such numbers, and adds them."""
+        return (("WEIGHT_BITS", self.bits), ("WEIGHT_MANTISSA", self.mantissa))
+
 
 _FLOATS = {
     "float16": Numbers(16, "f", 10, 0x7C00),

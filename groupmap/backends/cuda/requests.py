@@ -47,10 +47,12 @@ class Request(NamedTuple):
     formula: Formula | None
     parameters: tuple[float, float]
     spans: Spans | None = None  # where there is a weight or a bias
+    weights: Numbers | None = None  # of which these are, if they are not the table's
 
     def program(self, kernel: str, files: tuple[str, ...], names: Names) -> Program:
         """The kernel of those files for such numbers; `names` are its own."""
-        return _program(kernel, files, names, self.values, self.table, self.results)
+        weights = self.weights or self.table
+        return _program(kernel, files, names, self.values, self.table, weights, self.results)
 
     def ways(self) -> tuple[int | float, ...]:
         """How ranks become values, in the order of RESULTS in source/results.cuh."""
@@ -91,9 +93,12 @@ def _program(
     names: Names,
     values: Numbers,
     table: Numbers,
+    weights: Numbers,
     results: Numbers,
 ) -> Program:
-    numbers = (*values.as_values(), *table.as_table(), *results.as_results())
+    numbers = (
+        *values.as_values(), *table.as_table(), *weights.as_weights(), *results.as_results()
+    )  # fmt: skip
     return Program(kernel, files, (*numbers, *names))
 
 

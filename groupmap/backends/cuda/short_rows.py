@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -138,16 +139,26 @@ def _plan_within(room: int, n: int, values: Numbers, *, ordered: bool) -> Plan |
 
 def map_rows(at: Addresses, request: Request, plan: Plan, place: Place, *, ordered: bool) -> None:
     """As `ranking.map_rows` does, of rows that the plan is for."""
-    asked = Asked.of(at, ordered=ordered)
-    program, shape, how = _prepared(request, plan, asked)
-    launching.launch(program, shape, place, (*at[:2], request.n_rows, request.n, *at[2:], *how))
+    prepared(request, plan, Asked.of(at, ordered=ordered)).launch(at, place)
+
+
+class Prepared(NamedTuple):
+    """All that does not depend on where the arrays lie."""
+
+    program: Program
+    shape: Shape
+    size: tuple[int, int]  # n_rows, n
+    how: tuple[int | float, ...]
+
+    def launch(self, at: Sequence[int], place: Place) -> None:
+        """On arrays that lie at `Addresses`."""
+        arguments = (*at[:2], *self.size, *at[2:], *self.how)
+        launching.launch(self.program, self.shape, place, arguments)
 
 
 @lru_cache(maxsize=1024)  # the same shapes come again and again
-def _prepared(
-    request: Request, plan: Plan, asked: Asked
-) -> tuple[Program, Shape, tuple[int | float, ...]]:
-    """All that does not depend on where the arrays lie."""
+def prepared(request: Request, plan: Plan, asked: Asked) -> Prepared:
+    """The launch of such a request."""
     names = (
         *plan.names(),
         *asked.names(request),
@@ -155,9 +166,10 @@ def _prepared(
         ("CROWDED", CROWDED),
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
     )
-    return (
+    return Prepared(
         request.program(plan.kernel, (*FILES_OF_RESULTS, *FILES[plan.kernel]), names),
         Shape(-(-request.n_rows // plan.teams), plan.threads * plan.teams, plan.shared_bytes),
+        (request.n_rows, request.n),
         (*request.ways(), plan.log_bins, plan.bytes_per_team),
     )
 

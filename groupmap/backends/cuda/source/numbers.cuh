@@ -4,8 +4,8 @@
 //   VALUE_BITS 8, 16, 32 or 64; FLIP, TOP, NEGATIVE_ZERO (see groupmap.backends._bits);
 //   INFINITY_BITS, the bits of infinity, or 0 for integers; VALUE_MANTISSA, 10 or 7, which tells
 //   the two kinds of 16 bits apart;
-// and OUT_BITS and OUT_MANTISSA for those that are written, TABLE_ likewise for those of tables, if
-// they are others.
+// and OUT_BITS and OUT_MANTISSA for those that are written, TABLE_ likewise for those of tables, and
+// WEIGHT_ for weight and bias, which are no wider than tables, if they are others.
 
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -30,6 +30,10 @@ typedef u64 Key;
 #define TABLE_BITS OUT_BITS
 #define TABLE_MANTISSA OUT_MANTISSA
 #endif
+#ifndef WEIGHT_BITS
+#define WEIGHT_BITS TABLE_BITS
+#define WEIGHT_MANTISSA TABLE_MANTISSA
+#endif
 
 template <int BITS>
 struct Pattern {
@@ -44,6 +48,7 @@ struct Pattern<64> {
     typedef u64 Bits;
 };
 typedef Pattern<TABLE_BITS>::Bits Table;
+typedef Pattern<WEIGHT_BITS>::Bits Weight;
 typedef Pattern<OUT_BITS>::Bits Out;
 
 // Whether a bit pattern is that of a NaN.
@@ -165,4 +170,7 @@ typedef Widened<TABLE_BITS>::Number Wide;
 
 __device__ __forceinline__ Wide wide_number(Table bits) {
     return (Wide)number_of<TABLE_MANTISSA>(bits);
+}
+__device__ __forceinline__ Wide wide_weight(Weight bits) {
+    return (Wide)number_of<WEIGHT_MANTISSA>(bits);
 }

@@ -63,8 +63,8 @@ struct Results {
     int* order;
     i64* less;
     i64* less_equal;
-    const Table* weight;
-    const Table* bias;
+    const Weight* weight;
+    const Weight* bias;
     Scale scale;
     TieWeights ties;
     Formula formula;
@@ -103,10 +103,10 @@ struct Results {
         const u32 own = scale.own_entry(i);
         Wide number = wide_number(value);
 #if WEIGHTED
-        number = number * wide_number(__ldg(weight + own));
+        number = number * wide_weight(__ldg(weight + own));
 #endif
 #if BIASED
-        number = number + wide_number(__ldg(bias + own));
+        number = number + wide_weight(__ldg(bias + own));
 #endif
         return out_value(number);
 #else
@@ -172,8 +172,8 @@ struct Results {
 
 // How kernels are handed these.
 #define RESULTS                                                                                  \
-    const Table *table, const Table *weight, const Table *bias, Out *y, int *order, i64 *less,   \
-        i64 *less_equal, i64 each_rows, i64 own_rows, i64 own_entries, u64 reciprocal,           \
+    const Table *table, const Weight *weight, const Weight *bias, Out *y, int *order,            \
+        i64 *less, i64 *less_equal, i64 each_rows, i64 own_rows, i64 own_entries, u64 reciprocal,           \
         i64 by_less, i64 by_less_equal, i64 by_position, i64 kind, double parameter,             \
         double alphap, double betap
 #define ALL_RESULTS                                                                              \
