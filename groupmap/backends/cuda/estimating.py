@@ -14,6 +14,7 @@ from groupmap.backends.cuda.requests import kind_and_parameter
 MOST_THREADS = 1024
 ENTRIES_PER_THREAD = 8
 WARP, TEAMS_OF_WARPS, LONGEST_OF_A_WARP = 32, 4, 512
+LEAST_BLOCKS_OF_WARPS = 24  # with registers on a multiprocessor; larger blocks: 1024 threads
 BYTES_OF_TOTALS = 24  # a warp
 BLOCKS_PER_MULTIPROCESSOR = 2  # of rows too long for shared memory
 
@@ -88,6 +89,7 @@ def transport(
 def _transport_program(values: Numbers, results: Numbers, threads: int, is_lent: bool) -> Program:
     names = (
         *values.as_values(), *results.as_results(), ("THREADS", threads), ("LENT", int(is_lent)),
+        ("LEAST_BLOCKS", LEAST_BLOCKS_OF_WARPS if threads == WARP else MOST_THREADS // threads),
     )  # fmt: skip
     return Program("transport", ("transport.cu",), names)
 

@@ -7,6 +7,8 @@ typedef double Real;
 typedef float Real;
 #endif
 
+#define LONG_RUN 8  // of equals, whose end is searched for
+
 // One row in ascending order, of what counts in it.
 struct Sorted {
     int n;
@@ -51,10 +53,6 @@ struct Sorted {
         team_sync();
     }
 
-    __device__ __forceinline__ bool is_tied(int i) const {
-        return (i > 0 && x[i - 1] == x[i]) || (i + 1 < n && x[i + 1] == x[i]);
-    }
-
     __device__ __forceinline__ int search(Real value, bool above) const {
         int begin = 0, end = n;
         while (begin < end) {
@@ -65,13 +63,30 @@ struct Sorted {
         return begin;
     }
 
+    // Where the run of equals ends that the i-th is of.
+    __device__ __forceinline__ int end_of_run(int i) const {
+        int end = i + 1;
+        while (end < n && x[end] == x[i]) {
+            if (++end - i == LONG_RUN) return search(x[i], true);
+        }
+        return end;
+    }
+
     // B: each value becomes the mean over its run of equals.
     __device__ __forceinline__ void average_ties() const {
         sum_up([&](int i) { return (double)v[i]; });
-        for (int i = thread; i < n; i += THREADS) {
-            if (!is_tied(i)) continue;
-            const int begin = search(x[i], false), end = search(x[i], true);
-            v[i] = (Real)((sums[end] - sums[begin]) / (end - begin));
+        const Part part = part_of(n, thread);
+        Real mean = 0;
+        bool is_run = false;
+        for (int i = part.begin, end = i; i < part.end; ++i) {
+            if (i == end) {
+                const bool began_before = i == part.begin && i > 0 && x[i - 1] == x[i];
+                const int begin = began_before ? search(x[i], false) : i;
+                end = end_of_run(i);
+                is_run = end - begin > 1;
+                if (is_run) mean = (Real)((sums[end] - sums[begin]) / (end - begin));
+            }
+            if (is_run) v[i] = mean;
         }
         team_sync();
     }
@@ -183,7 +198,8 @@ __device__ bool apply_estimate(Sorted row, int window, double floor_of_spread, Q
 // then has what counts. Mid-quantiles are one row for all, or `quantile_stride` apart; a row that
 // misses entries evaluates the formula at its own mid-positions, if there is one (kind ≥ 0). The
 // arrays of a row lie in shared memory, or if the host defines LENT, in the block's part of `lent`.
-extern "C" __global__ void __launch_bounds__(THREADS) transport(
+// It defines besides for how many blocks, at least, a multiprocessor is to have registers.
+extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS) transport(
     const Value* x, const Out* grad, const int* order, const bool* excluded,
     const double* mid_quantiles, Out* result, unsigned char* lent, i64 n_rows, i64 n_entries,
     i64 quantile_stride, i64 window, i64 lent_bytes, i64 kind, double parameter,
