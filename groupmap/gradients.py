@@ -149,6 +149,7 @@ GRADIENTS: dict[str | None, Estimate | None] = {
     None: None,
 }
 SORTING = ("transport",)
+SEEING_Y = ("affine", "straight_through")
 
 
 @final
@@ -177,6 +178,11 @@ class GradientRule:
     def uses_order(self) -> bool:
         """Whether the estimate looks at rows in ascending order."""
         return self.name in SORTING
+
+    @property
+    def sees_y(self) -> bool:
+        """Whether the estimate looks at what came out."""
+        return self.name in SEEING_Y
 
     @property
     def estimate(self) -> Estimate | None:

@@ -224,7 +224,7 @@ def with_estimate(
     """Y, and through the estimate that was asked for, its gradient to the rows."""
     vjp = partial(_vjp, formula=saved.formula, gradient=gradient, xp=xp, ops=ops)
     arrays = (saved.order, saved.excluded, ops.detach(saved.mid_quantiles))
-    return ops.connect(y, rows, arrays, vjp)
+    return ops.connect(y, rows, arrays, vjp, gradient.sees_y)
 
 
 def _vjp(

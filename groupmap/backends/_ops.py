@@ -214,8 +214,9 @@ class Ops:
     """``(*arrays)``: whether something may differentiate with respect to any of them."""
 
     connect: Callable[..., Array]
-    """``(y, x, saved, vjp)``: y, with ``vjp(x, y, grad, *saved)`` as its gradient to x; `saved`
-    holds arrays and None."""
+    """``(y, x, saved, vjp, sees_y)``: y, with ``vjp(x, y, grad, *saved)`` as its gradient to x;
+    `saved` holds arrays and None. What does not see y may be given None in its place; y itself,
+    of which nobody else knows yet, may be what comes back."""
 
     scale: Callable[..., Array]
     """``(y, weight, bias)``: y·weight + bias, either of them may be None; y may be overwritten."""

@@ -214,10 +214,10 @@ def wants_gradient(*arrays: Array) -> bool:
 
 
 def connect(
-    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array]
+    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array], sees_y: bool
 ) -> Array:
     """Return y itself: nothing differentiates here."""
-    del x, saved, vjp
+    del x, saved, vjp, sees_y
     return y
 
 

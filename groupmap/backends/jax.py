@@ -54,9 +54,10 @@ def wants_gradient(*arrays: Array) -> bool:
 
 
 def connect(
-    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array]
+    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array], sees_y: bool
 ) -> Array:
     """Return y, with ``vjp(x, y, grad, *saved)`` as its gradient to x."""
+    del sees_y
 
     @jax.custom_vjp
     def connected(y: Array, x: Array, saved: tuple[Array | None, ...]) -> Array:

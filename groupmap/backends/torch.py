@@ -427,11 +427,32 @@ def _has_tangent(x: Array) -> bool:
     return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
+class _ConnectionInPlace(torch.autograd.Function):
+    """The same of y in its own memory, where the estimate does not see it."""
+
+    @staticmethod
+    @with_signature_at_hand
+    def forward(ctx: Any, y: Array, x: Array, vjp: Callable[..., Array], *saved: Any) -> Array:
+        ctx.vjp = vjp
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(x, *saved)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Array) -> tuple[Array | None, ...]:
+        (grad,) = grads
+        x, *saved = ctx.saved_tensors
+        to_x = ctx.vjp(x.detach(), None, grad, *saved)
+        return None, to_x.to(x.dtype), None, *(None for _ in saved)
+
+
 def connect(
-    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array]
+    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array], sees_y: bool
 ) -> Array:
     """Return y, with ``vjp(x, y, grad, *saved)`` as its gradient to x."""
-    connected: Array = _Connection.apply(y, x, vjp, *saved)  # type: ignore[no-untyped-call]
+    is_apart = sees_y or y.requires_grad or not is_plain(y, x) or y._is_view()
+    connection = _Connection if is_apart else _ConnectionInPlace
+    connected: Array = connection.apply(y, x, vjp, *saved)  # type: ignore[no-untyped-call]
     return connected
 
 
