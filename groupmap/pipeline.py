@@ -81,7 +81,7 @@ def map_groups(
     if is_scaled:
         if parameter_axis is not None:
             weight, bias = (along_axis(each, parameter_axis, x.ndim, xp) for each in (weight, bias))
-        y = _filled(scaled(y, weight, bias, xp, ops), where, masked_value, xp)
+        y = _filled(scaled(y, weight, bias, dtype, xp, ops), where, masked_value, xp)
     return ops.keep_layout(xp.astype(y, dtype, copy=False), x)
 
 
@@ -129,8 +129,18 @@ def _flat(parameter: Array | None, dtype: DType, xp: Namespace) -> Array | None:
     return parameter if parameter.ndim == 1 else xp.reshape(parameter, (-1,))
 
 
-def scaled(y: Array, weight: Array | None, bias: Array | None, xp: Namespace, ops: Ops) -> Array:
-    """y·weight + bias; NaN stay, but out of the gradient of the weight."""
+def scaled(
+    y: Array,
+    weight: Array | None,
+    bias: Array | None,
+    dtype: DType,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """y·weight + bias, in `dtype` or a wider one; NaN stay, but out of the gradient."""
+    native = ops.scale_learning(y, weight, bias, dtype)
+    if native is not None:
+        return native
     learns = weight is not None and ops.wants_gradient(weight)
     if not learns or 0 in y.shape or (ops.reads_at_once(y) and not ops.screen(y, xp)[0]):
         return ops.scale(y, weight, bias)

@@ -24,11 +24,13 @@ STOREYS = (
     {"backends.cuda.partitions"},
     {"backends.cuda.short_rows", "backends.cuda.long_rows"},
     {"backends.cuda.ranking"},
-    {"backends.cuda.tables", "backends.cuda.estimating", "backends.cuda.interpolating"},
+    {"backends.cuda.tables", "backends.cuda.estimating", "backends.cuda.interpolating",
+     "backends.cuda.scaling"},
     {"backends.cuda.on_arrays"},
     {"backends.cuda.steps"},
     {"backends", "backends.numpy", "backends.numpy_sorts",
      "backends.torch", "backends.torch_kernels", "backends.torch_cuda", "backends.torch_estimates",
+     "backends.torch_scaling",
      "backends.torch_portable", "backends.cupy",
      "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",
      "backends.kernels.knots", "backends.kernels.lines", "backends.kernels.estimates",
@@ -107,7 +109,7 @@ def test_the_core_knows_no_library(path):
     """Only the backends, and the faces made for one library, import it."""
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
-        "backends.torch_cuda": {"torch"},
+        "backends.torch_cuda": {"torch"}, "backends.torch_scaling": {"torch"},
         "backends.cuda.launching": {"cuda"},
         "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
         "nn._libraries": {"torch"}, "backends.kernels.words": {"numba"},

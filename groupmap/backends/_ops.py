@@ -221,6 +221,10 @@ class Ops:
     scale: Callable[..., Array]
     """``(y, weight, bias)``: y·weight + bias, either of them may be None; y may be overwritten."""
 
+    scale_learning: Callable[..., Array | None]
+    """``(y, weight, bias, dtype)``: a native form of the same in `dtype`, where something learns,
+    that keeps NaN out of the gradients; None where there is none."""
+
     estimate: Callable[..., Callable[..., Array] | None]
     """``(name, x)``: a native form of the estimate of that name in `groupmap.gradients`, for rows
     like x; None where there is none."""

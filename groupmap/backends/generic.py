@@ -234,6 +234,10 @@ def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
     return y if bias is None else y + bias
 
 
+def scale_learning(*_: object) -> None:
+    """None: the core keeps NaN out of the gradients."""
+
+
 def to_host(x: Array) -> np.ndarray[Any, Any]:
     """Return an array as a NumPy array."""
     try:
@@ -304,6 +308,7 @@ OPS = Ops(
     connect=connect,
     estimate=estimate,
     scale=scale,
+    scale_learning=scale_learning,
     to_host=to_host,
     keep_layout=keep_layout,
     keeps_tables=True,

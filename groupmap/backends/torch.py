@@ -14,6 +14,7 @@ from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
 from groupmap.backends._ops import Ask, Formula, Kinds, Scale, TieRule
 from groupmap.backends.torch_kernels import is_eager, is_plain, with_signature_at_hand
+from groupmap.backends.torch_scaling import scale_learning
 
 # searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
 _WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
@@ -535,6 +536,7 @@ OPS = replace(
     connect=connect,
     estimate=estimate,
     scale=scale,
+    scale_learning=scale_learning,
     to_host=to_host,
     keep_layout=keep_layout,
 )

@@ -244,10 +244,11 @@ class ChannelMapLayer(AffineMapLayer):
     ) -> Tensor:
         """Mapped rows, scaled, masked, and laid out as x is."""
         y = grouping.from_rows(rows, tuple(x.shape), xp_torch)
-        y = scaled(y, *self._scales(x.ndim), xp_torch, OPS)
+        dtype = result_dtype(x, xp_torch)
+        y = scaled(y, *self._scales(x.ndim), dtype, xp_torch, OPS)
         if where is not None:
             y = torch.where(where, y, 0.0)
-        finished: Tensor = OPS.keep_layout(y.to(result_dtype(x, xp_torch)), x)
+        finished: Tensor = OPS.keep_layout(y.to(dtype), x)
         return finished
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
