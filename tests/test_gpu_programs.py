@@ -52,6 +52,13 @@ def programs_of_layer(dtype, shape):
     return [each.program for each in launched if each.kernel != "fill_table"]
 
 
+def programs_of_training(dtype, layer, shape):
+    with launches(run=False) as launched:
+        x = torch.zeros(shape, dtype=dtype_of(dtype), requires_grad=True)
+        layer.to(dtype_of(dtype))(x).sum().backward()
+    return [each.program for each in launched if each.program.files == ("learned_scale.cu",)]
+
+
 PROGRAMS = {
     **{
         f"map of {dtype}": partial(
@@ -65,6 +72,8 @@ PROGRAMS = {
     "keys of 16 bits": partial(programs_of_map, "bfloat16", 10_000, ordered=False),
     "long rows": partial(programs_of_map, "float64", 70_000, ordered=False),
     "layer": partial(programs_of_layer, "float16", (3, 4, 9)),
+    "training": partial(programs_of_training, "float64", gm.LayerMap(40), (9, 40)),
+    "training of channels": partial(programs_of_training, "float16", gm.GroupMap(2, 4), (3, 4, 9)),
     "layer of 16 bits": partial(programs_of_layer, "bfloat16", (3, 4, 5000)),
     "layer of long rows": partial(programs_of_layer, "float32", (3, 4, 70_000)),
 }
