@@ -21,6 +21,49 @@ struct BitsBefore {
     }
 };
 
+__device__ __forceinline__ Rank rank_of_word(u32 start_and_count) {
+    return {(int)low_half(start_and_count), (int)high_half(start_and_count), 0};
+}
+
+// Whether a counter has room for what becomes of its number.
+#define KEEPS_VALUES (!COUNTED && TABLE_BITS <= 32)
+
+#if KEEPS_VALUES
+// Counts come to the value of the table at their ranks, which neighbours find near each other.
+struct ValuesOfDistinct : EachOfFour<ValuesOfDistinct> {
+    const Results& results;
+
+    __device__ __forceinline__ explicit ValuesOfDistinct(const Results& results) : results(results) {}
+
+    __device__ __forceinline__ u32 of(u32 count) const { return count; }
+    __device__ __forceinline__ u32 with_sum(int, u32 count, u32 before) const {
+        const Rank rank = {(int)before, (int)count, 0};
+        return count ? (u32)__ldg(results.table + results.place_of(rank)) : 0;
+    }
+};
+
+// By the counters that have values.
+__device__ __forceinline__ void write_values_of_distinct(
+    const Results& results, Entries& entries, const u32* values) {
+#pragma unroll
+    for (int first = 0; first < HELD; first += BATCH) {
+        if (first * THREADS >= entries.n) break;
+        Out scaled[BATCH];
+#pragma unroll
+        for (int k = 0; k < BATCH; ++k) {
+            const u32 value = values[entries.keys[first + k]];
+            scaled[k] = results.scaled((Table)value, entries.within(entries.index(first + k)));
+        }
+#pragma unroll
+        for (int k = 0; k < BATCH; ++k) {
+            const int i = entries.index(first + k);
+            const bool is_there = entries.counting >> (first + k) & 1;
+            if (i < entries.n) results.y[i] = is_there ? scaled[k] : out_value(NOT_A_NUMBER);
+        }
+    }
+}
+#endif
+
 // The results of rows (n_rows, n), but for the order. What map.cu is handed last has no use here.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_rows_of_16_bits(
     const Value* rows, const bool* where, i64 n_rows, i64 n_entries, RESULTS, i64, i64) {
@@ -45,6 +88,8 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     BitsBefore bits_before = {before_words};
     sum_up(words, N_WORDS, bits_before, partials, thread);
     team_sync();
+    Results results = ALL_RESULTS;
+    results.go_to_row(r, n, total_of_team(present, partials, thread));
     const auto distinct_of = [&](Key key) {
         const u32 smaller = (1u << (key & 31)) - 1;
         return before_words[key >> 5] + (u32)__popc(words[key >> 5] & smaller);
@@ -52,37 +97,33 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     entries.each([&](int, int, Key& key, bool counts) {
         const u32 distinct = distinct_of(key);
         if (counts) atomicAdd(counters + distinct, 1u);
-        key = distinct;
+        key = counts ? distinct : 0;
     });
     team_sync();
-    StartsAndCounts of_counters;
     const int n_distinct = (int)before_words[N_WORDS - 1] + __popc(words[N_WORDS - 1]);
-    sum_up(counters, n_distinct, of_counters, partials, thread);
-    team_sync();
-
-    Results results = ALL_RESULTS;
-    results.go_to_row(r, n, total_of_team(present, partials, thread));
-    const auto rank_of = [&](u32 distinct) {
-        const u32 word = counters[distinct];
-        const Rank rank = {(int)low_half(word), (int)high_half(word), 0};
-        return rank;
-    };
-#if !COUNTED
-    if (results.evaluates) {
-        write_evaluated(results, entries, [&](int, Key key) { return rank_of(distinct_of(key)); });
+#if KEEPS_VALUES
+    if (!results.evaluates) {
+        ValuesOfDistinct values(results);
+        sum_up(counters, n_distinct, values, partials, thread);
+        team_sync();
+        write_values_of_distinct(results, entries, counters);
         return;
     }
 #endif
-    entries.each([&](int, int i, Key& distinct, bool counts) {
-        if (!counts) {
-            distinct = MISSING;
-            return;
-        }
-        const Rank rank = rank_of(distinct);
-        results.write_rank(i, rank);
-        distinct = (u32)results.place_of(rank);
+    StartsAndCounts of_counters;
+    sum_up(counters, n_distinct, of_counters, partials, thread);
+    team_sync();
+#if KEEPS_VALUES
+#pragma unroll 1
+    for (int i = thread; i < n_distinct; i += THREADS) {
+        counters[i] = (u32)results.evaluated(rank_of_word(counters[i]));
+    }
+    team_sync();
+    write_values_of_distinct(results, entries, counters);
+#else
+    entries.each([&](int, int i, Key distinct, bool counts) {
+        if (counts) results.write(i, rank_of_word(counters[distinct]));
+        else if (i < n) results.write_missing(i);
     });
-#if !COUNTED
-    write_values(results, entries, entries.keys);
 #endif
 }
