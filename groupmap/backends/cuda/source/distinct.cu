@@ -51,7 +51,9 @@ __device__ __forceinline__ void write_values_of_distinct(
         Out scaled[BATCH];
 #pragma unroll
         for (int k = 0; k < BATCH; ++k) {
-            const u32 value = values[entries.keys[first + k]];
+            // Behind the end the number is that of some entry, and no counter's.
+            const bool is_there = entries.counting >> (first + k) & 1;
+            const u32 value = values[is_there ? entries.keys[first + k] : 0];
             scaled[k] = results.scaled((Table)value, entries.within(entries.index(first + k)));
         }
 #pragma unroll
@@ -97,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     entries.each([&](int, int, Key& key, bool counts) {
         const u32 distinct = distinct_of(key);
         if (counts) atomicAdd(counters + distinct, 1u);
-        key = counts ? distinct : 0;
+        key = distinct;
     });
     team_sync();
     const int n_distinct = (int)before_words[N_WORDS - 1] + __popc(words[N_WORDS - 1]);
