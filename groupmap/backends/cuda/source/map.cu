@@ -101,9 +101,6 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
 #if ORDERED
         at.slots.indices[slot] = (Index)i;
 #endif
-#if BY_SLOTS
-        if (!is_crowded) places[k] = (u32)slot;
-#endif
     });
     team_sync();
     if (is_crowded) sort_crowded(at.slots, at.cursors, n, at.crowded, at.n_crowded, thread);
@@ -119,12 +116,6 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
 #if !COUNTED
     if (results.evaluates) {
         write_evaluated(results, entries, [&](int i, Key key) { return rank_of(buckets.of(key), i, key); });
-        return;
-    }
-#endif
-#if BY_SLOTS
-    if (!is_crowded) {
-        write_by_slots(results, entries, at.slots, buckets, at.cursors, places);
         return;
     }
 #endif
