@@ -108,6 +108,7 @@ def test_registers_suffice():
     recorded = [
         *programs_of_gradient("float32", 3000),
         *programs_of_map("float32", 200, ordered=True),
+        *programs_of_map("float32", 1024, ordered=True),
         *programs_of_map("float64", 17_000, ordered=True),
         *programs_of_map("float64", 70_000, ordered=False),
     ]

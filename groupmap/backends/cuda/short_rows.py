@@ -26,7 +26,8 @@ MOST_UNDER_WAY = 4  # entries that a thread reads, or writes, at a time
 MOST_KEPT, MOST_KEPT_OF_DOUBLES = 16, 8  # entries whose keys a thread keeps in registers
 HELD_BY_WARPS = (4, 8, 16)  # likewise, where a row is a warp's
 FEW_THREADS, MOST_THREADS = 128, 1024
-LEAST_BLOCKS = 6  # of few threads, that a multiprocessor has registers for
+LEAST_BLOCKS = 8  # of few threads, that a multiprocessor has registers for
+LEAST_BLOCKS_OF_DOUBLES = 6
 TEAMS_OF_WARPS = 4  # in a block
 
 # Rows of which keys fall into buckets.
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
     keeps_keys: bool  # or reads them again and again
     log_bins: int
     bytes_per_team: int
+    least_blocks: int = LEAST_BLOCKS
 
     @property
     def shared_bytes(self) -> int:
@@ -61,7 +63,7 @@ class Plan(NamedTuple):
         """What programs are told of it."""
         of_warps = self.threads == WARP
         few = self.threads <= FEW_THREADS
-        most, blocks = (FEW_THREADS, LEAST_BLOCKS) if few else (MOST_THREADS, 1)
+        most, blocks = (FEW_THREADS, self.least_blocks) if few else (MOST_THREADS, 1)
         return (
             *((("THREADS", WARP),) if of_warps else ()),
             ("TEAMS", self.teams),
@@ -75,9 +77,10 @@ class Plan(NamedTuple):
 @cache
 def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     """How rows of n entries are ranked in shared memory; it may be more than a device has."""
-    more, greatest = LOG_BINS_MORE, GREATEST_LOG_BINS
+    more, greatest, least_blocks = LOG_BINS_MORE, GREATEST_LOG_BINS, LEAST_BLOCKS
     if values.bits == 64:
         more, greatest = LOG_BINS_MORE_OF_DOUBLES, GREATEST_LOG_BINS_OF_DOUBLES
+        least_blocks = LEAST_BLOCKS_OF_DOUBLES
     log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
     most_kept = MOST_KEPT_OF_DOUBLES if values.bits == 64 else MOST_KEPT
     threads, held = _threads_and_held(n, most_kept)
@@ -92,8 +95,9 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
     )
     teams = TEAMS_OF_WARPS if threads == WARP else 1
     return Plan(
-        OF_BUCKETS, threads, teams, held, keeps_keys, log_bins, rounded_up(sum(parts), ALIGNMENT)
-    )
+        OF_BUCKETS, threads, teams, held, keeps_keys, log_bins,
+        rounded_up(sum(parts), ALIGNMENT), least_blocks,
+    )  # fmt: skip
 
 
 @cache
