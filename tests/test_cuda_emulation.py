@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -245,9 +248,36 @@ def test_mask_beyond_the_block(module):
 
 def test_write_past_shared_memory(module):
     module.launch("write_shared", 3, 32, 100, [ctypes.c_int(99)])
-    for at in [100, 4000, 100_000]:
+    for at in [100, 4000]:
         with pytest.raises(RuntimeError, match=f"wrote past its shared memory, at byte {at}$"):
             module.launch("write_shared", 3, 32, 100, [ctypes.c_int(at)])
+
+
+READS_FAR_AWAY = """
+import ctypes
+from tests import cuda_emulation
+
+module = cuda_emulation.compile(
+    'extern "C" __global__ void touch(int at) {'
+    "    extern __shared__ unsigned char dynamic_shared[];"
+    "    ((int*)dynamic_shared)[0] = ((int*)dynamic_shared)[at];"
+    "}",
+    ["touch"],
+)
+module.launch("touch", 1, 1, 200_000, [ctypes.c_int(2_000)])
+module.launch("touch", 1, 1, 100, [ctypes.c_int(20)])
+print("so far", flush=True)
+module.launch("touch", 1, 1, 100, [ctypes.c_int(70_000)])
+print("too far")
+"""
+
+
+def test_what_reads_far_behind_shared_memory_ends():
+    """As on a GPU; nearer by it reads what is none of its own."""
+    command = [sys.executable, "-c", READS_FAR_AWAY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert done.stdout == "so far\n"
 
 
 def test_stack_overflow(module):

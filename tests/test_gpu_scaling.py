@@ -58,10 +58,13 @@ def several_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("dtypes", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize("learning", ["all", "weight alone", "bias alone", "y alone"])
+@pytest.mark.parametrize(
+    ("dtypes", "learning"),
+    [*((each, "all") for each in DTYPES), ("float32", "weight alone"), ("float32", "y alone"),
+     ("bfloat16", "bias alone")],
+)  # fmt: skip
 def test_as_by_torch(shapes, dtypes, learning):
-    of_y, of_parameters, dtype = dtypes
+    of_y, of_parameters, dtype = DTYPES[dtypes]
     y = leaf(shapes[0], of_y, learns=learning in ("all", "y alone"))
     weight = leaf(shapes[1], of_parameters, learns=learning in ("all", "weight alone"))
     bias = leaf(shapes[1], of_parameters, learns=learning not in ("weight alone", "y alone"))
@@ -79,7 +82,7 @@ def test_as_by_torch(shapes, dtypes, learning):
     for one, same, other in zip(gradients, again[1], expected_gradients, strict=True):
         assert torch.equal(one, same)
         scale = other.abs().max().item() or 1.0
-        deviation = DEVIATION[torch.bfloat16 if torch.bfloat16 in dtypes else one.dtype]
+        deviation = DEVIATION[torch.bfloat16 if dtypes == "bfloat16" else one.dtype]
         torch.testing.assert_close(one, other, rtol=0, atol=scale * deviation)
 
 

@@ -34,16 +34,20 @@ def steps_made():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("dtypes", [(torch.float32,) * 2, (torch.bfloat16,) * 2,
-                                    (torch.float64,) * 2, (torch.float64, torch.float32),
-                                    (torch.float16, torch.float32)])  # fmt: skip
-@pytest.mark.parametrize("ties", ["average", "ordinal"])
-def test_a_step_does_what_is_done_otherwise(layer, dtypes, ties):
+@pytest.mark.parametrize(
+    ("layer", "of_x", "of_parameters", "ties"),
+    [
+        ("GroupMap", torch.float32, torch.float32, "average"),
+        ("LayerMap", torch.bfloat16, torch.bfloat16, "average"),
+        ("InstanceMap", torch.float64, torch.float32, "ordinal"),
+        ("LayerMap", torch.float16, torch.float32, "min"),
+    ],
+    ids=str,
+)
+def test_a_step_does_what_is_done_otherwise(layer, of_x, of_parameters, ties):
     """As where a mask that has everything stands in its way; with parameters as they now are."""
-    of_x, of_parameters = dtypes
     with launches() as launched:
-        layer = with_random_parameters(layer(dtype=of_parameters, ties=ties))
+        layer = with_random_parameters(LAYERS[layer](dtype=of_parameters, ties=ties))
         for _ in range(3):
             x = torch.randn(4, 6, 5).to(of_x)
             y = layer(x)

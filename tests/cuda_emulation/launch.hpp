@@ -8,19 +8,22 @@
 #include <utility>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "warp_operations.hpp"
 
 #pragma GCC visibility push(hidden)
 namespace emulation {
 
-constexpr unsigned MOST_SHARED_BYTES = 256 * 1024, GUARD_BYTES = 4096;
-constexpr unsigned ALL_SHARED_BYTES = MOST_SHARED_BYTES + GUARD_BYTES;
+constexpr unsigned PAGE = 4096, MOST_SHARED_BYTES = 256 * 1024, GUARD_BYTES = PAGE;
+constexpr unsigned FORBIDDEN_BYTES = 1024 * 1024;
+constexpr unsigned ALL_SHARED_BYTES = MOST_SHARED_BYTES + GUARD_BYTES + FORBIDDEN_BYTES;
 
 }  // namespace emulation
 
 // Of C linkage, since a kernel which declares it inside its body has C linkage itself.
 extern "C" {
-alignas(16) unsigned char dynamic_shared[emulation::ALL_SHARED_BYTES];
+alignas(emulation::PAGE) unsigned char dynamic_shared[emulation::ALL_SHARED_BYTES];
 }
 
 namespace emulation {
@@ -29,8 +32,18 @@ std::mutex one_launch;
 
 inline unsigned char guard_byte(unsigned position) { return (position * 167u + 41u) >> 3 & 255; }
 
+// Behind the shared memory of a block: bytes that must stay as they are, up to the end of a page,
+// and then memory that ends the process when it is read or written.
+inline unsigned end_of_guard(unsigned start) { return (start + GUARD_BYTES + PAGE - 1) / PAGE * PAGE; }
+
+inline void protect_behind(unsigned start, int how) {
+    const unsigned end = end_of_guard(start);
+    if (mprotect(dynamic_shared + end, ALL_SHARED_BYTES - end, how)) report("mprotect failed");
+}
+
 inline void set_guard(unsigned start) {
-    for (unsigned at = start; at < ALL_SHARED_BYTES; ++at) dynamic_shared[at] = guard_byte(at);
+    for (unsigned at = start; at < end_of_guard(start); ++at) dynamic_shared[at] = guard_byte(at);
+    protect_behind(start, PROT_NONE);
 }
 
 inline void check_guard(unsigned start, unsigned stop) {
@@ -78,7 +91,7 @@ inline void run_block(unsigned shared_bytes) {
     mark_all_ready();
     run_thread(scheduler, take_ready_thread());
     if (!*failure && returned_count < thread_count) report_deadlock();
-    if (!*failure) check_guard(shared_bytes, shared_bytes + GUARD_BYTES);
+    if (!*failure) check_guard(shared_bytes, end_of_guard(shared_bytes));
 }
 
 inline bool is_possible(const unsigned* grid, const unsigned* block, unsigned shared_bytes) {
@@ -127,7 +140,7 @@ inline int launch(void (*kernel)(void**), const unsigned* grid, const unsigned* 
             run_block(shared_bytes);
             if (*failure) break;
         }
-        if (!*failure) check_guard(shared_bytes, ALL_SHARED_BYTES);
+        protect_behind(shared_bytes, PROT_READ | PROT_WRITE);
     }
     if (message_size) std::snprintf(message, message_size, "%s", failure);
     return *failure != 0;
