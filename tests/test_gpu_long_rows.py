@@ -171,7 +171,7 @@ def test_memory_that_is_lent(dtype, ordered, most, monkeypatch):
     assert 2 * (plan.bytes_to_rank + 1024) <= 228 * 1024
 
 
-def test_no_segment_of_normal_data_is_hard(rng, monkeypatch):
+def test_no_segment_of_normal_data_is_hard(rng):
     """As it is where a bin reaches into the next exponent, whose floats lie twice as far apart."""
     n = 125_000
     x, table = torch.as_tensor(rng.normal(size=(1, n))).float(), torch.zeros(2 * n - 1)
@@ -181,9 +181,8 @@ def test_no_segment_of_normal_data_is_hard(rng, monkeypatch):
         zeroed.append(torch.zeros(arguments[0], dtype=torch.uint8))
         return zeroed[-1]
 
-    with launches():
-        memory = dataclasses.replace(torch_cuda.MEMORY, zeros=zeros)
-        monkeypatch.setattr(torch_cuda, "MEMORY", memory)
+    with launches(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_cuda, "MEMORY", dataclasses.replace(torch_cuda.MEMORY, zeros=zeros))
         torch_cuda.map_rows(x, None, table, COUNTING_TIES["average"], with_order=False)
     n_hard, states = zeroed[0][:4], zeroed[0][16:48]
     assert n_hard.view(torch.int32) == 0
