@@ -18,26 +18,18 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
             f"{name} is a masked array of dtype {x.dtype}; pass what counts, {name}.compressed(), "
             f"or, where NaN may stand for the rest, {name}.filled(numpy.nan)."
         )
-    if not is_real(x.dtype, xp):
+    if not (xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "integral")):
         raise TypeError(
             f"{name} has dtype {x.dtype}, which has no distribution on the real line; "
             "convert it to a real dtype such as float32 first."
         )
 
 
-def is_real(dtype: DType, xp: Namespace) -> bool:
-    """Whether it is of floats or of integers."""
-    return bool(xp.isdtype(dtype, "real floating") or xp.isdtype(dtype, "integral"))
-
-
 def result_dtype(x: Array, xp: Namespace) -> DType:
     """The dtype of the map of x: its own, or for integers the namespace's default real one."""
-    return result_dtype_of(x.dtype, xp)
-
-
-def result_dtype_of(dtype: DType, xp: Namespace) -> DType:
-    """The same of an array of that dtype."""
-    return dtype if xp.isdtype(dtype, "real floating") else default_dtype(xp, "real floating")
+    if xp.isdtype(x.dtype, "real floating"):
+        return x.dtype
+    return default_dtype(xp, "real floating")
 
 
 def default_dtype(xp: Namespace, kind: Literal["real floating", "integral"]) -> DType:

@@ -8,14 +8,14 @@ from functools import lru_cache
 
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ask, Kind, Kinds, Ops
-from groupmap.dtypes import at_least_single, is_real, is_widest, result_dtype_of
+from groupmap.dtypes import at_least_single, is_widest
 from groupmap.grouping import Grouping, shape_along_axis
 from groupmap.mapping import MapRule
 from groupmap.ranks import COUNTING_TIES
 from groupmap.tables import remembered_table
 from groupmap.targets import Target
 
-MOST_STEPS = 256  # each of which keeps its table, of a row that fits a block
+MOST_STEPS = 128  # each of which keeps its table, of a row that fits a block
 Step = Callable[[Array, Array | None, Array | None], Array]
 
 
@@ -39,15 +39,15 @@ def step_for(
     formula = target.formula
     if formula is None or rule.eps or rule.ties == "random":
         return None
-    if 0 in x.shape or not is_real(x.dtype, xp):
+    # What becomes of integers depends on the library's default dtype, which may change.
+    if 0 in x.shape or not xp.isdtype(x.dtype, "real floating"):
         return None
     layout = grouping.layout(x.shape)
     given = [each for each in (weight, bias) if each is not None]
     if layout.order is not None or any(each.device != x.device for each in given):
         return None
-    dtype = result_dtype_of(x.dtype, xp)
     # As in the pipeline, half precisions are scaled in single precision.
-    map_dtype = at_least_single(dtype, xp) if given else dtype
+    map_dtype = at_least_single(x.dtype, xp) if given else x.dtype
     spans = None
     if given:
         of_parameters = tuple([(each.shape, each.dtype) for each in given])
@@ -62,7 +62,6 @@ def step_for(
     ask = Ask(
         math.prod(free), n, x.dtype, COUNTING_TIES.get(rule.ties), formula, parameters,
         None if weight is None else weight.dtype, None if bias is None else bias.dtype, spans,
-        dtype,
     )  # fmt: skip
     return ops.step(ask, table)
 

@@ -121,9 +121,14 @@ def test_what_does_not_lie_in_order_is_put_there_first():
 
 
 @torch.no_grad()
-def test_bool_and_empty_arrays():
+def test_bool_integers_and_empty_arrays():
     with emulated_gpu():
         assert gm.LayerMap(3)(torch.zeros(0, 3)).shape == (0, 3)
         with pytest.raises(TypeError, match="has no distribution"):
             gm.quantile_map(torch.zeros(3, dtype=torch.bool))
-        assert gm.quantile_map(torch.arange(5)).dtype == torch.float32
+        for dtype in (torch.float32, torch.float64):
+            torch.set_default_dtype(dtype)
+            try:
+                assert gm.quantile_map(torch.arange(5)).dtype == dtype
+            finally:
+                torch.set_default_dtype(torch.float32)

@@ -58,18 +58,17 @@ Kinds = tuple[Kind, Kind | None, Kind | None]
 
 
 class Ask(NamedTuple):
-    """A map of contiguous rows ``(n_rows, n)``, and its scale, by all that is known beforehand."""
+    """A map of contiguous rows ``(n_rows, n)`` of floats, and its scale, to the same dtype."""
 
     n_rows: int
     n: int
-    values_dtype: DType
+    dtype: DType
     tie_rule: TieRule | None
     formula: Formula
     parameters: tuple[float, float]
     weight_dtype: DType | None
     bias_dtype: DType | None
     spans: tuple[int, int, int, int] | None
-    dtype: DType
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,10 +41,10 @@ def step(memory: Memory, ask: Ask, table: Array) -> Step | None:
     if not memory.reaches(table.device):
         return None
     weights = {each for each in (ask.weight_dtype, ask.bias_dtype) if each is not None}
-    numbers = _all_known([ask.values_dtype, table.dtype, ask.dtype, *weights])
+    numbers = _all_known([ask.dtype, table.dtype, *weights])
     if numbers is None or len(weights) > 1:
         return None
-    values, of_table, results, *of_weights = numbers
+    values, of_table, *of_weights = numbers
     ordered = ask.tie_rule is None
     device = memory.place(table.device).device
     plan = short_rows.plan_at(ask.n, values, device, ordered=ordered)
@@ -52,7 +52,7 @@ def step(memory: Memory, ask: Ask, table: Array) -> Step | None:
         return None
     spans = None if ask.spans is None else Spans(*ask.spans)
     request = Request(
-        ask.n_rows, ask.n, values, of_table, results, ask.tie_rule, ask.formula, ask.parameters,
+        ask.n_rows, ask.n, values, of_table, values, ask.tie_rule, ask.formula, ask.parameters,
         spans, *of_weights,
     )  # fmt: skip
     asked = Asked(
