@@ -88,8 +88,8 @@ def test_ranks_and_order(rng, dtype, n):
     assert kernels == {"map_rows"} | ({"map_rows_of_16_bits"} if is_counted else set())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
-@pytest.mark.parametrize("n", [1, 100, 4096, 4097, 10_000])
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+@pytest.mark.parametrize("n", [100, 4097, 10_000])
 def test_ranks_of_rows_beyond_shared_memory(rng, dtype, n):
     kernels = check_ranks(rng, dtype, (3, n), KINDS, NO_ROOM)
     assert len(kernels) == 8
