@@ -14,18 +14,18 @@ BLOCKS_PER_MULTIPROCESSOR = 2
 
 # Rows that are dealt to partitions.
 FILES_OF_PARTITIONS = (
-    "sums.cuh", "results.cuh", "stretches.cuh", "long_rows.cuh", "long_bins.cu",
+    "sums.cuh", "scale.cuh", "results.cuh", "stretches.cuh", "long_rows.cuh", "long_bins.cu",
     "partitions.cu", "segment_slots.cuh", "segments.cu", "hard_segment.cuh", "exact_bins.cuh",
     "bitonic.cuh", "sorted_slots.cuh", "hard_segments.cu",
 )  # fmt: skip
 BYTES_OF_STATE = 32
 
 # What is mapped and not yet scaled.
-FILES_OF_SCALING = ("sums.cuh", "results.cuh", "scaled_rows.cu")
+FILES_OF_SCALING = ("sums.cuh", "scale.cuh", "results.cuh", "scaled_rows.cu")
 THREADS_THAT_SCALE = 256
 
 # Rows whose numbers have a counter each.
-FILES_OF_COUNTERS = ("sums.cuh", "results.cuh", "stretches.cuh", "counted_keys.cu")
+FILES_OF_COUNTERS = ("sums.cuh", "scale.cuh", "results.cuh", "stretches.cuh", "counted_keys.cu")
 THREADS_THAT_COUNT = 1024
 MOST_COUNTED = 2**16 - 1  # by a counter of 16 bits
 

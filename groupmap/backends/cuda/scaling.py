@@ -111,4 +111,6 @@ def _program(kernel: str, kinds: Kinds, threads: int, names: Names) -> Program:
         *kinds.y.as_values(), *kinds.y.as_table(), *kinds.weights.as_weights(),
         *kinds.results.as_results(),
     )  # fmt: skip
-    return Program(kernel, ("learned_scale.cu",), (*numbers, ("THREADS", threads), *names))
+    return Program(
+        kernel, ("scale.cuh", "learned_scale.cu"), (*numbers, ("THREADS", threads), *names)
+    )

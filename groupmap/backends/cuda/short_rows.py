@@ -12,7 +12,14 @@ from groupmap.backends.cuda.programs import Names, Numbers, Program
 from groupmap.backends.cuda.requests import Addresses, Asked, Request
 
 OF_BUCKETS, OF_BITS = "map_rows", "map_rows_of_16_bits"
-FILES_OF_RESULTS = ("sums.cuh", "results.cuh", "entries.cuh", "writing.cuh", "cursors.cuh")
+FILES_OF_RESULTS = (
+    "sums.cuh",
+    "scale.cuh",
+    "results.cuh",
+    "entries.cuh",
+    "writing.cuh",
+    "cursors.cuh",
+)
 FILES = {
     OF_BUCKETS: ("bitonic.cuh", "segments.cuh", "ranking.cuh", "crowds.cuh", "map.cu"),
     OF_BITS: ("distinct.cu",),

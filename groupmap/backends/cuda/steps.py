@@ -17,7 +17,7 @@ class Step:
     """Contiguous x, weight and bias, all of the kind that was asked for, to the scaled map of x."""
 
     memory: Memory
-    launch: short_rows.Prepared
+    prepared: short_rows.Prepared
     table: Array
     address_of_table: int
     dtype: DType
@@ -29,7 +29,7 @@ class Step:
         x_at, weight_at, bias_at, y_at = memory.addresses(x, weight, bias, y)
         device = x.device
         with memory.current(device):
-            self.launch.launch(
+            self.prepared.launch(
                 (x_at, 0, self.address_of_table, weight_at, bias_at, y_at, 0, 0, 0),
                 memory.place(device),
             )

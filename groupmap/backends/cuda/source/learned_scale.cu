@@ -2,24 +2,7 @@
 // out of all gradients.
 //
 // Of y in order of memory, entry k has the (k / inner) mod size-th weight and bias. The host defines
-// THREADS; WEIGHTED and BIASED, whether there is a weight or a bias; and PASSES, whether y wants a
-// gradient.
-
-struct Scaling {
-    const Weight* weight;
-    const Weight* bias;
-
-    __device__ __forceinline__ Out of(Table y, u32 own) const {
-        Wide number = wide_number(y);
-#if WEIGHTED
-        number = number * wide_weight(__ldg(weight + own));
-#endif
-#if BIASED
-        number = number + wide_weight(__ldg(bias + own));
-#endif
-        return out_value(number);
-    }
-};
+// THREADS, and PASSES, whether y wants a gradient.
 
 // A block takes `length` entries. A thread has four under way.
 extern "C" __global__ void __launch_bounds__(THREADS) scale_learning(
@@ -28,7 +11,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) scale_learning(
     const i64 begin = blockIdx.x * length;
     const u32 end = (u32)(total - begin < length ? total - begin : length);
     const u32 first = (u32)(begin / inner % size), rest = (u32)(begin % inner);
-    const Scaling scaling = {weight, bias};
     y += begin;
     result += begin;
 #pragma unroll 1
@@ -37,7 +19,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) scale_learning(
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             const u32 j = i + k * THREADS < end ? i + k * THREADS : end - 1;
-            scaled[k] = scaling.of(y[j], (first + (rest + j) / (u32)inner) % (u32)size);
+            const u32 own = (first + (rest + j) / (u32)inner) % (u32)size;
+            scaled[k] = scaled_value(y[j], weight, bias, own);
         }
 #pragma unroll
         for (int k = 0; k < 4; ++k) {

@@ -100,15 +100,7 @@ struct Results {
 
     __device__ __forceinline__ Out scaled(Table value, u32 i) const {
 #if WEIGHTED || BIASED
-        const u32 own = scale.own_entry(i);
-        Wide number = wide_number(value);
-#if WEIGHTED
-        number = number * wide_weight(__ldg(weight + own));
-#endif
-#if BIASED
-        number = number + wide_weight(__ldg(bias + own));
-#endif
-        return out_value(number);
+        return scaled_value(value, weight, bias, scale.own_entry(i));
 #else
         return (Out)value;
 #endif
