@@ -10,14 +10,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 AVAILABLE = shutil.which("g++") is not None
 
 HERE = Path(__file__).parent
-HEADER = HERE / "cuda_on_cpu.hpp"
-COMPILER = ("g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-w")
-LINKER = ("-Wl,--no-undefined",)
+HEADER = "cuda_on_cpu.hpp"
+COMPILER = ("g++", "-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-w")
+LINKER = ("-shared", "-Wl,--no-undefined")
 
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 STATIC_SHARED = re.compile(r"(?<!extern )\b__shared__\b[^;]*;")
@@ -79,21 +80,31 @@ def compile(
         ['#line 1 "kernels.cu"', source, *(f"EMULATED_KERNEL({name})" for name in kernels), ""]
     )
     options = [f"-D{name}={value}" for name, value in (defines or {}).items()]
-    cache = Path(tempfile.gettempdir()) / f"groupmap-cuda-emulation-{os.getuid()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
-    library = cache / f"{_key(text, options)}.so"
+    folder = Path(tempfile.gettempdir()) / f"groupmap-cuda-emulation-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    library = folder / f"{_key(_toolchain(), options, text)}.so"
     if not library.exists():
-        _build(text, options, library)
+        paths = ["-iquote", _compiled_header(folder).parent, "-iquote", HERE]
+        command = [*COMPILER, *options, *paths, "-include", HEADER, "-x", "c++", "-", *LINKER]
+        _compile(command, text, library)
     return EmulatedModule(library)
 
 
-def _build(text: str, options: Sequence[str], library: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-        unfinished = Path(scratch) / library.name
-        command = [*COMPILER, *options, "-x", "c++", "-include", HEADER, "-", *LINKER]
-        command += ["-o", unfinished]
+def _compiled_header(folder: Path) -> Path:
+    """What the compiler has made of the emulation's header, to read which takes it as long as a
+    kernel does."""
+    compiled = folder / _toolchain() / f"{HEADER}.gch"  # by this name it is found
+    if not compiled.exists():
+        compiled.parent.mkdir(exist_ok=True)
+        _compile([*COMPILER, "-x", "c++-header", HERE / HEADER], "", compiled)
+    return compiled
+
+
+def _compile(command: Sequence[str | Path], text: str, result: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=result.parent) as scratch:
+        unfinished = Path(scratch) / result.name
         done = subprocess.run(
-            command,
+            [*command, "-o", unfinished],
             input=text,
             capture_output=True,
             encoding="utf-8",
@@ -102,15 +113,20 @@ def _build(text: str, options: Sequence[str], library: Path) -> None:
         )
         if done.returncode:
             raise RuntimeError(f"g++ refuses the kernels:\n{done.stderr}")
-        # Of several processes which compile the same, each replaces the library as a whole.
-        unfinished.replace(library)
+        # Of several processes which compile the same, each replaces the result as a whole.
+        unfinished.replace(result)
 
 
-def _key(text: str, options: Sequence[str]) -> str:
+@cache
+def _toolchain() -> str:
+    """What makes a library of the same text another one."""
     version = subprocess.run([COMPILER[0], "-v"], capture_output=True, text=True, check=True).stderr
     headers = [header.read_text(encoding="utf-8") for header in sorted(HERE.glob("*.hpp"))]
-    everything = repr([version, COMPILER, LINKER, options, headers, text])
-    return hashlib.sha256(everything.encode()).hexdigest()[:32]
+    return _key(version, COMPILER, LINKER, headers)
+
+
+def _key(*of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:32]
 
 
 def _three(extent: Extent) -> ctypes.Array[ctypes.c_uint]:
