@@ -33,6 +33,7 @@ from groupmap.backends.kernels import (
     common,
     dealing,
     elementwise,
+    emission,
     equals,
     levels,
     long_row,
@@ -647,6 +648,21 @@ def test_what_is_written_to_in_the_meantime_is_ranked_somehow():
     environment = dict(os.environ, OMP_NUM_THREADS="2")
     code = [sys.executable, "-c", WRITTEN_MEANWHILE]
     subprocess.run(code, check=True, timeout=120, env=environment)
+
+
+@pytest.mark.parametrize("n", [300, 9000, 300_000])
+def test_rows_that_may_not_be_written_compile_nothing_more(rng, n):
+    """Nor do those whose entries lie apart, and are copied first."""
+    compiled = (emission.emit, several_rows.deal_out_rows, dealing.deal_out, levels.count_places)
+    for dtype in ("float32", "float64"):
+        x = rows_of("some ties", dtype, (20, n), rng)
+        y = gm.quantile_map(x, "gaussian", axis=-1)
+        before = [len(each.signatures) for each in compiled]
+        unwritable = x.view()
+        unwritable.flags.writeable = False
+        for rows in (unwritable, np.asfortranarray(x)):
+            np.testing.assert_array_equal(gm.quantile_map(rows, "gaussian", axis=-1), y)
+        assert [len(each.signatures) for each in compiled] == before
 
 
 def test_a_long_row_on_all_threads(rng):

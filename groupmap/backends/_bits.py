@@ -42,6 +42,16 @@ def as_bits(values: np.ndarray[Any, Any]) -> Bits:
     return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
+def for_reading(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same memory, where nothing can be written.
+
+    To compiled code that is another kind of array, for which it would be compiled again.
+    """
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
 def keys_of(values: np.ndarray[Any, Any]) -> Bits:
     """The keys of all values."""
     code = code_of(values.dtype)

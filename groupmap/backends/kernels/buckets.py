@@ -14,7 +14,7 @@ from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.common import Gaps, left_out, table_across
-from groupmap.backends.kernels.compiled import counted, uncounted
+from groupmap.backends.kernels.compiled import ZERO, counted, uncounted
 from groupmap.backends.kernels.dealing import Dealt
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
@@ -262,4 +262,4 @@ def emit_across(
     """The values of the words of a bucket that come after the `first` entries of the row, and
     between whose ranks there is a gap."""
     own_table = table_across(table, gaps, first, first + words.size)
-    emit_row(words, 0, spots, n_equal, low, is_exact, keys, code, own_table, tie, out, False)
+    emit_row(words, ZERO, spots, n_equal, low, is_exact, keys, code, own_table, tie, out, False)

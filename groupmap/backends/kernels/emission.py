@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import ZERO, uncounted
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.runs import emit_all_ties, emit_equals
@@ -50,7 +50,7 @@ def emit(
             )
         else:
             is_crowded = emit_unless_crowded(
-                words[r], 0, spots, low, is_whole, are_places, rows[r], code, table, tie, out[r]
+                words[r], ZERO, spots, low, is_whole, are_places, rows[r], code, table, tie, out[r]
             )
         if crowded is not None:
             crowded[r] = is_crowded
@@ -77,7 +77,7 @@ def emit_between_levels(
     """The same for one row, in which many are equal to the least, or to the greatest."""
     index = words.dtype.type((1 << low) - 1)
     begin, end = between_levels(words, low, are_places)
-    emit_level(words[:begin], 0, index, table, tie, out)
+    emit_level(words[:begin], ZERO, index, table, tie, out)
     emit_level(words[end:], end, index, table, tie, out)
     if begin == end:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends.kernels.compiled import ZERO
 from groupmap.backends.kernels.vectors import IS_FAST, LANES, append_equal
 
 STRIDE = 32
@@ -30,7 +31,7 @@ def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
 @njit(inline="always")
 def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
     """The same, one word after the other where some of a stretch are equal."""
-    found, last = 0, words.size - 1
+    found, last = ZERO, words.size - 1
     for begin in range(0, last, STRIDE):
         end = min(begin + STRIDE, last)
         if count_equal(words[begin : end + 1], low) > 0:
@@ -45,7 +46,7 @@ def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
     """The same, a vector at once."""
     last = words.size - 1
     in_vectors = last - last % LANES
-    found = 0
+    found = ZERO
     for begin in range(0, in_vectors, LANES):
         found = append_equal(words, begin, low, spots, found)
     for i in range(in_vectors, last):

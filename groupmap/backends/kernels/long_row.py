@@ -14,7 +14,7 @@ from threading import get_ident
 
 import numpy as np
 
-from groupmap.backends._bits import Bits
+from groupmap.backends._bits import Bits, for_reading
 from groupmap.backends.kernels import common
 from groupmap.backends.kernels import threads as thread_pool
 from groupmap.backends.kernels.bins import count_bins, look, set_span
@@ -82,8 +82,9 @@ class LongRow(Dealer):
             copies = self.copies
 
             def copy(s: int) -> None:
-                rows[s] = copies[self.stretches[s]]
-                rows[s][...] = row[self.stretches[s]]
+                own_copy = copies[self.stretches[s]]
+                own_copy[...] = row[self.stretches[s]]
+                rows[s] = for_reading(own_copy)
 
             self._for_each_stretch(copy)
         if order is None and self.task.may_be_divided:
@@ -117,7 +118,7 @@ class LongRow(Dealer):
         common.set_gaps(task.table, task.tie, tuple(both), less_of_all, rest.gaps[0], two)
         pieces, values = (
             [memory[0, self.stretches[s]][: counts[s, 0]] for s in range(self.threads)]
-            for memory in (rest.bits, rest.values)
+            for memory in (for_reading(rest.bits), rest.values)
         )
         are_crowded = size > 0 and self._rank(
             pieces, values, None, tuple(rest.gaps[0].tolist()), None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends._bits import Bits, as_bits, for_reading
 
 BYTES_KEPT = 2**23  # for each thread; what needs more works long enough to wait for it
 LINE = 64  # bytes of the cache
@@ -48,7 +48,7 @@ class Memory:
 
 
 class Contiguous:
-    """Some rows at a time as kernels take them: those of other strides are copied to memory."""
+    """Some rows at a time as kernels read them: those of other strides are copied to memory."""
 
     def __init__(self, rows: np.ndarray[Any, Any], most: int, memory: Memory) -> None:
         self._copies: np.ndarray[Any, Any] | None = None
@@ -64,7 +64,7 @@ class Contiguous:
             copy_in_parts(as_bits(rows), as_bits(copies))
         else:
             copies[...] = rows
-        return copies
+        return for_reading(copies)
 
 
 @njit(nogil=True, cache=True)

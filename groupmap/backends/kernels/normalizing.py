@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, as_bits, code_of
+from groupmap.backends._bits import Bits, as_bits, code_of, for_reading
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.knots import with_middles
 from groupmap.backends.kernels.memory import Contiguous, Memory, lent
@@ -39,7 +39,7 @@ def normalize_rows(
     greatest = min(np.finfo(np.float64).max / (2 * len(rows)), np.finfo(rows.dtype).max)
     limit = as_bits(np.asarray(greatest, dtype=rows.dtype))[()]
     task = Task(
-        rows,
+        for_reading(rows),
         code_of(rows.dtype),
         steps,
         tie_of(tie_rule),

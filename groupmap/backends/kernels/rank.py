@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
+from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of, for_reading
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.halves import ByValue
 from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
@@ -112,7 +112,7 @@ def _ranked(
     if rows.dtype.itemsize == 1:
         rows = rows.astype(f"{rows.dtype.kind}2")
     task = Task(
-        rows,
+        for_reading(rows),
         code_of(rows.dtype),
         None if table is None else as_bits(table),
         tie,
@@ -177,7 +177,7 @@ def _rank_shared_rows(task: Task, threads: int) -> None:
 
 
 def _has_few_levels(task: Task, r: int) -> bool:
-    first = np.ascontiguousarray(task.rows[r, :TRIED_FIRST])
+    first = for_reading(np.ascontiguousarray(task.rows[r, :TRIED_FIRST]))
     return may_be_few(first, as_bits(first), task.code)
 
 

@@ -167,4 +167,5 @@ def merge_sort(words: Bits, index: Unsigned, row: Bits, code: Code) -> None:
                     right += 1
         source, target = target, source
         length *= 2
-    words[:] = source
+    for i in range(n):  # to assign all at once takes seconds to compile: shapes might differ
+        words[i] = source[i]

@@ -17,6 +17,7 @@ from groupmap.backends.kernels.buckets import (
     write_words,
 )
 from groupmap.backends.kernels.common import NO_GAPS, WHOLE, Rest, gaps_of, set_aside, spread
+from groupmap.backends.kernels.compiled import ZERO
 from groupmap.backends.kernels.dealing import (
     Dealer,
     Dealt,
@@ -117,7 +118,7 @@ def deal_out_rows(
     Where the buckets of each row begin goes to `buckets_of`. What comes back is what `write_words`
     gives, and the greatest magnitude. If it exceeds the limit, there are no buckets.
     """
-    n_buckets = 0
+    n_buckets = ZERO
     magnitude = rows.dtype.type(0)
     for r in range(rows.shape[0]):
         row = rows[r]

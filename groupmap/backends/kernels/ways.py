@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends._bits import Bits, as_bits, for_reading
 from groupmap.backends.kernels import levels
 from groupmap.backends.kernels.common import has_common_between
 from groupmap.backends.kernels.emission import emit
@@ -139,7 +139,7 @@ def for_some(
         rank(rows, out, order)
     elif np.any(which):
         own_out, own_order = out[which], None if order is None else order[which]
-        rank(rows[which], own_out, own_order)
+        rank(for_reading(rows[which]), own_out, own_order)
         out[which] = own_out
         if order is not None:
             order[which] = own_order
