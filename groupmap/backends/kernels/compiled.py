@@ -8,13 +8,13 @@ counted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
 
 # As a literal it would have a type of its own, and what is called with it would compile once more.
-ZERO: Any = np.int64(0)
+ZERO = cast(int, np.int64(0))
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
