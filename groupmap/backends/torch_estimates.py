@@ -177,9 +177,9 @@ class _Symmetric(torch.autograd.Function):
 
 
 def _symmetric(product: Callable[..., Array], grad: Array, *saved: Array | None) -> Array:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         # Compiled code has no second derivatives, and torch does not trace a Function in the
-        # backward pass of another.
+        # backward pass of another. Else somebody asks for them where gradients are recorded.
         return product(grad, *saved)
     passed: Array = _Symmetric.apply(grad, product, *saved)  # type: ignore[no-untyped-call]
     return passed

@@ -6,7 +6,7 @@ All sums are taken in float64. A row's entries that count come first in its orde
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -279,38 +279,84 @@ def scale_of(row: Rows, inside: Rows | None) -> float:
     return inverse_power_of_two(greatest)
 
 
-@in_any_order
+@njit(nogil=True, cache=True)
 def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows) -> None:
     """s·(I − Π)·dL/dy of each row, s = ⟨x̃, y⟩/⟨x̃, x̃⟩."""
-    n = x.shape[1]
     for r in range(x.shape[0]):
-        count = n
-        if inside is not None:
-            count = 0
-            for i in range(n):
-                count += inside[r, i]
-        count = max(count, 1)
-        # No sum of squares of single precision leaves the range of double.
-        scale = 1.0 if x.itemsize < 8 else scale_of(x[r], None if inside is None else inside[r])
-        of_x, of_grad = 0.0, 0.0
-        for i in range(n):
-            if inside is None or inside[r, i]:
-                of_x += np.float64(x[r, i]) * scale
-                of_grad += np.float64(grad[r, i])
-        of_x, of_grad = of_x / count, of_grad / count
-        square, with_y, with_grad = 0.0, 0.0, 0.0
-        for i in range(n):
-            if inside is None or inside[r, i]:
-                centred = np.float64(x[r, i]) * scale - of_x
-                square += centred * centred
-                with_y += centred * np.float64(y[r, i])
-                with_grad += centred * (np.float64(grad[r, i]) - of_grad)
-        square = square if square > 0.0 else 1.0
-        slope, along = with_y / square * scale, with_grad / square
-        for i in range(n):
-            if inside is None or inside[r, i]:
-                centred = np.float64(x[r, i]) * scale - of_x
-                rest = np.float64(grad[r, i]) - of_grad - along * centred
+        row, own_inside = x[r], None if inside is None else inside[r]
+        if x.itemsize < 8:
+            scale, sums = 1.0, sums_in_one_pass(row, y[r], grad[r], own_inside)
+        else:
+            scale = scale_of(row, own_inside)
+            sums = sums_in_two_passes(row, y[r], grad[r], own_inside, scale)
+        square = sums.square if sums.square > 0.0 else 1.0
+        slope, along = sums.with_y / square * scale, sums.with_grad / square
+        for i in range(row.size):
+            if own_inside is None or own_inside[i]:
+                centred = np.float64(row[i]) * scale - sums.mean
+                rest = np.float64(grad[r, i]) - sums.mean_grad - along * centred
                 result[r, i] = slope * rest
             else:
                 result[r, i] = 0.0
+
+
+class Sums(NamedTuple):
+    """What the affine estimate asks of a row: x̃ is x less its mean."""
+
+    mean: float
+    mean_grad: float
+    square: float  # ⟨x̃, x̃⟩
+    with_y: float  # ⟨x̃, y⟩
+    with_grad: float  # ⟨x̃, dL/dy⟩
+
+
+@in_any_order
+def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
+    """Those of single precision, by the differences from one entry, which are exact in double.
+
+    No entry is further from the mean than √n standard deviations, so that no more than log₂ n of
+    the 53 bits are lost where the mean is subtracted from sums.
+    """
+    first = 0
+    while inside is not None and first < x.size - 1 and not inside[first]:
+        first += 1
+    origin, count = np.float64(x[first]), 0
+    of_x, of_y, of_grad, square, with_y, with_grad = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(x.size):
+        if inside is None or inside[i]:
+            difference = np.float64(x[i]) - origin
+            count += 1
+            of_x += difference
+            of_y += np.float64(y[i])
+            of_grad += np.float64(grad[i])
+            square += difference * difference
+            with_y += difference * np.float64(y[i])
+            with_grad += difference * np.float64(grad[i])
+    mean, mean_grad = of_x / max(count, 1), of_grad / max(count, 1)
+    return Sums(
+        origin + mean,
+        mean_grad,
+        square - of_x * mean,
+        with_y - of_y * mean,
+        with_grad - of_grad * mean,
+    )
+
+
+@in_any_order
+def sums_in_two_passes(x: Rows, y: Rows, grad: Rows, inside: Rows | None, scale: float) -> Sums:
+    """Those of double precision, of the row times the scale."""
+    of_x, of_grad, count = 0.0, 0.0, 0
+    for i in range(x.size):
+        if inside is None or inside[i]:
+            of_x += x[i] * scale
+            of_grad += grad[i]
+            count += 1
+    mean, mean_grad = of_x / max(count, 1), of_grad / max(count, 1)
+    square, with_y, with_grad = 0.0, 0.0, 0.0
+    for i in range(x.size):
+        if inside is None or inside[i]:
+            centred = x[i] * scale - mean
+            square += centred * centred
+            with_y += centred * y[i]
+            with_grad += centred * (grad[i] - mean_grad)
+    return Sums(mean, mean_grad, square, with_y, with_grad)
