@@ -150,12 +150,28 @@ def find_bins(some: Bits, bins: Bins, keys: Bits, bin_of: Bits) -> None:
 
 
 @njit(nogil=True, cache=True)
-def count_bins(row: Bits, bins: Bins, stretch: int) -> None:
-    """Count the entries of each bin in a stretch."""
-    counts = bins.counts[stretch]
+def count_bins(row: Bits, bins: Bins, stretch: int, noted: Bits) -> None:
+    """Count the entries of each bin in a stretch, and note the bin of each, if there is room."""
+    counts, has_room = bins.counts[stretch], can_note_bins(bins, noted)
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
         some = row[begin : begin + CHUNK]
         find_bins(some, bins, keys, bin_of)
         for i in range(some.size):
             counts[bin_of[i]] += np.uint32(1)
+        if has_room:
+            own = noted[begin : begin + CHUNK]
+            for i in range(some.size):
+                own[i] = bin_of[i]
+
+
+@njit(inline="always")
+def width_of(numbers: Bits) -> int:
+    """Of 16 or 32 bits; other than `itemsize`, which is read from memory, known when compiled."""
+    return 16 if np.uint64(~numbers.dtype.type(0)) < np.uint64(2**16) else 32
+
+
+@njit(inline="always")
+def can_note_bins(bins: Bins, noted: Bits) -> bool:
+    """Whether the numbers there are wide enough for every bin."""
+    return bool(bins.counts.shape[1] <= 1 << width_of(noted))

@@ -10,6 +10,7 @@ place of the keys.
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,16 +22,19 @@ from groupmap.backends.kernels.bins import (
     CHUNK,
     GROUP,
     Bins,
+    can_note_bins,
     count_bins,
     find_bins,
     line_length,
     look,
     set_span,
+    width_of,
 )
+from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.task import Task
-from groupmap.backends.kernels.vectors import fetch
+from groupmap.backends.kernels.vectors import fetch, store_word
 
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
 GAP = 16
@@ -38,6 +42,9 @@ LONGEST_BESIDE = 2**16  # rows whose values lie beside the keys, which is a litt
 LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
 PART = 2**12  # values that are still in the nearest cache when they are scaled
 AHEAD = 8  # entries of a bucket: about a line of the cache
+# Numbers are noted a word at once, since each entry is written to two more places, and to write is
+# what takes the time. The first of them is the lowest part of the word.
+BITS_OF_WORD, IS_LITTLE_ENDIAN = 64, sys.byteorder == "little"
 
 
 class Dealt(NamedTuple):
@@ -50,6 +57,7 @@ class Dealt(NamedTuple):
     values: Bits  # of the entries, perhaps in the place of the keys
     code_of_keys: Code  # which are the codes of themselves
     longest: int  # bucket of several bins
+    notes_buckets: bool
 
     @classmethod
     def for_rows_of(
@@ -83,6 +91,7 @@ class Dealt(NamedTuple):
             values=values,
             code_of_keys=code_of(keys.dtype),
             longest=longest,
+            notes_buckets=notes_buckets,
         )
 
 
@@ -182,38 +191,68 @@ def deal_out(
     first_index: int,
     bins: Bins,
     stretch: int,
-    spots: Bits | None,
-    bucket_of: Bits | None,
+    noted: Bits,
     dealt: Dealt,
     start: int,
     end: int,
     indices: Bits | None,
 ) -> None:
     """Write the key of each entry of a stretch to the next spot of its bucket; and if anybody asks,
-    its index in the row, where the stretch begins with that one."""
-    at, all_keys = dealt.at[stretch], dealt.keys
-    first_spot, last_spot = np.uint32(start), np.uint32(end - 1)
-    is_far = all_keys.size > LONGEST_NEAR
+    its index in the row, where the stretch begins with that one.
+
+    What each entry notes may have been the number of its bin.
+    """
+    at, first_spot, last_spot = dealt.at[stretch], np.uint32(start), np.uint32(end - 1)
+    are_noted, width = can_note_bins(bins, noted), width_of(noted)
+    per_word = BITS_OF_WORD // width
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
-        some = row[begin : begin + CHUNK]
-        own_spots = None if spots is None else spots[begin : begin + CHUNK]
-        own_buckets = None if bucket_of is None else bucket_of[begin : begin + CHUNK]
-        find_bins(some, bins, keys, bin_of)
-        for i in range(some.size):
+        some, own = row[begin : begin + CHUNK], noted[begin : begin + CHUNK]
+        if are_noted:
+            for i in range(some.size):
+                keys[i] = key_at(some, i, bins.code)
+            for i in range(some.size):
+                bin_of[i] = own[i]
+        else:
+            find_bins(some, bins, keys, bin_of)
+        if indices is not None:
+            own_index = np.int64(first_index + begin)
+        in_words = some.size - some.size % per_word if IS_LITTLE_ENDIAN else 0
+        for i in range(0, in_words, per_word):
+            word = np.uint64(0)
+            for j in range(per_word):
+                bucket = bins.bucket_of[bin_of[i + j]]
+                spot = next_spot(at, bucket, last_spot)
+                put(keys[i + j], spot, dealt.keys)
+                if indices is not None:
+                    indices[spot] = own_index + i + j
+                note = bucket if dealt.notes_buckets else spot - first_spot
+                word |= np.uint64(note) << np.uint64(width * j)
+            store_word(word, own, i)
+        for i in range(in_words, some.size):
             bucket = bins.bucket_of[bin_of[i]]
-            # The last spot is behind none, unless somebody else writes to the row in the meantime.
-            spot = min(at[bucket], last_spot)
-            at[bucket] = spot + np.uint32(1)
-            if own_spots is not None:
-                own_spots[i] = spot - first_spot
-            if own_buckets is not None:
-                own_buckets[i] = bucket
-            all_keys[spot] = keys[i]
-            if is_far:
-                fetch(all_keys, np.int64(spot) + AHEAD)
+            spot = next_spot(at, bucket, last_spot)
+            put(keys[i], spot, dealt.keys)
             if indices is not None:
-                indices[spot] = first_index + begin + i
+                indices[spot] = own_index + i
+            own[i] = bucket if dealt.notes_buckets else spot - first_spot
+
+
+@njit(inline="always")
+def next_spot(at: Bits, bucket: int, last_spot: Unsigned) -> Unsigned:
+    """The next spot of a bucket; no later one than the last, even if somebody else writes to the
+    row in the meantime."""
+    spot = min(at[bucket], last_spot)
+    at[bucket] = spot + np.uint32(1)
+    return spot
+
+
+@njit(inline="always")
+def put(key: Unsigned, spot: Unsigned, keys: Bits) -> None:
+    """Write a key, and where keys are far, have the next ones of the bucket fetched."""
+    keys[spot] = key
+    if keys.size > LONGEST_NEAR:
+        fetch(keys, np.int64(spot) + AHEAD)
 
 
 @njit(nogil=True, cache=True)
@@ -222,8 +261,7 @@ def deal_out_row(
     limit: Unsigned,
     bins: Bins,
     first_bucket: int,
-    spots: Bits | None,
-    bucket_of: Bits | None,
+    noted: Bits,
     dealt: Dealt,
     indices: Bits | None,
 ) -> tuple[int, Unsigned]:
@@ -233,10 +271,10 @@ def deal_out_row(
     magnitude = set_span(bins)
     if magnitude > limit:
         return first_bucket, magnitude
-    count_bins(row, bins, 0)
+    count_bins(row, bins, 0, noted)
     n_buckets = cut(bins, first_bucket, dealt)
     start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
-    deal_out(row, 0, bins, 0, spots, bucket_of, dealt, start, end, indices)
+    deal_out(row, 0, bins, 0, noted, dealt, start, end, indices)
     return n_buckets, magnitude
 
 

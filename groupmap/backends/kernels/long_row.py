@@ -180,22 +180,19 @@ class LongRow(Dealer):
     ) -> int:
         """Deal out the pieces of a row, which begin there, to so many buckets."""
         bins, dealt = self.bins, self.dealt
-        spots_and_buckets = [(None, each) if self.notes_buckets else (each, None) for each in noted]
         if len(rows) == 1:
-            spots, buckets = spots_and_buckets[0]
             n_buckets, magnitude = deal_out_row(
-                rows[0], self.limit, bins, 0, spots, buckets, dealt, indices
+                rows[0], self.limit, bins, 0, noted[0], dealt, indices
             )
             self.task.check(magnitude)
             return n_buckets
         self._for_each_stretch(lambda s: look(rows[s], bins, s))
         self.task.check(set_span(bins))
-        self._for_each_stretch(lambda s: count_bins(rows[s], bins, s))
+        self._for_each_stretch(lambda s: count_bins(rows[s], bins, s, noted[s]))
         n_buckets = cut(bins, 0, dealt)
 
         def deal(s: int) -> None:
-            to = (*spots_and_buckets[s], dealt, 0, starts[-1], indices)
-            deal_out(rows[s], starts[s], bins, s, *to)
+            deal_out(rows[s], starts[s], bins, s, noted[s], dealt, 0, starts[-1], indices)
 
         self._for_each_stretch(deal)
         return n_buckets

@@ -128,7 +128,7 @@ def deal_out_rows(
                 row = rest.bits[r, : rest.sizes[r]]
         if row.size > 0:
             n_buckets, own_magnitude = deal_out_row(
-                row, limit, bins, n_buckets, dealt.noted[r], None, dealt, indices
+                row, limit, bins, n_buckets, dealt.noted[r], dealt, indices
             )
             magnitude = max(magnitude, own_magnitude)
             if magnitude > limit:

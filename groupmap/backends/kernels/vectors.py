@@ -234,6 +234,23 @@ def _round_to_halves(typing_context: Any, floats: Any, begin: Any, halves: Any) 
 round_to_halves: Any = intrinsic(_round_to_halves)
 
 
+def _store_word(typing_context: Any, word: Any, memory: Any, index: Any) -> Any:
+    """Write 8 bytes to a contiguous array of narrower numbers, from that one on."""
+    del typing_context, word, index
+    signature = types.void(types.uint64, memory, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (data,) = data_of(context, builder, signature, arguments, (1,))
+        place = pointer_to(builder, data, arguments[2], ir.IntType(64))
+        builder.store(arguments[0], place, align=signature.args[1].dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+store_word: Any = intrinsic(_store_word)
+
+
 def _fetch(typing_context: Any, memory: Any, index: Any) -> Any:
     """Have a processor fetch an entry of a contiguous array, to read or write it, in the meantime.
 
