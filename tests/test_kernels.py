@@ -99,27 +99,36 @@ def counted_ranks(x, ties):
     return np.stack([2 * rankdata(row + row.dtype.type(0), method=ties) - 2 for row in x])
 
 
+def counted_ranks_by_ties(x):
+    ranks = {ties: counted_ranks(x, ties) for ties in ("min", "max", "ordinal")}
+    return ranks | {"average": (ranks["min"] + ranks["max"]) / 2}
+
+
+def ascending_order(x):
+    return np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", LENGTHS)
 def test_ranks_and_order(rng, dtype, n):
     table = np.arange(2 * n - 1, dtype=np.float64)
     for kind in KINDS:
         x = rows_of(kind, dtype, (3, n), rng)
-        for ties in ("average", "min", "max", "ordinal"):
+        ranks, expected_order = counted_ranks_by_ties(x), ascending_order(x)
+        for ties in ranks:
             y, order = rank.rank_and_gather(
                 x, table, COUNTING_TIES.get(ties), with_order=True, threads=2
             )
-            np.testing.assert_array_equal(y, counted_ranks(x, ties))
-            expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
-            np.testing.assert_array_equal(order, expected)
+            np.testing.assert_array_equal(y, ranks[ties])
+            np.testing.assert_array_equal(order, expected_order)
             without, none = rank.rank_and_gather(
                 x, table, COUNTING_TIES.get(ties), with_order=False, threads=1
             )
             assert none is None
             np.testing.assert_array_equal(without, y)
         less, less_equal = rank.count_less(x, threads=2)
-        np.testing.assert_array_equal(less, counted_ranks(x, "min") / 2)
-        np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
+        np.testing.assert_array_equal(less, ranks["min"] / 2)
+        np.testing.assert_array_equal(less_equal, ranks["max"] / 2 + 1)
 
 
 @pytest.mark.parametrize("kind", ["random", "relu", "clipped and crowded", "some ties"])
@@ -454,21 +463,21 @@ def all_in_buckets(how):
 
 def check_ranks_and_order(x, *, n_threads):
     table = np.arange(2 * x.shape[1] - 1, dtype=np.float64)
+    ranks, expected_order = counted_ranks_by_ties(x), ascending_order(x)
     for ties in ("average", "max", "ordinal"):
         for t in (table, table.astype(np.float32)):  # of the entries' size, and of another
             y, order = rank.rank_and_gather(
                 x, t, COUNTING_TIES.get(ties), with_order=True, threads=n_threads
             )
-            np.testing.assert_array_equal(y, counted_ranks(x, ties))
-            expected = np.argsort(x + x.dtype.type(0), axis=-1, stable=True)
-            np.testing.assert_array_equal(order, expected)
+            np.testing.assert_array_equal(y, ranks[ties])
+            np.testing.assert_array_equal(order, expected_order)
             without, _ = rank.rank_and_gather(
                 x, t, COUNTING_TIES.get(ties), with_order=False, threads=n_threads
             )
             np.testing.assert_array_equal(without, y)
     less, less_equal = rank.count_less(x, threads=n_threads)
-    np.testing.assert_array_equal(less, counted_ranks(x, "min") / 2)
-    np.testing.assert_array_equal(less_equal, counted_ranks(x, "max") / 2 + 1)
+    np.testing.assert_array_equal(less, ranks["min"] / 2)
+    np.testing.assert_array_equal(less_equal, ranks["max"] / 2 + 1)
 
 
 @pytest.mark.parametrize("how", ALL_BUCKETS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -114,7 +116,9 @@ def test_chunks_that_fit_are_exact(library, rng, groups, positions):
     X[5:9, 1] = np.nan
     together = uniform(60, groups=groups, positions=positions).fit(library.asarray(X))
     apart = uniform(60, groups=groups, positions=positions)
-    for begin, end in ((0, 1), (1, 30), (30, 33), (33, 60)):
+    # JAX compiles every operation anew for every length.
+    ends = (0, 1, 60) if library.module == "jax" else (0, 1, 30, 33, 60)
+    for begin, end in pairwise(ends):
         apart.partial_fit(library.asarray(X[begin:end]))
         so_far = uniform(60, groups=groups, positions=positions).fit(library.asarray(X[:end]))
         assert_same(library, apart.quantiles_, so_far.quantiles_)

@@ -215,44 +215,47 @@ def deal_out(
                 bin_of[i] = own[i]
         else:
             find_bins(some, bins, keys, bin_of)
-        if indices is not None:
-            own_index = np.int64(first_index + begin)
-        in_words = some.size - some.size % per_word if IS_LITTLE_ENDIAN else 0
+        first, in_words = first_index + begin, 0
+        if IS_LITTLE_ENDIAN:
+            in_words = some.size - some.size % per_word
         for i in range(0, in_words, per_word):
             word = np.uint64(0)
             for j in range(per_word):
-                bucket = bins.bucket_of[bin_of[i + j]]
-                spot = next_spot(at, bucket, last_spot)
-                put(keys[i + j], spot, dealt.keys)
-                if indices is not None:
-                    indices[spot] = own_index + i + j
-                note = bucket if dealt.notes_buckets else spot - first_spot
+                note = deal_out_one(
+                    keys[i + j], bin_of[i + j], first + i + j, at, first_spot, last_spot, bins,
+                    dealt, indices,
+                )  # fmt: skip
                 word |= np.uint64(note) << np.uint64(width * j)
             store_word(word, own, i)
         for i in range(in_words, some.size):
-            bucket = bins.bucket_of[bin_of[i]]
-            spot = next_spot(at, bucket, last_spot)
-            put(keys[i], spot, dealt.keys)
-            if indices is not None:
-                indices[spot] = own_index + i
-            own[i] = bucket if dealt.notes_buckets else spot - first_spot
+            own[i] = deal_out_one(
+                keys[i], bin_of[i], first + i, at, first_spot, last_spot, bins, dealt, indices
+            )
 
 
 @njit(inline="always")
-def next_spot(at: Bits, bucket: int, last_spot: Unsigned) -> Unsigned:
-    """The next spot of a bucket; no later one than the last, even if somebody else writes to the
-    row in the meantime."""
+def deal_out_one(
+    key: Unsigned,
+    own_bin: Unsigned,
+    index: int,
+    at: Bits,
+    first_spot: Unsigned,
+    last_spot: Unsigned,
+    bins: Bins,
+    dealt: Dealt,
+    indices: Bits | None,
+) -> Unsigned:
+    """Write the key of an entry, and if anybody asks, its index; what it notes."""
+    bucket = bins.bucket_of[own_bin]
+    # The last spot is behind none, unless somebody else writes to the row in the meantime.
     spot = min(at[bucket], last_spot)
     at[bucket] = spot + np.uint32(1)
-    return spot
-
-
-@njit(inline="always")
-def put(key: Unsigned, spot: Unsigned, keys: Bits) -> None:
-    """Write a key, and where keys are far, have the next ones of the bucket fetched."""
-    keys[spot] = key
-    if keys.size > LONGEST_NEAR:
-        fetch(keys, np.int64(spot) + AHEAD)
+    dealt.keys[spot] = key
+    if dealt.keys.size > LONGEST_NEAR:
+        fetch(dealt.keys, np.int64(spot) + AHEAD)
+    if indices is not None:
+        indices[spot] = index
+    return bucket if dealt.notes_buckets else spot - first_spot
 
 
 @njit(nogil=True, cache=True)

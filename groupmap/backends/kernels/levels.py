@@ -22,6 +22,7 @@ MOST_LEVELS = 2**16
 LEVELS_PER_ENTRY = 1.5  # where there are more it is faster to sort
 PLACES = 2**12
 TRIED_FIRST = 2**10  # entries; where values are many, two of these share a place
+TRIED_AT_ONCE = 2**7  # entries; so do two of these, most often
 MOST_ALONE = 0.8  # of the levels of those entries; of 4096 levels even fewer
 COPIES = 4  # of each count of few: the same one would often be awaited
 
@@ -123,15 +124,25 @@ def count_places(
 
 @njit(nogil=True, cache=True)
 def may_be_few(row: np.ndarray[Any, Any], bits: Bits, code: Code) -> bool:
-    """Whether the values of a row of floats are few, as far as its first entries tell."""
-    ends = np.empty(2, dtype=row.dtype)
-    some, own_bits = row[:TRIED_FIRST], bits[:TRIED_FIRST]
-    least, scale, _ = extent(own_bits, code, row.dtype.type(PLACES - 1), ends)
-    levels = np.empty(some.size, dtype=np.uint16)
-    key_of_level = np.empty(PLACES, dtype=bits.dtype)
+    """Whether the values of a row of floats are few, as far as its first entries tell; most rows of
+    many values are dismissed for the first of these."""
+    levels = np.empty(TRIED_FIRST, dtype=np.uint16)
+    if not seem_few(row[:TRIED_AT_ONCE], bits[:TRIED_AT_ONCE], code, levels):
+        return False
+    if not seem_few(row[:TRIED_FIRST], bits[:TRIED_FIRST], code, levels):
+        return False
+    return row.size < TRIED_FIRST or not are_mostly_alone(levels)
+
+
+@njit(nogil=True, cache=True)
+def seem_few(some: np.ndarray[Any, Any], bits: Bits, code: Code, levels: Bits) -> bool:
+    """Whether each value of some entries has a place of its own, which is its level."""
+    ends = np.empty(2, dtype=some.dtype)
+    least, scale, _ = extent(bits, code, some.dtype.type(PLACES - 1), ends)
     if scale > 0:
-        are_few = are_apart(some, own_bits, code, least, scale, levels, key_of_level)
-        return are_few and (row.size < TRIED_FIRST or not are_mostly_alone(levels))
+        key_of_level = np.empty(PLACES, dtype=bits.dtype)
+        return are_apart(some, bits, code, least, scale, levels, key_of_level)
+    levels[:] = 0
     return bool(ends[0] == ends[1])
 
 
