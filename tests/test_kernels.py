@@ -493,6 +493,16 @@ def test_ranks_in_buckets(rng, how, dtype, n):
             assert not any(tries)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_so_many_bins_that_notes_have_no_room_for_them(rng, monkeypatch, dtype):
+    """They are found again; as in rows of a million, where lines are short."""
+    monkeypatch.setattr(bins, "BINS_PER_LINE", 2**11)
+    for kind in KINDS:
+        x = rows_of(kind, dtype, (3, 20_000), rng)
+        with all_in_buckets("together"):
+            check_ranks_and_order(x, n_threads=3)
+
+
 @pytest.mark.parametrize("how", BUCKETS)
 @given(drawn=BITS.filter(lambda drawn: np.dtype(drawn[0]).itemsize >= 4))
 def test_any_bits_in_buckets(how, drawn):
