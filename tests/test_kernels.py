@@ -35,6 +35,7 @@ from groupmap.backends.kernels import (
     elementwise,
     emission,
     equals,
+    estimates,
     levels,
     long_row,
     memory,
@@ -667,6 +668,35 @@ def test_what_is_written_to_in_the_meantime_is_ranked_somehow():
     environment = dict(os.environ, OMP_NUM_THREADS="2")
     code = [sys.executable, "-c", WRITTEN_MEANWHILE]
     subprocess.run(code, check=True, timeout=120, env=environment)
+
+
+def affine_in_long_doubles(x, y, grad, inside):
+    expected = np.zeros(x.shape)
+    for r, each in enumerate(inside):
+        own_x, own_y, own_grad = (values[r, each].astype(np.longdouble) for values in (x, y, grad))
+        centred, rest = own_x - own_x.mean(), own_grad - own_grad.mean()
+        square = (centred**2).sum()
+        rest -= (centred * rest).sum() / square * centred
+        expected[r, each] = (centred * own_y).sum() / square * rest
+    return expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [3, 40, 5000])
+@pytest.mark.parametrize("missing", [False, True])
+def test_affine_sums_lose_few_digits(rng, dtype, n, missing):
+    """Neither far from zero nor where the entry that differences are taken from is far away."""
+    far, outlier = 1e6 + rng.normal(size=(2, n)), rng.normal(size=(2, n))
+    outlier[:, 0] = 1e6
+    x = np.concatenate([far, outlier]).astype(dtype)
+    y, grad = 1000 + np.sort(rng.normal(size=(2, *x.shape)), axis=-1).astype(dtype)
+    inside = np.ones(x.shape, dtype=bool)
+    if missing:
+        inside[:, 3::4] = False
+    found = estimates.affine(x, y, grad, ~inside if missing else None, threads=1)
+    expected = affine_in_long_doubles(x, y, grad, inside)
+    scale = np.max(np.abs(expected), axis=-1, keepdims=True)
+    assert np.all(np.abs(found - expected) <= 1e-7 * scale)
 
 
 @pytest.mark.parametrize("n", [300, 9000, 300_000])

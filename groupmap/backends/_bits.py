@@ -43,9 +43,9 @@ def as_bits(values: np.ndarray[Any, Any]) -> Bits:
 
 
 def for_reading(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same memory, where nothing can be written.
+    """The same memory as an array that may not be written, as some of our callers' may not.
 
-    To compiled code that is another kind of array, for which it would be compiled again.
+    Compiled code takes these for another kind of array, and would be compiled for both.
     """
     view = values.view()
     view.flags.writeable = False

@@ -5,7 +5,7 @@ Neighbouring bins make a bucket as long as together they have no more than some 
 Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. Or,
 where memory is to be spared, it notes only its bucket, which takes 16 bits: entries keep their
 order of appearance there, so that it is enough to take the next one. Likewise values may take the
-place of the keys.
+place of the keys. Until it is dealt out it notes its bin, where there is room.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ BITS_OF_WORD, IS_LITTLE_ENDIAN = 64, sys.byteorder == "little"
 class Dealt(NamedTuple):
     """Some rows dealt out."""
 
-    noted: Bits  # (row, entry): its spot in the row, or its bucket
+    noted: Bits  # (row, entry): its spot in the row, or its bucket; before, perhaps its bin
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
     bounds: Bits  # where each bucket begins, and where the last one ends
     keys: Bits  # of the entries, by buckets
@@ -110,7 +110,6 @@ class Dealer:
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
-        self.notes_buckets = notes_buckets
         keys = np.dtype(f"u{dtype.itemsize}")
         self.limit = keys.type(np.iinfo(keys).max if task.limit is None else task.limit)
         self.dealt = Dealt.for_rows_of(

@@ -345,18 +345,20 @@ def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
 @in_any_order
 def sums_in_two_passes(x: Rows, y: Rows, grad: Rows, inside: Rows | None, scale: float) -> Sums:
     """Those of double precision, of the row times the scale."""
-    of_x, of_grad, count = 0.0, 0.0, 0
+    of_x, of_y, of_grad, count = 0.0, 0.0, 0.0, 0
     for i in range(x.size):
         if inside is None or inside[i]:
             of_x += x[i] * scale
+            of_y += y[i]
             of_grad += grad[i]
             count += 1
     mean, mean_grad = of_x / max(count, 1), of_grad / max(count, 1)
+    mean_y = of_y / max(count, 1)  # or what the mean lacks of digits would count as often as y
     square, with_y, with_grad = 0.0, 0.0, 0.0
     for i in range(x.size):
         if inside is None or inside[i]:
             centred = x[i] * scale - mean
             square += centred * centred
-            with_y += centred * y[i]
+            with_y += centred * (y[i] - mean_y)
             with_grad += centred * (grad[i] - mean_grad)
     return Sums(mean, mean_grad, square, with_y, with_grad)

@@ -161,7 +161,7 @@ class LongRow(Dealer):
                 some = slice(max(end - chunk, 0), end)
                 first = self.stretches[s].start + some.start
                 spots_or_buckets, out = noted[s][some], outs[s][some]
-                if self.notes_buckets:
+                if dealt.notes_buckets:
                     collect_from_buckets(spots_or_buckets, s, dealt, out, in_place, first)
                 else:
                     collect_from_spots(spots_or_buckets, dealt.values, out, in_place, 0, first)
