@@ -931,11 +931,15 @@ def test_others_may_write_to_memory_that_is_used_in_turns(rng):
     task = Task(x, code_of(x.dtype), table, (0, 1, 1), table.dtype, out)
     with lent() as lend:
         several = several_rows.SeveralRows(task, 2, lend(), in_turns=True)
-        assert several.dealt.values is several.dealt.keys
+        assert several.entries.values is several.entries.keys
         for _ in range(2):
             several.rank(as_bits(x), out, None, None)
             np.testing.assert_array_equal(out, counted_ranks(x, "average"))
-            for memory_in_turns in (several.bins.counts, several.dealt.keys, several.lines.words):
+            for memory_in_turns in (
+                several.bins.counts,
+                several.entries.keys,
+                several.lines.words,
+            ):
                 memory_in_turns.fill(7)
 
 

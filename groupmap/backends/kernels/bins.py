@@ -110,14 +110,19 @@ def set_span(bins: Bins) -> Unsigned:
     code, ends, span = bins.code, bins.ends, bins.span
     key = span.dtype.type
     beyond = key(OCTAVES_BEYOND * bins.octave)  # a product is signed, and would meet as a float
-    least, greatest = ends[:, LEAST].min(), ends[:, GREATEST].max()
+    for s in range(1, ends.shape[0]):  # into the first, which is read but here
+        for which in (LEAST, LEAST_OF_SAMPLE, NEAREST_TO_ZERO):
+            ends[0, which] = min(ends[0, which], ends[s, which])
+        for which in (GREATEST, GREATEST_OF_SAMPLE):
+            ends[0, which] = max(ends[0, which], ends[s, which])
+    least, greatest = ends[0, LEAST], ends[0, GREATEST]
     span[FIRST], span[LAST] = least, greatest
     span[BELOW], span[ABOVE], span[UNDER_ZERO] = greatest, key(~key(0)), key(~key(0))
     if bins.octave > 0:
-        lowest, highest = ends[:, LEAST_OF_SAMPLE].min(), ends[:, GREATEST_OF_SAMPLE].max()
+        lowest, highest = ends[0, LEAST_OF_SAMPLE], ends[0, GREATEST_OF_SAMPLE]
         span[FIRST] = max(least, key(lowest - min(lowest, beyond)))
         span[LAST] = min(greatest, key(highest + min(key(~highest), beyond)))
-        nearest = ends[:, NEAREST_TO_ZERO].min()
+        nearest = ends[0, NEAREST_TO_ZERO]
         gap = key(nearest - beyond) if beyond < nearest <= code.flip else key(0)
         span[UNDER_ZERO] = key(code.top - key(1))
         span[BELOW] = min(key(span[UNDER_ZERO] - gap), span[LAST])

@@ -15,9 +15,10 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.common import Gaps, left_out, table_across
 from groupmap.backends.kernels.compiled import ZERO, counted, uncounted
-from groupmap.backends.kernels.dealing import Dealt
+from groupmap.backends.kernels.dealing import Entries
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
+from groupmap.backends.kernels.ordering import write_order_of_one
 from groupmap.backends.kernels.values import Tie
 from groupmap.backends.kernels.vectors import LANES
 from groupmap.backends.kernels.words import (
@@ -65,20 +66,22 @@ def emit_crowded(
     table: Bits | None,
     gaps: Gaps,
     tie: Tie,
-    dealt: Dealt,
+    entries: Entries,
     beside: Bits | None,
     indices: Bits | None,
     order: Bits | None,
 ) -> int:
-    """The values of those of the buckets that are crowded, by words of 64 bits; how many entries
-    these have."""
+    """The values and the order of those of the buckets that are crowded, by words of 64 bits; how
+    many entries these have."""
     n_entries = 0
     for k in np.flatnonzero(lines.is_crowded[slice(*buckets)]) + buckets[0]:
         begin, end = bounds[k], bounds[k + 1]
         words = np.empty((1, end - begin), dtype=np.uint64)
-        pack(dealt.keys[np.newaxis, begin:end], dealt.code_of_keys, words)
+        pack(entries.keys[np.newaxis, begin:end], entries.code, words)
         words.sort(axis=-1)
-        emit_one(words[0], begin, start, table, gaps, tie, dealt, beside, indices, order)
+        emit_one(words[0], begin, start, table, gaps, tie, entries, beside)
+        if order is not None and indices is not None:
+            write_order_of_one(words[0], begin, start, indices, order)
         n_entries += end - begin
     return n_entries
 
@@ -102,7 +105,7 @@ def least_and_greatest(keys: Bits) -> tuple[Unsigned, Unsigned]:
 
 
 @uncounted
-def write_words(dealt: Dealt, bounds: Bits, lines: Lines) -> tuple[int, int]:
+def write_words(keys: Bits, bounds: Bits, lines: Lines) -> tuple[int, int]:
     """Words of the keys between these bounds, and of their indices in the bucket.
 
     How many lines they take, and how many buckets are long, comes back.
@@ -110,7 +113,7 @@ def write_words(dealt: Dealt, bounds: Bits, lines: Lines) -> tuple[int, int]:
     words, length = lines.words.reshape(-1), lines.words.shape[1]
     line, n_long = 0, 0
     for k in range(bounds.size - 1):
-        bucket = dealt.keys[bounds[k] : bounds[k + 1]]
+        bucket = keys[bounds[k] : bounds[k + 1]]
         low = index_bits(bucket.size)
         least, greatest = least_and_greatest(bucket)
         lost = max(bit_length(np.uint64(greatest - least)) + low - WORD_BITS, 0)
@@ -142,14 +145,12 @@ def emit_buckets(
     table: Bits | None,
     gaps: Gaps,
     tie: Tie,
-    dealt: Dealt,
+    entries: Entries,
     beside: Bits | None,
-    indices: Bits | None,
-    order: Bits | None,
     spots: Bits,
 ) -> int:
-    """The sorted words of some buckets, from one up to another, to values, and to the order of
-    their row, whose entries begin at that start and whose ranks have these gaps.
+    """The sorted words of some buckets, from one up to another, to values; the entries of their row
+    begin at that start, and their ranks have these gaps.
 
     There is memory for `spots` of 32 bits, a vector more than the longest bucket has entries; and
     for the values of that, `beside`, where they take the place of keys.
@@ -166,17 +167,33 @@ def emit_buckets(
         own_words, low = words[first_word : first_word + size], np.uint32(index_bits(size))
         equals, is_exact = find_equal(own_words, low, spots), lines.is_whole[k]
         if not is_exact and CROWDED * equals > size:
-            keys, index = dealt.keys[begin : begin + size], np.uint32((1 << low) - 1)
-            conflicts = count_conflicts(own_words, spots[:equals], index, keys, dealt.code_of_keys)
+            keys, index = entries.keys[begin : begin + size], np.uint32((1 << low) - 1)
+            conflicts = count_conflicts(own_words, spots[:equals], index, keys, entries.code)
             is_exact, lines.is_crowded[k] = conflicts == 0, CROWDED * conflicts > size
             if lines.is_crowded[k]:
                 n_crowded += 1
                 continue
         emit_bucket(
-            own_words, begin, spots, equals, low, is_exact, start, table, gaps, tie, dealt,
-            beside, indices, order,
-        )  # fmt: skip
+            own_words, begin, spots, equals, low, is_exact, start, table, gaps, tie, entries, beside
+        )
     return n_crowded
+
+
+@uncounted
+def write_order_of_buckets(
+    lines: Lines,
+    bounds: Bits,
+    buckets: tuple[int, int],
+    start: int,
+    indices: Bits,
+    order: Bits,
+) -> None:
+    """The order of the entries of these, but for those that are crowded."""
+    words, length = lines.words.reshape(-1), lines.words.shape[1]
+    for k in range(*buckets):
+        if not lines.is_crowded[k]:
+            first, size = lines.first[k] * length, bounds[k + 1] - bounds[k]
+            write_order_of_one(words[first : first + size], bounds[k], start, indices, order)
 
 
 @njit(nogil=True, cache=True)
@@ -187,20 +204,17 @@ def emit_one(
     table: Bits | None,
     gaps: Gaps,
     tie: Tie,
-    dealt: Dealt,
+    entries: Entries,
     beside: Bits | None,
-    indices: Bits | None,
-    order: Bits | None,
 ) -> None:
     """The same for the sorted words of the bucket that begins there, crowded or not."""
     low = words.dtype.type(index_bits(words.size))
-    is_whole = 2 * dealt.keys.itemsize <= words.itemsize
+    is_whole = 2 * entries.keys.itemsize <= words.itemsize
     spots = np.empty(words.size + LANES, dtype=np.uint32)
     equals = find_equal(words, low, spots)
     emit_bucket(
-        words, begin, spots, equals, low, is_whole, start, table, gaps, tie, dealt,
-        beside, indices, order,
-    )  # fmt: skip
+        words, begin, spots, equals, low, is_whole, start, table, gaps, tie, entries, beside
+    )
 
 
 @njit(inline="always")
@@ -215,15 +229,12 @@ def emit_bucket(
     table: Bits | None,
     gaps: Gaps,
     tie: Tie,
-    dealt: Dealt,
+    entries: Entries,
     beside: Bits | None,
-    indices: Bits | None,
-    order: Bits | None,
 ) -> None:
     """The values of one bucket, by way of memory `beside` where they take the place of its keys."""
     end, first = begin + words.size, begin - start
-    keys, values = dealt.keys[begin:end], dealt.values[begin:end]
-    code = dealt.code_of_keys
+    keys, values, code = entries.keys[begin:end], entries.values[begin:end], entries.code
     before, behind = left_out(gaps, first), left_out(gaps, first + words.size - 1)
     out = values if beside is None else beside
     if table is not None and before != behind:
@@ -235,12 +246,6 @@ def emit_bucket(
     if beside is not None:
         for i in range(words.size):
             values[i] = beside[i]
-    if order is not None and indices is not None:
-        index, own_indices = words.dtype.type((1 << low) - 1), indices[begin:end]
-        last = np.uint32(order.size - 1)
-        for i in range(words.size):
-            # No more, even if somebody else writes to the row in the meantime.
-            order[first + i] = min(np.uint32(own_indices[words[i] & index]), last)
 
 
 # Not inline: few buckets are at a gap.

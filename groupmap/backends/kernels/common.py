@@ -39,7 +39,7 @@ class Rest(NamedTuple):
     bits: Bits  # (r, n), of which there are fewer
     values: Bits  # of these, perhaps in their place
     sampled: Bits  # indices of the entries that are looked at
-    sizes: Bits  # how many entries are left in each row; or that it is whole: -1
+    sizes: Bits  # how many entries are left in each row; or that it is `WHOLE`
     # (r, 4): those of a common value and of a greater one, two each since zero has two. Where there
     # is no other, they are those of the first again.
     patterns: Bits
@@ -65,14 +65,19 @@ class Rest(NamedTuple):
             two=np.empty((n_rows, 2), dtype=kind),
         )
 
-
-@njit(inline="always")
-def gaps_of(rest: Rest | None, r: int) -> Gaps:
-    """The gaps between the ranks of what is left of the r-th row."""
-    if rest is None:
-        return NO_GAPS
-    gaps = rest.gaps[r]
-    return gaps[0], gaps[1], gaps[2], gaps[3]
+    @classmethod
+    def of_whole_rows(cls, task: Task, n_rows: int) -> Rest:
+        """For rows of which nothing is set aside."""
+        dtype, kind = task.code.top.dtype, f"u{task.dtype.itemsize}"
+        return cls(
+            bits=np.empty((0, 0), dtype=dtype),
+            values=np.empty((0, 0), dtype=kind),
+            sampled=sampled_indices(task.rows.shape[1]),
+            sizes=np.full(n_rows, WHOLE),
+            patterns=np.empty((0, 4), dtype=dtype),
+            gaps=np.zeros((n_rows, 4), dtype=np.int64),
+            two=np.empty((0, 2), dtype=kind),
+        )
 
 
 @njit(inline="always")
@@ -89,6 +94,15 @@ def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
     for i in range(own.size):
         own[i] = table[2 * begin + i + 2 * left_out(gaps, begin + i // 2)]
     return own
+
+
+@njit(nogil=True, cache=True)
+def set_aside_in_rows(rows: Bits, code: Code, table: Bits, tie: Tie, rest: Rest) -> Unsigned:
+    """Divide the rows that have common values; the greatest magnitude of these comes back."""
+    magnitude = rows.dtype.type(0)
+    for r in range(rows.shape[0]):
+        magnitude = max(magnitude, set_aside(rows[r], code, table, tie, rest, r))
+    return magnitude
 
 
 @njit(nogil=True, cache=True)
@@ -115,6 +129,17 @@ def has_common_between(row: np.ndarray[Any, Any], code: Code) -> bool:
         return False
     values = patterns.view(row.dtype)
     return bool(np.any((np.min(row) < values) & (values < np.max(row))))
+
+
+@njit(nogil=True, cache=True)
+def are_to_be_divided(rows: Bits, code: Code, sampled: Bits) -> bool:
+    """Whether any row seems to have common values: where none has, which is often so, nothing else
+    of this file needs to be compiled."""
+    patterns = np.empty(4, dtype=rows.dtype)
+    are = False
+    for r in range(rows.shape[0]):
+        are |= find_common(rows[r][sampled], code, patterns)
+    return are
 
 
 @njit(nogil=True, cache=True)

@@ -30,6 +30,7 @@ from groupmap.backends.kernels.bins import (
     set_span,
     width_of,
 )
+from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.scaling import InPlace, scale_part
@@ -47,49 +48,52 @@ AHEAD = 8  # entries of a bucket: about a line of the cache
 BITS_OF_WORD, IS_LITTLE_ENDIAN = 64, sys.byteorder == "little"
 
 
+class Entries(NamedTuple):
+    """Those of some rows, by buckets."""
+
+    keys: Bits
+    values: Bits  # perhaps in the place of the keys
+    code: Code  # of the keys, which are the codes of themselves
+
+    @classmethod
+    def of(
+        cls,
+        count: int,
+        kind: np.dtype[Any],
+        kind_of_values: np.dtype[Any],
+        memory: Memory,
+        *,
+        is_in_place: bool,
+    ) -> Entries:
+        """Memory for so many, the values in the place of the keys, if they are to and fit there."""
+        keys = values = memory.empty(count, f"u{kind.itemsize}")
+        if not is_in_place or kind_of_values.itemsize != kind.itemsize:
+            values = memory.empty(count, f"u{kind_of_values.itemsize}")
+        return cls(keys, values, code_of(keys.dtype))
+
+
 class Dealt(NamedTuple):
-    """Some rows dealt out."""
+    """Where the entries of some rows are dealt out to."""
 
     noted: Bits  # (row, entry): its spot in the row, or its bucket; before, perhaps its bin
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
     bounds: Bits  # where each bucket begins, and where the last one ends
-    keys: Bits  # of the entries, by buckets
-    values: Bits  # of the entries, perhaps in the place of the keys
-    code_of_keys: Code  # which are the codes of themselves
     longest: int  # bucket of several bins
     notes_buckets: bool
 
     @classmethod
     def for_rows_of(
-        cls,
-        memory: Memory,
-        n_rows: int,
-        n: int,
-        dtype: np.dtype[Any],
-        dtype_of_values: np.dtype[Any],
-        *,
-        stretches: int,
-        is_in_place: bool,
-        notes_buckets: bool,
+        cls, memory: Memory, n_rows: int, n: int, *, stretches: int, notes_buckets: bool
     ) -> Dealt:
-        """For some rows of n entries, each in some stretches.
-
-        Values take the place of the keys if they are to, and have their size.
-        """
+        """For some rows of n entries, each in some stretches."""
         longest = line_length(n) - GAP
         most = n_rows * (2 * n // longest + 2)  # any two that adjoin are too long for one
         spot = np.uint16 if n <= 2**16 else np.uint32
         bucket = np.uint16 if most <= 2**16 else np.uint32
-        keys = values = memory.empty(n_rows * n, f"u{dtype.itemsize}")
-        if not is_in_place or dtype_of_values.itemsize != dtype.itemsize:
-            values = memory.empty(n_rows * n, f"u{dtype_of_values.itemsize}")
         return cls(
             noted=memory.empty((n_rows, n), bucket if notes_buckets else spot),
             at=memory.empty((stretches, most), np.uint32),
             bounds=np.zeros(most + 1, dtype=np.int64),
-            keys=keys,
-            values=values,
-            code_of_keys=code_of(keys.dtype),
             longest=longest,
             notes_buckets=notes_buckets,
         )
@@ -112,24 +116,26 @@ class Dealer:
         self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
         keys = np.dtype(f"u{dtype.itemsize}")
         self.limit = keys.type(np.iinfo(keys).max if task.limit is None else task.limit)
+        self.entries = Entries.of(
+            n_rows * n, dtype, task.dtype, memory, is_in_place=is_in_place or n > LONGEST_BESIDE
+        )
         self.dealt = Dealt.for_rows_of(
-            memory, n_rows, n, dtype, task.dtype, stretches=stretches,
-            is_in_place=is_in_place or n > LONGEST_BESIDE, notes_buckets=notes_buckets,
-        )  # fmt: skip
+            memory, n_rows, n, stretches=stretches, notes_buckets=notes_buckets
+        )
         self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.at.shape[1], memory)
 
     def beside(self, bounds: Bits) -> Bits | None:
         """Where values take the place of the keys, memory for those of the longest of the buckets
         with these bounds."""
-        values = self.dealt.values
-        if values is not self.dealt.keys:
+        keys, values, _ = self.entries
+        if values is not keys:
             return None
         return np.empty(longest_between(bounds), dtype=values.dtype)
 
     @cached_property
     def indices(self) -> Bits:
         """Memory for the index of each entry in its row."""
-        return self.memory.empty(self.dealt.keys.size, np.int32)
+        return self.memory.empty(self.entries.keys.size, np.int32)
 
 
 @njit(cache=True)  # so short that other threads may wait
@@ -192,6 +198,7 @@ def deal_out(
     stretch: int,
     noted: Bits,
     dealt: Dealt,
+    dealt_keys: Bits,
     start: int,
     end: int,
     indices: Bits | None,
@@ -201,12 +208,11 @@ def deal_out(
 
     What each entry notes may have been the number of its bin.
     """
-    at, first_spot, last_spot = dealt.at[stretch], np.uint32(start), np.uint32(end - 1)
-    are_noted, width = can_note_bins(bins, noted), width_of(noted)
-    per_word = BITS_OF_WORD // width
+    at, are_noted = dealt.at[stretch], can_note_bins(bins, noted)
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
-        some, own = row[begin : begin + CHUNK], noted[begin : begin + CHUNK]
+        some = row[begin : begin + CHUNK]
+        own = noted[begin : begin + some.size]  # the rest of a row is shorter
         if are_noted:
             for i in range(some.size):
                 keys[i] = key_at(some, i, bins.code)
@@ -214,47 +220,70 @@ def deal_out(
                 bin_of[i] = own[i]
         else:
             find_bins(some, bins, keys, bin_of)
-        first, in_words = first_index + begin, 0
-        if IS_LITTLE_ENDIAN:
-            in_words = some.size - some.size % per_word
-        for i in range(0, in_words, per_word):
-            word = np.uint64(0)
-            for j in range(per_word):
-                note = deal_out_one(
-                    keys[i + j], bin_of[i + j], first + i + j, at, first_spot, last_spot, bins,
-                    dealt, indices,
-                )  # fmt: skip
-                word |= np.uint64(note) << np.uint64(width * j)
-            store_word(word, own, i)
-        for i in range(in_words, some.size):
-            own[i] = deal_out_one(
-                keys[i], bin_of[i], first + i, at, first_spot, last_spot, bins, dealt, indices
-            )
+        deal_out_chunk(
+            keys, bin_of, first_index + begin, bins.bucket_of, at, dealt.notes_buckets, own,
+            dealt_keys, start, end, indices,
+        )  # fmt: skip
+
+
+@uncounted
+def deal_out_chunk(
+    keys: Bits,
+    bin_of: Bits,
+    first_index: int,
+    bucket_of: Bits,
+    at: Bits,
+    notes_buckets: bool,
+    noted: Bits,
+    dealt_keys: Bits,
+    start: int,
+    end: int,
+    indices: Bits | None,
+) -> None:
+    """The same for some entries, as many as there is to note, whose bins are known."""
+    width, in_words = width_of(noted), 0
+    per_word = BITS_OF_WORD // width
+    if IS_LITTLE_ENDIAN:
+        in_words = noted.size - noted.size % per_word
+    first_spot, last_spot = np.uint32(start), np.uint32(end - 1)
+    for i in range(0, in_words, per_word):
+        word = np.uint64(0)
+        for j in range(per_word):
+            note = deal_out_one(
+                keys[i + j], bucket_of[bin_of[i + j]], first_index + i + j, at, first_spot,
+                last_spot, notes_buckets, dealt_keys, indices,
+            )  # fmt: skip
+            word |= np.uint64(note) << np.uint64(width * j)
+        store_word(word, noted, i)
+    for i in range(in_words, noted.size):
+        noted[i] = deal_out_one(
+            keys[i], bucket_of[bin_of[i]], first_index + i, at, first_spot, last_spot,
+            notes_buckets, dealt_keys, indices,
+        )  # fmt: skip
 
 
 @njit(inline="always")
 def deal_out_one(
     key: Unsigned,
-    own_bin: Unsigned,
+    bucket: Unsigned,
     index: int,
     at: Bits,
     first_spot: Unsigned,
     last_spot: Unsigned,
-    bins: Bins,
-    dealt: Dealt,
+    notes_buckets: bool,
+    dealt_keys: Bits,
     indices: Bits | None,
 ) -> Unsigned:
     """Write the key of an entry, and if anybody asks, its index; what it notes."""
-    bucket = bins.bucket_of[own_bin]
     # The last spot is behind none, unless somebody else writes to the row in the meantime.
     spot = min(at[bucket], last_spot)
     at[bucket] = spot + np.uint32(1)
-    dealt.keys[spot] = key
-    if dealt.keys.size > LONGEST_NEAR:
-        fetch(dealt.keys, np.int64(spot) + AHEAD)
+    dealt_keys[spot] = key
+    if dealt_keys.size > LONGEST_NEAR:
+        fetch(dealt_keys, np.int64(spot) + AHEAD)
     if indices is not None:
         indices[spot] = index
-    return bucket if dealt.notes_buckets else spot - first_spot
+    return bucket if notes_buckets else spot - first_spot
 
 
 @njit(nogil=True, cache=True)
@@ -265,6 +294,7 @@ def deal_out_row(
     first_bucket: int,
     noted: Bits,
     dealt: Dealt,
+    dealt_keys: Bits,
     indices: Bits | None,
 ) -> tuple[int, Unsigned]:
     """Deal out all of a row, to buckets from that one on; how many there are then, and the greatest
@@ -276,7 +306,7 @@ def deal_out_row(
     count_bins(row, bins, 0, noted)
     n_buckets = cut(bins, first_bucket, dealt)
     start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
-    deal_out(row, 0, bins, 0, noted, dealt, start, end, indices)
+    deal_out(row, 0, bins, 0, noted, dealt, dealt_keys, start, end, indices)
     return n_buckets, magnitude
 
 
@@ -297,11 +327,17 @@ def collect_from_spots(
 
 @njit(nogil=True, cache=True)
 def collect_from_buckets(
-    bucket_of: Bits, stretch: int, dealt: Dealt, out: Bits, in_place: InPlace | None, first: int
+    bucket_of: Bits,
+    stretch: int,
+    dealt: Dealt,
+    values: Bits,
+    out: Bits,
+    in_place: InPlace | None,
+    first: int,
 ) -> None:
     """The same for a stretch, which the next spot of each bucket lies at the end of: from the last
     entry on."""
-    at, values = dealt.at[stretch], dealt.values
+    at = dealt.at[stretch]
     is_far = values.size > LONGEST_NEAR
     for end in range(out.size, 0, -PART):
         begin = max(end - PART, 0)

@@ -28,18 +28,16 @@ def emit(
     table: Bits | None,
     tie: Tie,
     out: Bits,
-    order: Bits | None,
     crowded: Bits | None,
     spots: Bits,
 ) -> int:
-    """Sorted words to values, and to the order of each row.
+    """Sorted words to values. Those of equal entries are in order of appearance then.
 
     Rows of places too close together are noted as crowded and left as they are. How many are comes
     back. There is memory for `spots` of 32 bits, a vector more than a row has words.
     """
     n = words.shape[1]
     low = words.dtype.type(index_bits(n))
-    index = words.dtype.type((1 << low) - 1)
     is_whole = 2 * rows.itemsize <= words.itemsize  # the words hold all of the keys
     are_places = crowded is not None
     n_crowded = 0
@@ -55,9 +53,6 @@ def emit(
         if crowded is not None:
             crowded[r] = is_crowded
             n_crowded += is_crowded
-        if order is not None and not is_crowded:
-            for i in range(n):
-                order[r, i] = words[r, i] & index
     return n_crowded
 
 

@@ -24,6 +24,7 @@ from groupmap.backends.kernels.buckets import (
     emit_crowded,
     lines_of,
     sort_words,
+    write_order_of_buckets,
     write_words,
 )
 from groupmap.backends.kernels.common import Gaps, Rest
@@ -71,7 +72,7 @@ class LongRow(Dealer):
     @cached_property
     def rest(self) -> Rest:
         """Memory for what a row that may be divided is without its common values."""
-        bits = self.memory.empty((1, self.n), self.dealt.keys.dtype)
+        bits = self.memory.empty((1, self.n), self.entries.keys.dtype)
         return Rest.for_rows_of(self.task, bits, self.memory)
 
     def rank(self, row: Bits, out: Bits, order: Bits | None, finish: Finish | None) -> bool:
@@ -162,9 +163,13 @@ class LongRow(Dealer):
                 first = self.stretches[s].start + some.start
                 spots_or_buckets, out = noted[s][some], outs[s][some]
                 if dealt.notes_buckets:
-                    collect_from_buckets(spots_or_buckets, s, dealt, out, in_place, first)
+                    collect_from_buckets(
+                        spots_or_buckets, s, dealt, self.entries.values, out, in_place, first
+                    )
                 else:
-                    collect_from_spots(spots_or_buckets, dealt.values, out, in_place, 0, first)
+                    collect_from_spots(
+                        spots_or_buckets, self.entries.values, out, in_place, 0, first
+                    )
                 if finish is not None and is_apart:
                     finish(first, first + end - some.start)
 
@@ -182,7 +187,7 @@ class LongRow(Dealer):
         bins, dealt = self.bins, self.dealt
         if len(rows) == 1:
             n_buckets, magnitude = deal_out_row(
-                rows[0], self.limit, bins, 0, noted[0], dealt, indices
+                rows[0], self.limit, bins, 0, noted[0], dealt, self.entries.keys, indices
             )
             self.task.check(magnitude)
             return n_buckets
@@ -192,7 +197,18 @@ class LongRow(Dealer):
         n_buckets = cut(bins, 0, dealt)
 
         def deal(s: int) -> None:
-            deal_out(rows[s], starts[s], bins, s, noted[s], dealt, 0, starts[-1], indices)
+            deal_out(
+                rows[s],
+                starts[s],
+                bins,
+                s,
+                noted[s],
+                dealt,
+                self.entries.keys,
+                0,
+                starts[-1],
+                indices,
+            )
 
         self._for_each_stretch(deal)
         return n_buckets
@@ -226,20 +242,20 @@ class LongRow(Dealer):
         crowded: list[int] = []
 
         def work(words: Bits, first: int, last: int) -> None:
-            bounds = dealt.bounds[first : last + 1]
+            bounds, buckets = dealt.bounds[first : last + 1], (0, last - first)
             n_lines = lines_of(bounds, self.line)
             if n_lines > len(words):
                 words = np.empty((n_lines, self.line), dtype=np.uint32)
             lines = Lines.for_buckets(last - first, words)
-            n_lines, n_long = write_words(dealt, bounds, lines)
+            n_lines, n_long = write_words(self.entries.keys, bounds, lines)
             sort_words(lines, n_lines, n_long, bounds)
-            asked = (
-                (0, last - first), 0, table, gaps, tie, dealt,
-                self.beside(bounds), indices, order,
-            )  # fmt: skip
+            asked = (buckets, 0, table, gaps, tie, self.entries, self.beside(bounds))
             spots = np.empty(longest_between(bounds) + LANES, dtype=np.uint32)
-            if emit_buckets(lines, bounds, *asked, spots) > 0:
-                crowded.append(emit_crowded(lines, bounds, *asked))
+            n_crowded = emit_buckets(lines, bounds, *asked, spots)
+            if order is not None and indices is not None:
+                write_order_of_buckets(lines, bounds, buckets, 0, indices, order)
+            if n_crowded > 0:
+                crowded.append(emit_crowded(lines, bounds, *asked, indices, order))
 
         over_rows(
             work, self._own_words, n_buckets, -(-int(dealt.bounds[n_buckets]) // n_buckets),

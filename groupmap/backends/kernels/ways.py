@@ -22,6 +22,7 @@ from groupmap.backends.kernels.common import has_common_between
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import Contiguous, Memory
+from groupmap.backends.kernels.ordering import write_order
 from groupmap.backends.kernels.scaling import Goal, Line
 from groupmap.backends.kernels.several_rows import SeveralRows
 from groupmap.backends.kernels.side_by_side import Sorter
@@ -161,7 +162,9 @@ class ByKey(ByLevelFirst):
         task, bits, words = self.task, as_bits(rows), self.words[: len(rows)]
         task.check(pack(bits, task.code, words))
         self.sort(words)
-        emit(words, bits, task.code, task.table, task.tie, out, order, None, self.spots)
+        emit(words, bits, task.code, task.table, task.tie, out, None, self.spots)
+        if order is not None:
+            write_order(words, order)
 
 
 class _InBuckets(ByLevelFirst):
@@ -276,8 +279,9 @@ class ByPlace(Way):
         crowded = np.empty(len(rows), dtype=np.bool_)
         task.check(place(rows, bits, task.code, words, self.ends))
         self.sort(words)
-        asked = (task.code, task.table, task.tie, out, order, crowded, self.spots)
-        n_crowded = emit(words, bits, *asked)
+        n_crowded = emit(words, bits, task.code, task.table, task.tie, out, crowded, self.spots)
+        if order is not None:
+            write_order(words, order)
         if n_crowded > 0:
             self.places_fail = MOST_CROWDED * n_crowded > len(rows)
             for_some(self.rank_otherwise, crowded, rows, out, order)
