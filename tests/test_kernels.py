@@ -781,10 +781,9 @@ def test_rows_of_few_levels_are_counted(drawn, data, ties):
     table = np.arange(2 * rows.shape[1] - 1, dtype=np.uint32)
     out, order = np.empty((2, *rows.shape), dtype=np.uint32)
     is_done = np.zeros(1, dtype=np.bool_)
-    levels.count_places(
-        rows, rows.view(np.uint32), code_of(rows.dtype), table, rank.tie_of(rule), out,
-        order.view(np.int32), is_done,
-    )  # fmt: skip
+    asked = (rows, rows.view(np.uint32), code_of(rows.dtype))
+    levels.find_few(*asked, is_done)
+    levels.count_places(*asked, table, rank.tie_of(rule), out, order.view(np.int32), is_done)
     assert is_done[0] == is_apart
     if is_apart:
         np.testing.assert_array_equal(out, counted_ranks(rows, ties))

@@ -240,9 +240,8 @@ def emit_bucket(
     if table is not None and before != behind:
         emit_across(words, first, spots, n_equal, low, is_exact, keys, code, table, gaps, tie, out)
     else:
-        emit_row(
-            words, first + before, spots, n_equal, low, is_exact, keys, code, table, tie, out, False
-        )
+        rank = first + before
+        emit_near(words, rank, spots, n_equal, low, is_exact, keys, code, table, tie, out)
     if beside is not None:
         for i in range(words.size):
             values[i] = beside[i]
@@ -267,4 +266,23 @@ def emit_across(
     """The values of the words of a bucket that come after the `first` entries of the row, and
     between whose ranks there is a gap."""
     own_table = table_across(table, gaps, first, first + words.size)
-    emit_row(words, ZERO, spots, n_equal, low, is_exact, keys, code, own_table, tie, out, False)
+    emit_near(words, ZERO, spots, n_equal, low, is_exact, keys, code, own_table, tie, out)
+
+
+# Not inline: compiled once for both.
+@uncounted
+def emit_near(
+    words: Bits,
+    first: int,
+    spots: Bits,
+    n_equal: int,
+    low: Unsigned,
+    is_exact: bool,
+    keys: Bits,
+    code: Code,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> None:
+    """The same where there is none; the bucket is in the nearest cache."""
+    emit_row(words, first, spots, n_equal, low, is_exact, keys, code, table, tie, out, False)

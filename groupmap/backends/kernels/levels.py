@@ -96,9 +96,10 @@ def count_places(
     order: Bits | None,
     is_done: Bits,
 ) -> Unsigned:
-    """The same for rows of floats with room for a place for each of their values.
+    """The same for those rows of floats that `is_done` names, as `find_few` does, if there is room
+    for a place for each of their values.
 
-    The magnitude is that of the rows that are not dismissed at first sight.
+    The magnitude is that of these rows.
     """
     n_rows, n = rows.shape
     levels, memory = np.empty(n, dtype=np.uint16), memory_of_levels(PLACES, tie, order, out)
@@ -106,10 +107,10 @@ def count_places(
     magnitude = bits.dtype.type(0)
     ends = np.empty(2, dtype=rows.dtype)
     for r in range(n_rows):
+        if not is_done[r]:
+            continue
         row, own_bits = rows[r], bits[r]
         is_done[r] = False
-        if not may_be_few(row, own_bits, code):
-            continue
         least, scale, greatest = extent(own_bits, code, rows.dtype.type(PLACES - 1), ends)
         magnitude = max(magnitude, greatest)
         if ends[0] == ends[1]:
@@ -120,6 +121,14 @@ def count_places(
         if is_done[r]:
             emit_levels(levels, PLACES, memory, table, tie, out[r], order, r)
     return magnitude
+
+
+@njit(nogil=True, cache=True)
+def find_few(rows: np.ndarray[Any, Any], bits: Bits, code: Code, may_be_done: Bits) -> None:
+    """Which rows of floats are not dismissed at first sight: where there are none, which is so of
+    most arrays, to count need not be compiled."""
+    for r in range(rows.shape[0]):
+        may_be_done[r] = may_be_few(rows[r], bits[r], code)
 
 
 @njit(nogil=True, cache=True)

@@ -118,7 +118,9 @@ class ByLevelFirst(Way):
         is_done = np.zeros(len(rows), dtype=np.bool_)
         rest = (task.code, task.table, task.tie, out, order, is_done)
         if rows.dtype.kind == "f" and rows.dtype.itemsize > BYTES_OF_HALVES:
-            task.check(levels.count_places(rows, bits, *rest))
+            levels.find_few(rows, bits, task.code, is_done)
+            if np.any(is_done):
+                task.check(levels.count_places(rows, bits, *rest))
         elif rows.shape[1] >= SHORTEST_COUNTED:
             task.check(levels.count_keys(bits, *rest))
         return is_done
