@@ -98,12 +98,8 @@ class SeveralRows(Dealer):
         self, bounds: Bits, buckets_of: Bits, rest: Rest, indices: Bits | None, order: Bits | None
     ) -> int:
         """Sorted words to values, and to the order; how many entries were in crowded buckets."""
-        task, lines, entries, beside = (
-            self.task,
-            self.lines,
-            self.entries,
-            self.beside(bounds),
-        )
+        task, lines, entries = self.task, self.lines, self.entries
+        beside = self.beside(bounds)
         spots = np.empty(longest_between(bounds) + LANES, dtype=np.uint32)
         n_crowded = emit_rows(
             lines, bounds, buckets_of, task.table, rest.gaps, task.tie, entries, beside, spots
