@@ -87,7 +87,12 @@ def _listed(
 
 def _feature_index(member: object, n_features: int, feature_names: Sequence[str] | None) -> int:
     if isinstance(member, str):
-        names = [] if feature_names is None else list(feature_names)
+        if feature_names is None:
+            raise ValueError(
+                f"groups names the column {member!r}, but X has no column names; give a data "
+                "frame, or name columns by index."
+            )
+        names = list(feature_names)
         if member in names:
             return names.index(member)
         raise ValueError(f"groups names the column {member!r}, which is not one of {names}.")

@@ -149,6 +149,10 @@ def check_not_empty(reference: Array, name: str, xp: Namespace) -> None:
 
 def check_one_sample(sample: Array) -> Array:
     """The sample itself, if it is one that can serve every group."""
+    if sample.ndim == 0:
+        raise ValueError(
+            "target_quantiles is a single number; a reference sample is 1-D, as numpy.asarray([…])."
+        )
     if sample.ndim != 1:
         raise ValueError(
             f"target_quantiles is a sample of shape {tuple(sample.shape)}; a reference sample is "

@@ -80,7 +80,8 @@ def _plain(value: object) -> object:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     raise TypeError(
-        f"{value!r} cannot be written as plain data; save the estimator with joblib or skops."
+        f"{value!r} cannot be written as plain data; save the estimator with joblib, which needs "
+        "functions that can be imported, or skops."
     )
 
 
@@ -92,7 +93,8 @@ def _described(target: object) -> object:
     if not isinstance(target, FormulaTarget):
         raise TypeError(
             f"target_quantiles={target!r} cannot be written as plain data; use a built-in target "
-            "or a reference sample, or save the estimator with joblib or skops."
+            "or a reference sample, or save the estimator with joblib, which needs a function that "
+            "can be imported, or skops."
         )
     return {"name": type(target).__name__.lower(), **asdict(target)}
 

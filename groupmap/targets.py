@@ -161,7 +161,8 @@ class Sparse(FormulaTarget):
     """Few large values among many near 0: Q(p) = p^k.
 
     k = int(log(ninety_quantile) / log(0.9)), so that nine values in ten lie below about
-    `ninety_quantile`, which is in (0, 0.9]; the default 0.05 gives k = 28.
+    `ninety_quantile`, which is in (0, 0.9]; the default 0.05 gives k = 28. Another one is chosen by
+    `with_ninety_quantile`.
     """
 
     ninety_quantile: float = 0.05
@@ -172,6 +173,15 @@ class Sparse(FormulaTarget):
                 f"ninety_quantile={self.ninety_quantile!r} gives no exponent ≥ 1; "
                 "choose one in (0, 0.9]."
             )
+
+    def with_ninety_quantile(self, ninety_quantile: float) -> Self:
+        """The same target with nine values in ten below about that one.
+
+        >>> import groupmap as gm
+        >>> gm.sparse.with_ninety_quantile(0.2)
+        Sparse(ninety_quantile=0.2)
+        """
+        return replace(self, ninety_quantile=ninety_quantile)
 
     @property
     def exponent(self) -> int:

@@ -276,6 +276,12 @@ def test_options_are_checked(options, error, text):
         (lambda: gm.quantile_map(X, stats.gamma), TypeError, r"as in scipy\.stats\.gamma"),
         (lambda: gm.match_quantiles(X, [1.0, 2.0]), TypeError, "reference is of type list"),
         (lambda: gm.group_map(X, 1, "uniform"), TypeError, "weight is of type str"),
+        (lambda: gm.quantile_map(X, gm.sparse(0.1)), ValueError, "is a single number"),
+        (
+            lambda: gm.GroupMapTransformer([["a"], ["b"]]).fit(np.ones((3, 2))),
+            ValueError,
+            "'a', but X has no column names; give a data frame",
+        ),
         (lambda: gm.gaussian.clamped(0.5), ValueError, "clamp=0.5"),
         (lambda: gm.gaussian.clamped(0.0), ValueError, "clamp=0.0"),
     ],

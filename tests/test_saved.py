@@ -102,7 +102,7 @@ def test_what_has_no_plain_form(tmp_path, X):
         {"random_state": np.random.RandomState(0)},
     ):
         fitted = gm.GroupMapTransformer(n_quantiles=20, **settings).fit(X)
-        with pytest.raises(TypeError, match="joblib or skops"):
+        with pytest.raises(TypeError, match="joblib, which needs"):
             fitted.save(tmp_path / "fitted.npz")
     labelled = gm.GroupMapTransformer([("a", 1)] * 2 + [("b", 1)] * 2, n_quantiles=20).fit(X)
     changed = gm.GroupMapTransformer(n_quantiles=20).fit(X).set_params(groups=2)

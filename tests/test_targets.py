@@ -39,7 +39,7 @@ def test_the_clamp_is_a_parameter():
 
 def test_sparse_has_most_values_near_zero():
     assert gm.sparse.exponent == 28
-    assert Sparse(0.9).exponent == 1
+    assert gm.sparse.with_ninety_quantile(0.9).exponent == 1
     np.testing.assert_allclose(gm.sparse(0.9), 0.9**28)
     for impossible in (0.0, 1.0, 0.95, -1.0):
         with pytest.raises(ValueError, match="ninety_quantile"):
