@@ -1,4 +1,4 @@
-"""The examples of the README and of the page for torch users run, and its commands are there."""
+"""The examples of the README and of the pages run, and its commands are there."""
 
 from __future__ import annotations
 
@@ -23,11 +23,21 @@ def test_python_examples():
         exec(block, scope)
 
 
-def test_examples_for_torch_users():
+@pytest.mark.parametrize("page", ["torch.md", "transformer.md"])
+def test_examples_of_pages(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)  # where they write files
     scope = {}
-    for block in blocks("python", (ROOT / "docs" / "torch.md").read_text()):
+    for block in blocks("python", (ROOT / "docs" / page).read_text()):
         exec(block, scope)
+
+
+def test_no_page_has_examples_that_do_not_run():
+    pages = {
+        path.name for path in (ROOT / "docs").glob("*.md") if blocks("python", path.read_text())
+    }
+    assert pages == {"torch.md", "transformer.md"}
 
 
 def test_the_first_commands_are_the_demo_and_the_tests():
