@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from typing import Any
 
 import array_api_compat as compat
 import numpy as np
@@ -121,3 +122,14 @@ def _beside(values: object, X: Array, xp: Namespace) -> Array:
             values = xp.asarray(ops.to_host(ops.detach(values)))
         return compat.to_device(values, compat.device(X))
     return xp.asarray(np.asarray(values), device=compat.device(X))
+
+
+def may_overlap_itself(table: np.ndarray[Any, Any]) -> bool:
+    """Whether entries of a table may share memory, as those of a sliding window do."""
+    axes = sorted((abs(step), n) for step, n in zip(table.strides, table.shape, strict=True))
+    extent = table.itemsize
+    for step, n in axes:
+        if n > 1 and step < extent:
+            return True
+        extent += step * (n - 1)
+    return False

@@ -25,7 +25,7 @@ from groupmap.grouping import pool_axes
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
 from groupmap.positions import POSITIONS
-from groupmap.table_input import check_same_place, checked_table
+from groupmap.table_input import check_same_place, checked_table, may_overlap_itself
 from groupmap.targets import NAMED_TARGETS, Target
 from groupmap.user_targets import as_target
 
@@ -70,7 +70,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         same noise.
     copy : bool, default True
         False writes the result of `transform` into its input, where that is an array of the
-        same dtype that can be written.
+        same dtype that can be written, and no two entries of it share memory.
 
     Attributes
     ----------
@@ -312,6 +312,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         if self.copy or not compat.is_array_api_obj(given):
             return result
         if not compat.is_writeable_array(given) or given.dtype != result.dtype:
+            return result
+        if isinstance(given, np.ndarray) and may_overlap_itself(given):
             return result
         _, ops = namespace_and_ops(X=given)
         ops.detach(given)[...] = result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class TorchDistributionTarget(Target):
 
     def __post_init__(self) -> None:
         check_clamp(self.clamp)
+        _check_is_one(self.distribution, math.prod(getattr(self.distribution, "batch_shape", ())))
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
@@ -102,6 +104,7 @@ class SciPyDistributionTarget(Target):
         ppf = getattr(self.distribution, "ppf", None) or getattr(self.distribution, "icdf", None)
         object.__setattr__(self, "ppf", ppf)
         try:
+            _check_is_one(self.distribution, np.size(self.ppf(np.asarray([0.5]))))
             ends = np.asarray(self.ppf(np.asarray([0.0, 1.0])))
         except TypeError as error:
             raise TypeError(
@@ -127,6 +130,14 @@ class SciPyDistributionTarget(Target):
             return p
         first, last = self.ppf(np.asarray([self.clamp, 1.0 - self.clamp]))
         return with_clamped_ends(p, x, np.asarray(first), np.asarray(last), xp)
+
+
+def _check_is_one(distribution: object, count: int) -> None:
+    if count != 1:
+        raise ValueError(
+            f"target_quantiles={distribution!r} is {count} distributions at once; give one that "
+            "serves all groups, or give a layer a sequence of them, one a group."
+        )
 
 
 def _check_values(values: Array, p: Array, source: object, xp: Namespace) -> None:

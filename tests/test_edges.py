@@ -277,6 +277,7 @@ def test_options_are_checked(options, error, text):
         (lambda: gm.match_quantiles(X, [1.0, 2.0]), TypeError, "reference is of type list"),
         (lambda: gm.group_map(X, 1, "uniform"), TypeError, "weight is of type str"),
         (lambda: gm.quantile_map(X, gm.sparse(0.1)), ValueError, "is a single number"),
+        (lambda: gm.quantile_map(X, stats.norm([0, 1, 2])), ValueError, "is 3 distributions"),
         (
             lambda: gm.GroupMapTransformer([["a"], ["b"]]).fit(np.ones((3, 2))),
             ValueError,

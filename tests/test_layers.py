@@ -296,6 +296,9 @@ def test_torch_distributions():
         gm.quantile_map(x, torch.distributions.Gamma(1.0, 1.0))
     with pytest.raises(TypeError, match="maps torch tensors only"):
         gm.quantile_map(x.numpy(), torch.distributions.Normal(0.0, 1.0))
+    two = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+    with pytest.raises(ValueError, match="is 2 distributions at once; give one"):
+        gm.quantile_map(x, two)
 
 
 def test_scipy_distributions():

@@ -241,6 +241,15 @@ def test_copy_false_writes_into_the_input(X):
     np.testing.assert_array_equal(given, expected)
 
 
+def test_a_table_whose_entries_share_memory_is_not_written_to():
+    values = np.arange(12.0)
+    windows = np.lib.stride_tricks.sliding_window_view(values, 3, writeable=True)
+    transformer = gm.GroupMapTransformer(n_quantiles=10).fit(windows)
+    expected = transformer.transform(windows)
+    np.testing.assert_array_equal(transformer.set_params(copy=False).transform(windows), expected)
+    np.testing.assert_array_equal(values, np.arange(12.0))
+
+
 def test_data_frames(X):
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X, columns=list("uvwxyz"))
