@@ -1,11 +1,11 @@
-"""Entries of long rows dealt out to buckets that follow one another in order, and back.
+"""Entries of long rows dealt out to buckets that follow one another in order.
 
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
 
-Each entry notes the spot that it was dealt out to, where what becomes of it is collected from. Or,
-where memory is to be spared, it notes only its bucket, which takes 16 bits: entries keep their
-order of appearance there, so that it is enough to take the next one. Likewise values may take the
-place of the keys. Until it is dealt out it notes its bin, where there is room.
+Each entry notes the spot that it was dealt out to, where what becomes of it is collected from (see
+`collecting`). Or, where memory is to be spared, it notes only its bucket, which takes 16 bits:
+entries keep their order of appearance there, so that it is enough to take the next one. Likewise
+values may take the place of the keys. Until it is dealt out it notes its bin, where there is room.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from groupmap.backends.kernels.bins import (
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.memory import Memory
-from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch, store_word
 
@@ -41,7 +40,6 @@ from groupmap.backends.kernels.vectors import fetch, store_word
 GAP = 16
 LONGEST_BESIDE = 2**16  # rows whose values lie beside the keys, which is a little faster
 LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
-PART = 2**12  # values that are still in the nearest cache when they are scaled
 AHEAD = 8  # entries of a bucket: about a line of the cache
 # Numbers are noted a word at once, since each entry is written to two more places, and to write is
 # what takes the time. The first of them is the lowest part of the word.
@@ -308,46 +306,3 @@ def deal_out_row(
     start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
     deal_out(row, 0, bins, 0, noted, dealt, dealt_keys, start, end, indices)
     return n_buckets, magnitude
-
-
-@njit(nogil=True, cache=True)
-def collect_from_spots(
-    spots: Bits, values: Bits, out: Bits, in_place: InPlace | None, r: int, first: int
-) -> None:
-    """The value of each entry, which lies there; scaled as those of row r from that one on, if they
-    are to be."""
-    for begin in range(0, out.size, PART):
-        end = min(begin + PART, out.size)
-        own_spots, own_out = spots[begin:end], out[begin:end]
-        for i in range(own_out.size):
-            own_out[i] = values[own_spots[i]]
-        if in_place is not None:
-            scale_part(in_place, r, first + begin, first + end)
-
-
-@njit(nogil=True, cache=True)
-def collect_from_buckets(
-    bucket_of: Bits,
-    stretch: int,
-    dealt: Dealt,
-    values: Bits,
-    out: Bits,
-    in_place: InPlace | None,
-    first: int,
-) -> None:
-    """The same for a stretch, which the next spot of each bucket lies at the end of: from the last
-    entry on."""
-    at = dealt.at[stretch]
-    is_far = values.size > LONGEST_NEAR
-    for end in range(out.size, 0, -PART):
-        begin = max(end - PART, 0)
-        own_buckets, own_out = bucket_of[begin:end], out[begin:end]
-        for i in range(own_out.size - 1, -1, -1):
-            bucket = own_buckets[i]
-            spot = at[bucket] - np.uint32(1)
-            at[bucket] = spot
-            own_out[i] = values[spot]
-            if is_far:
-                fetch(values, np.int64(spot) - AHEAD)
-        if in_place is not None:
-            scale_part(in_place, 0, first + begin, first + end)

@@ -27,11 +27,10 @@ from groupmap.backends.kernels.buckets import (
     write_order_of_buckets,
     write_words,
 )
+from groupmap.backends.kernels.collecting import collect_from_buckets, collect_from_spots
 from groupmap.backends.kernels.common import Gaps, Rest
 from groupmap.backends.kernels.dealing import (
     Dealer,
-    collect_from_buckets,
-    collect_from_spots,
     cut,
     deal_out,
     deal_out_row,

@@ -18,6 +18,7 @@ from groupmap.backends.kernels.buckets import (
     write_order_of_buckets,
     write_words,
 )
+from groupmap.backends.kernels.collecting import collect_from_spots
 from groupmap.backends.kernels.common import (
     WHOLE,
     Rest,
@@ -30,7 +31,6 @@ from groupmap.backends.kernels.dealing import (
     Dealer,
     Dealt,
     Entries,
-    collect_from_spots,
     deal_out_row,
     longest_between,
 )
