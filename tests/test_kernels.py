@@ -702,7 +702,10 @@ def test_affine_sums_lose_few_digits(rng, dtype, n, missing):
 @pytest.mark.parametrize("n", [300, 9000, 300_000])
 def test_rows_that_may_not_be_written_compile_nothing_more(rng, n):
     """Nor do those whose entries lie apart, and are copied first."""
-    compiled = (emission.emit, several_rows.deal_out_rows, dealing.deal_out, levels.count_places)
+    compiled = (
+        emission.emit, several_rows.deal_out_rows, several_rows.emit_rows, dealing.deal_out,
+        levels.find_few, levels.count_places,
+    )  # fmt: skip
     for dtype in ("float32", "float64"):
         x = rows_of("some ties", dtype, (20, n), rng)
         y = gm.quantile_map(x, "gaussian", axis=-1)

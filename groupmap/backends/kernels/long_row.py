@@ -197,17 +197,9 @@ class LongRow(Dealer):
 
         def deal(s: int) -> None:
             deal_out(
-                rows[s],
-                starts[s],
-                bins,
-                s,
-                noted[s],
-                dealt,
-                self.entries.keys,
-                0,
-                starts[-1],
+                rows[s], starts[s], bins, s, noted[s], dealt, self.entries.keys, 0, starts[-1],
                 indices,
-            )
+            )  # fmt: skip
 
         self._for_each_stretch(deal)
         return n_buckets
