@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
+from itertools import pairwise
 from threading import Lock
 from typing import TypeVar
 
@@ -78,12 +79,13 @@ def over_rows(
     # As many for each of the threads: each call of a kernel is worth some microseconds, and where
     # several threads call, one waits for the other.
     rounds = -(-n_rows * n // (entries_per_block * threads))
-    block = max(-(-n_rows // (rounds * threads)), LEAST_ENTRIES_PER_BLOCK // n, 1)
+    count = max(1, min(rounds * threads, n_rows // max(LEAST_ENTRIES_PER_BLOCK // n, 1)))
     # The caller has the first one. It should be the last to be done, too, since to be woken up
     # takes as long again.
-    first = min(block + (AHEAD // n if rounds == 1 and threads > 1 else 0), n_rows)
-    begins = [0, *range(first, n_rows, block)]
-    blocks = deque(zip(begins, [*begins[1:], n_rows], strict=True))
+    ahead = AHEAD // n if rounds == 1 and threads > 1 else 0
+    first = min(-(-n_rows // count) + ahead, n_rows)
+    blocks = deque(_divided(first, n_rows, count))
+    longest = max(end - begin for begin, end in blocks)
     failures: list[BaseException] = []
 
     def drain() -> None:
@@ -94,7 +96,7 @@ def over_rows(
                     begin, end = blocks.popleft()
                 except IndexError:
                     return
-                own = scratch(max(first, block)) if own is None else own
+                own = scratch(longest) if own is None else own
                 work(own, begin, end)
         except BaseException as failure:  # raised below, when all are done
             blocks.clear()  # where one fails, all of the work does
@@ -117,6 +119,14 @@ def over_rows(
             raise failures[0]
         finally:
             failures.clear()  # which the traceback's frames hold, and with it all of their arrays
+
+
+def _divided(first: int, n_rows: int, count: int) -> list[tuple[int, int]]:
+    """Blocks of rows, no more than so many: the first ones, and the others as even as they can be,
+    so that no thread is left with a whole one more than the others."""
+    rest, others = n_rows - first, max(count - 1, 1)
+    ends = [first, *(first + k * rest // others for k in range(1, others + 1))]
+    return [(0, first), *(block for block in pairwise(ends) if block[0] < block[1])]
 
 
 def _wait_for(under_way: list[Future[None]], blocks: deque[tuple[int, int]]) -> None:
