@@ -21,6 +21,9 @@ from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK
 
 IN_LINE = 8  # so many of a table's columns, of doubles, lie in one line of the cache
+# Entries of a table's row that are written one after the other. For fewer, a processor does not
+# foresee which lines it will take; more are read from too many places.
+SIDE_BY_SIDE = 2**8
 
 
 def normalize_rows(
@@ -54,11 +57,14 @@ def normalize_rows(
     table = np.empty(len(steps), dtype=rows.dtype)
     with_middles(mean, table)
     result = np.empty_like(rows, subok=False)
+    are_columns = result.strides[0] < result.strides[1]
 
     def work(_: None, begin: int, end: int) -> None:
-        gather(table, task.result[:, begin:end], result[:, begin:end])
+        places, out = task.result[:, begin:end], result[:, begin:end]
+        if are_columns:  # whose table is written row by row
+            places, out = places.T, out.T
+        gather(table, places, out)
 
-    # Across rows, since where these are the columns of a table its lines are written whole.
     over_rows(
         work, lambda _: None, *reversed(rows.shape),
         entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
@@ -121,14 +127,11 @@ def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, 
 
 @njit(nogil=True, cache=True)
 def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any]) -> None:
-    """``out = table[places]``: of several rows at once, which may be columns side by side."""
-    n_rows, n = places.shape
-    side_by_side = n_rows - n_rows % IN_LINE
-    for first in range(0, side_by_side, IN_LINE):
-        own_places, own_out = places[first : first + IN_LINE], out[first : first + IN_LINE]
-        for i in range(n):
-            for r in range(IN_LINE):
-                own_out[r, i] = table[own_places[r, i]]
-    for r in range(side_by_side, n_rows):
-        for i in range(n):
-            out[r, i] = table[places[r, i]]
+    """``out = table[places]``, of whose rows the entries lie side by side."""
+    n_rows, n = out.shape
+    for begin in range(0, n, SIDE_BY_SIDE):
+        for r in range(n_rows):
+            own_places = places[r, begin : begin + SIDE_BY_SIDE]
+            own_out = out[r, begin : begin + SIDE_BY_SIDE]
+            for i in range(own_out.size):
+                own_out[i] = table[own_places[i]]
