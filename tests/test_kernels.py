@@ -47,7 +47,8 @@ from groupmap.backends.kernels import (
     vectors,
     ways,
 )
-from groupmap.backends.kernels.memory import BYTES_KEPT, SIDE_BY_SIDE, Contiguous, Memory, lent
+from groupmap.backends.kernels.columns import AT_ONCE, BYTES_OF_LINE, copy_rows
+from groupmap.backends.kernels.memory import BYTES_KEPT, Contiguous, Memory, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 from groupmap.backends.kernels.task import Task
 
@@ -186,22 +187,28 @@ def test_normal_probabilities(x, view):
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
 @given(
     n_rows=st.integers(1, 9),
-    n=st.sampled_from([1, 5, SIDE_BY_SIDE - 1, SIDE_BY_SIDE, SIDE_BY_SIDE + 1, 3 * SIDE_BY_SIDE]),
+    n=st.sampled_from([1, 5, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE]),
     some=st.slices(9),
     lie=st.sampled_from(["rows", "columns", "reversed", "every other"]),
 )
 def test_rows_of_any_strides_are_copied(dtype, n_rows, n, some, lie):
-    numbers = np.random.default_rng(0).integers(0, 200, 2 * n_rows * n).astype(dtype)
-    rows = {
-        "rows": numbers[: n_rows * n].reshape(n_rows, n),
-        "columns": numbers[: n_rows * n].reshape(n, n_rows).T,
-        "reversed": numbers[: n_rows * n].reshape(n, n_rows).T[:, ::-1],
-        "every other": numbers.reshape(n_rows, 2 * n)[:, ::2],
-    }[lie][some]
+    def rows_among(numbers):
+        return {
+            "rows": numbers[: n_rows * n].reshape(n_rows, n),
+            "columns": numbers[: n_rows * n].reshape(n, n_rows).T,
+            "reversed": numbers[: n_rows * n].reshape(n, n_rows).T[:, ::-1],
+            "every other": numbers.reshape(n_rows, 2 * n)[:, ::2],
+        }[lie][some]
+
+    numbers = np.random.default_rng(0).integers(1, 200, 2 * n_rows * n).astype(dtype)
+    rows, written = rows_among(numbers), np.zeros_like(numbers)
     with lent() as lend:
         copied = Contiguous(rows, len(rows), lend())(rows)
         assert copied.flags.c_contiguous
         np.testing.assert_array_equal(copied, rows)
+        copy_rows(copied, rows_among(written))
+    np.testing.assert_array_equal(rows_among(written), rows)
+    assert np.count_nonzero(written) == rows.size  # and nothing else
 
 
 def parameter_of(spans, parameter, r, i):
@@ -400,8 +407,8 @@ def test_scratch_of_float32_takes_no_more_than_16_bytes_an_entry(monkeypatch, ki
     monkeypatch.setattr(memory._shelves.own, "piece", piece)
 
     class Worker(ways.Worker):
-        def __init__(self, way, task, own, block):
-            super().__init__(way, task, own, block)
+        def __init__(self, way, task, own, block, at_once):
+            super().__init__(way, task, own, block, at_once)
             blocks.append(block)
 
     def only_of_the_piece(self, *asked, empty=Memory.empty):
@@ -414,7 +421,7 @@ def test_scratch_of_float32_takes_no_more_than_16_bytes_an_entry(monkeypatch, ki
     x, table = rows_that_need_scratch(kind, n), np.arange(2 * n - 1, dtype=np.float32)
     y, _ = rank.rank_and_gather(x, table, COUNTING_TIES["average"], with_order=False, threads=1)
     np.testing.assert_array_equal(y[0], 2 * rankdata(x[0]) - 2)
-    touched = memory.LINE * np.sum(np.any(piece.reshape(-1, memory.LINE) != untouched, axis=1))
+    touched = BYTES_OF_LINE * np.sum(np.any(piece.reshape(-1, BYTES_OF_LINE) != untouched, axis=1))
     [block] = blocks
     assert 4 * block * n <= touched <= 16 * block * n
 
@@ -715,6 +722,23 @@ def test_rows_that_may_not_be_written_compile_nothing_more(rng, n):
         for rows in (unwritable, np.asfortranarray(x)):
             np.testing.assert_array_equal(gm.quantile_map(rows, "gaussian", axis=-1), y)
         assert [len(each.signatures) for each in compiled] == before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+@pytest.mark.parametrize("n", [40, 700, 9000, 20_000, 140_000])
+@pytest.mark.parametrize(
+    "columns", [slice(1, 4), slice(37), slice(0, 60, 5), slice(None, None, -1)]
+)
+def test_columns_of_a_table_are_mapped_as_rows_are(rng, monkeypatch, dtype, n, columns):
+    """As many at once as lie in a line of the cache, more than are ranked at once where n is
+    great, on each of two threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    table = np.asarray(100 * rng.normal(size=(n, 64 if n < 10**5 else 20))).astype(dtype)
+    table[:, ::3] = np.maximum(table[:, ::3], 0)
+    some = table[:, columns]
+    found = gm.quantile_map(some, "gaussian", axis=0)
+    expected = gm.quantile_map(np.ascontiguousarray(some.T), "gaussian", axis=1)
+    np.testing.assert_array_equal(found, expected.T)
 
 
 def test_a_long_row_on_all_threads(rng):

@@ -13,13 +13,13 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
-from groupmap.backends.kernels.memory import SIDE_BY_SIDE
 from groupmap.backends.kernels.threads import over_rows
 
 N_LEVELS = 2**8
 COPIES = 4  # of each count: the same one would often be awaited
 ENTRIES_PER_BLOCK = 2**16
 MOST_BY_COLUMNS = 16  # rows
+SIDE_BY_SIDE = 2**9  # so many lines stay in the nearest cache
 
 Rows = np.ndarray[Any, Any]
 

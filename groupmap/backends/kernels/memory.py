@@ -13,15 +13,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from groupmap.backends._bits import Bits, as_bits, for_reading
+from groupmap.backends._bits import for_reading
+from groupmap.backends.kernels.columns import BYTES_OF_LINE, copy_rows
 
 BYTES_KEPT = 2**23  # for each thread; what needs more works long enough to wait for it
-LINE = 64  # bytes of the cache
 # Arrays that are gone through side by side should not lie whole pages apart.
-BETWEEN = 13 * LINE
-SIDE_BY_SIDE = 2**9  # so many lines stay in the nearest cache
+BETWEEN = 13 * BYTES_OF_LINE
 
 Lend = Callable[[], "Memory"]
 
@@ -39,7 +37,7 @@ class Memory:
         size = prod(shape) * dtype.itemsize
         if begin + size > BYTES_KEPT:
             return np.empty(shape, dtype)
-        self._used += -(-size // LINE) * LINE + BETWEEN
+        self._used += -(-size // BYTES_OF_LINE) * BYTES_OF_LINE + BETWEEN
         return np.ndarray(shape, dtype, self._piece, begin)
 
     def again(self) -> Memory:
@@ -60,23 +58,8 @@ class Contiguous:
         if self._copies is None or rows.flags.c_contiguous:
             return rows
         copies = self._copies[: len(rows)]
-        if rows.strides[0] < rows.strides[1]:  # columns of a table, most likely
-            copy_in_parts(as_bits(rows), as_bits(copies))
-        else:
-            copies[...] = rows
+        copy_rows(rows, copies)
         return for_reading(copies)
-
-
-@njit(nogil=True, cache=True)
-def copy_in_parts(rows: Bits, copies: Bits) -> None:
-    """Copy rows that lie side by side: what is fetched for one of them serves the next, too."""
-    n_rows, n = rows.shape
-    for begin in range(0, n, SIDE_BY_SIDE):
-        end = min(begin + SIDE_BY_SIDE, n)
-        for r in range(n_rows):
-            part, copy = rows[r, begin:end], copies[r, begin:end]
-            for i in range(part.size):
-                copy[i] = part[i]
 
 
 class _Shelf:
@@ -107,8 +90,8 @@ def lent() -> Iterator[Lend]:
         shelf = _shelves.own
         piece, shelf.piece = shelf.piece, None
         if piece is None:
-            piece = np.empty(BYTES_KEPT + LINE, dtype=np.uint8)
-            piece = piece[-piece.ctypes.data % LINE :][:BYTES_KEPT]
+            piece = np.empty(BYTES_KEPT + BYTES_OF_LINE, dtype=np.uint8)
+            piece = piece[-piece.ctypes.data % BYTES_OF_LINE :][:BYTES_KEPT]
         pieces.append((shelf, piece))
         return Memory(piece)
 

@@ -23,7 +23,7 @@ from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK
 IN_LINE = 8  # so many of a table's columns, of doubles, lie in one line of the cache
 # Entries of a table's row that are written one after the other. For fewer, a processor does not
 # foresee which lines it will take; more are read from too many places.
-SIDE_BY_SIDE = 2**8
+IN_A_ROW = 2**8
 
 
 def normalize_rows(
@@ -129,9 +129,9 @@ def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, 
 def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any]) -> None:
     """``out = table[places]``, of whose rows the entries lie side by side."""
     n_rows, n = out.shape
-    for begin in range(0, n, SIDE_BY_SIDE):
+    for begin in range(0, n, IN_A_ROW):
         for r in range(n_rows):
-            own_places = places[r, begin : begin + SIDE_BY_SIDE]
-            own_out = out[r, begin : begin + SIDE_BY_SIDE]
+            own_places = places[r, begin : begin + IN_A_ROW]
+            own_out = out[r, begin : begin + IN_A_ROW]
             for i in range(own_out.size):
                 own_out[i] = table[own_places[i]]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.columns import copy_rows
 from groupmap.backends.kernels.scaling import InPlace, Scaling
 from groupmap.backends.kernels.values import Tie
 
@@ -77,7 +78,7 @@ class Finish:
         if task.scaling is not None:
             task.scaling(values, task.first_row + self.first_row, result, start=begin)
         elif not np.shares_memory(values, result):
-            result[...] = values
+            copy_rows(values, result)
 
     @property
     def in_place(self) -> InPlace | None:

@@ -43,8 +43,11 @@ SHORTEST_COUNTED = 2**12
 class Worker:
     """What one thread does with one block of rows after the other, and the memory for it."""
 
-    def __init__(self, way: type[Way], task: Task, memory: Memory, block: int) -> None:
-        self.task, n = task, task.rows.shape[1]
+    def __init__(
+        self, way: type[Way], task: Task, memory: Memory, block: int, at_once: int
+    ) -> None:
+        """Of whose rows no more are ranked at once than so many."""
+        self.task, self.at_once, n = task, at_once, task.rows.shape[1]
         self.contiguous = Contiguous(task.rows, block, memory)
         self.values: np.ndarray[Any, Any] | None = None
         self.line: Line | None = None
@@ -52,7 +55,7 @@ class Worker:
             self.line = task.scaling.by_line(n, task.dtype, memory)
         elif (n <= LONGEST_IN_CACHE and not way.WRITES_IN_ORDER) or not task.is_direct:
             self.values = memory.empty((block, n), task.dtype)
-        self.way = way(task, block, memory)
+        self.way = way(task, min(block, at_once), memory)
 
     def __call__(self, begin: int, end: int) -> None:
         """Rank these rows, and write their values, scaled.
@@ -69,7 +72,14 @@ class Worker:
         values = task.result[begin:end] if values is None else values[: end - begin]
         order = None if task.order is None else task.order[begin:end]
         finish = Finish(task, values, begin)
-        self.way.rank_and_finish(rows, as_bits(values), order, finish)
+        if len(rows) <= self.at_once:
+            self.way.rank_and_finish(rows, as_bits(values), order, finish)
+            return
+        for first in range(0, len(rows), self.at_once):
+            some = slice(first, first + self.at_once)
+            own_order = None if order is None else order[some]
+            self.way.rank(rows[some], as_bits(values[some]), own_order)
+        finish(0, rows.shape[1])
 
 
 class Way(ABC):
