@@ -308,3 +308,25 @@ def test_default_layers_train_what_is_before_them():
         x = torch.randn(3, 4, 6, requires_grad=True)
         (layer(x) ** 3).sum().backward()
         assert x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("n", [12, 700, 20_000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("gradient", [each for each in GRADIENTS if each is not None])
+def test_columns_have_the_gradient_of_rows(gradient, dtype, n):
+    """And x's layout, in which the layer before wants it."""
+    x = torch.randn(n, 21, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x[:, 3:9] = x[:, 3:9].clamp(min=0)
+    grad = torch.randn_like(x)
+
+    def mapped(x, grad, dim):
+        x = x.clone().requires_grad_()
+        y = gm.quantile_map(x, "gaussian", axis=dim, gradient=gradient)
+        y.backward(grad)
+        assert x.grad.stride() == y.stride() == x.stride()
+        return y, x.grad
+
+    y, found = mapped(x, grad, 0)
+    y_of_rows, expected = mapped(x.T.contiguous(), grad.T.contiguous(), 1)
+    assert torch.equal(y, y_of_rows.T)
+    torch.testing.assert_close(found, expected.T)  # torch adds up columns in another order

@@ -16,7 +16,7 @@ PACKAGE = Path(gm.__file__).parent
 # From the ground up. A module imports from its own storey or from below, never from above.
 STOREYS = (
     {"_typing", "counts", "files"},
-    {"backends._bits", "backends.kernels.threads"},
+    {"backends._bits", "backends._layout", "backends.kernels.threads"},
     {"backends.kernels", "backends.kernels.keys", "backends.kernels.compiled"},
     {"backends._ops", "backends._normal", "backends.generic", "backends.cuda",
      "backends.cuda.programs"},
@@ -40,7 +40,8 @@ STOREYS = (
      "backends.kernels.dealing", "backends.kernels.collecting",
      "backends.kernels.buckets", "backends.kernels.several_rows", "backends.kernels.long_row",
      "backends.kernels.common", "backends.kernels.runs", "backends.kernels.task",
-     "backends.kernels.memory", "backends.kernels.bins", "backends.kernels.sampling",
+     "backends.kernels.memory", "backends.kernels.columns",
+     "backends.kernels.bins", "backends.kernels.sampling",
      "backends.kernels.scaling", "backends.kernels.ways", "backends.kernels.normalizing",
      "backends.kernels.levels", "backends.kernels.equals", "backends.kernels.eight_bits",
      "backends.kernels.few_values", "backends.kernels.counted_values",
@@ -126,7 +127,7 @@ def test_the_core_knows_no_library(path):
         "backends.kernels.common": {"numba"}, "backends.kernels.runs": {"numba"},
         "backends.kernels.scaling": {"numba"},
         "backends.kernels.normalizing": {"numba"}, "backends.kernels.levels": {"numba"},
-        "backends.kernels.memory": {"numba"}, "backends.kernels.eight_bits": {"numba"},
+        "backends.kernels.columns": {"numba"}, "backends.kernels.eight_bits": {"numba"},
         "backends.kernels.places": {"numba"}, "backends.kernels.lanes": {"numba"},
         "backends.kernels.rounding": {"numba"}, "backends.kernels.short_rows": {"numba"},
         "backends.kernels.side_by_side": {"numba"}, "backends.kernels.network": {"numba"},

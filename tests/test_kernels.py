@@ -24,6 +24,7 @@ from scipy.stats import rankdata
 import groupmap as gm
 from groupmap.backends import kernels, ops_for
 from groupmap.backends._bits import INFINITY, as_bits, code_of, keys_of, limit_of
+from groupmap.backends._layout import BYTES_OF_LINE
 from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels, with_kernels_and_without
 
@@ -47,7 +48,7 @@ from groupmap.backends.kernels import (
     vectors,
     ways,
 )
-from groupmap.backends.kernels.columns import AT_ONCE, BYTES_OF_LINE, copy_rows
+from groupmap.backends.kernels.columns import AT_ONCE, copy_rows
 from groupmap.backends.kernels.memory import BYTES_KEPT, Contiguous, Memory, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
 from groupmap.backends.kernels.task import Task
@@ -1229,11 +1230,15 @@ def test_other_byte_orders_and_long_doubles_go_without(rng):
             )
 
 
-def test_operators_keep_torchs_rules(rng):
+@pytest.mark.parametrize("are_columns", [False, True])
+def test_operators_keep_torchs_rules(rng, are_columns):
     torch = pytest.importorskip("torch")
     from groupmap.backends import torch_estimates, torch_kernels
 
-    x, y, grad = (torch.as_tensor(rng.normal(size=(3, 20))) for _ in "xyg")
+    shape = (20, 3) if are_columns else (3, 20)
+    x, y, grad = (torch.as_tensor(rng.normal(size=shape)) for _ in "xyg")
+    if are_columns:
+        x, y, grad = x.T, y.T, grad.T
     excluded = torch.as_tensor(rng.random((3, 20)) < 0.2)
     quantiles = torch.as_tensor(np.sort(rng.normal(size=20)))
     torch.library.opcheck(torch_kernels.count_less_operator, (x,))

@@ -401,6 +401,15 @@ def test_channels_last_stays():
         assert torch.equal(y, copy.deepcopy(layer)(x.contiguous()))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_what_runs_does_not_depend_on_the_layout(dtype):
+    x = randn(9000, 3).to(dtype)
+    as_columns, as_rows = gm.BatchMap1d(3, dtype=dtype), gm.BatchMap1d(3, dtype=dtype)
+    assert torch.equal(as_columns(x), as_rows(x.T.contiguous()[None])[0].T)
+    for name, buffer in as_columns.named_buffers():
+        assert torch.equal(buffer, as_rows.get_buffer(name))
+
+
 def test_targets_a_channel():
     layer = gm.BatchMap1d(3, target_quantiles=["uniform", "gaussian", "uniform"], momentum=1.0)
     x = randn(200, 3)

@@ -215,10 +215,24 @@ def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     result = np.empty(rows.shape, dtype=dtype)
 
     def work(_: None, begin: int, end: int) -> None:
-        result[begin:end] = np.sort(rows[begin:end], axis=-1)
+        own = result[begin:end]
+        ascending = own if dtype == rows.dtype else np.empty(own.shape, dtype=rows.dtype)
+        _copy_rows(rows[begin:end], ascending)
+        ascending.sort(axis=-1)
+        if ascending is not own:
+            own[...] = ascending
 
     numpy_sorts.over_blocks(work, rows)
     return result
+
+
+def _copy_rows(rows: Array, out: Array) -> None:
+    if kernels.serve(rows):
+        from groupmap.backends.kernels import columns
+
+        columns.copy_rows(rows, out)
+    else:
+        out[...] = rows
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:

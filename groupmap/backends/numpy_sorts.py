@@ -9,6 +9,7 @@ import numpy as np
 from groupmap._typing import Array
 from groupmap.backends import kernels
 from groupmap.backends._bits import keys_of
+from groupmap.backends._layout import entries_per_block
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels import threads
 
@@ -51,7 +52,8 @@ def over_blocks(work: Callable[[None, int, int], None], rows: Array) -> None:
     """The work on all rows ``(r, n)``, so many at a time as stay in the cache."""
     threads.over_rows(
         work, lambda _: None, *rows.shape,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+        entries_per_block=entries_per_block(rows, ENTRIES_PER_BLOCK, rows.itemsize),
+        threads=kernels.default_threads(),
     )  # fmt: skip
 
 

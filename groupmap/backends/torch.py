@@ -267,10 +267,10 @@ def with_middles(ascending: Array, dtype: DType) -> Array | None:
 def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order; by NumPy, whose sort is faster, where both see the memory."""
     del xp
-    is_known = can_read(rows) and torch_kernels.shares_memory(rows)
-    # bfloat16 would be seen as float16, whose NaN are among its great numbers.
-    if is_known and rows.dtype != torch.bfloat16 and not wants_gradient(rows):
-        ascending = torch_kernels.sort_rows(rows)
+    if can_read(rows) and torch_kernels.shares_memory(rows) and not wants_gradient(rows):
+        # bfloat16 would be seen as float16, whose NaN are among its great numbers.
+        is_bfloat = rows.dtype == torch.bfloat16
+        ascending = torch_kernels.sort_rows(rows.float() if is_bfloat else rows).to(rows.dtype)
     else:
         ascending = torch.sort(rows, dim=-1).values
     return ascending if dtype is None else ascending.to(dtype)

@@ -15,13 +15,19 @@ from groupmap.backends._ops import Formula
 from groupmap.backends.torch_kernels import (
     as_array,
     eager_or_traced,
+    in_place,
     operator,
     with_signature_at_hand,
 )
 
 
-def _matrix(tensor: Array, dtype: torch.dtype | None = None) -> np.ndarray[Any, Any]:
-    return as_array(tensor if dtype is None else tensor.to(dtype)).reshape(-1, tensor.shape[-1])
+def _matrix(tensor: Array) -> np.ndarray[Any, Any]:
+    return as_array(tensor.reshape(-1, tensor.shape[-1]))
+
+
+def _rows(tensor: Array, dtype: torch.dtype) -> np.ndarray[Any, Any]:
+    """The same, in whatever layout it has."""
+    return in_place(tensor.to(dtype).reshape(-1, tensor.shape[-1]))
 
 
 def _transport(
@@ -38,17 +44,17 @@ def _transport(
 
     threads = torch.get_num_threads()
     dtype = torch.promote_types(x.dtype, torch.float32)
-    rows = _matrix(x, dtype)
+    rows = _rows(x, dtype)
     counts = np.full(len(rows), rows.shape[-1], dtype=np.int64)
     if excluded is not None:
         outside = _matrix(excluded)
         counts -= np.count_nonzero(outside, axis=-1)
         rows = np.where(outside, np.float32(np.inf), rows)
     ascending = rank.order_of(rows, threads=threads) if order is None else _matrix(order)
+    quantiles = _matrix(mid_quantiles.to(dtype))
     result = estimates.transport(
-        rows, _matrix(grad, dtype), ascending, counts, _matrix(mid_quantiles, dtype), window, floor,
-        threads=threads,
-    )  # fmt: skip
+        rows, _rows(grad, dtype), ascending, counts, quantiles, window, floor, threads=threads
+    )
     return torch.from_numpy(result).reshape(grad.shape).to(grad.dtype)
 
 
@@ -59,20 +65,25 @@ def _affine(x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
     dtype = torch.promote_types(x.dtype, torch.float32)
     outside = None if excluded is None else _matrix(excluded)
     result = estimates.affine(
-        _matrix(x, dtype), _matrix(y, dtype), _matrix(grad, dtype), outside,
+        _rows(x, dtype), _rows(y, dtype), _rows(grad, dtype), outside,
         threads=torch.get_num_threads(),
     )  # fmt: skip
     return torch.from_numpy(result).reshape(grad.shape).to(grad.dtype)
+
+
+def _contiguous(function: Callable[..., Array]) -> Callable[..., Array]:
+    """The same as the rules of an operator have it, whatever layout its arguments are in."""
+    return lambda *arguments: function(*arguments).contiguous()
 
 
 transport_operator = operator(
     "transport",
     "(Tensor x, Tensor grad, Tensor? order, Tensor? excluded, Tensor mid_quantiles, int? window, "
     "float floor) -> Tensor",
-)(_transport)
+)(_contiguous(_transport))
 affine_operator = operator(
     "affine", "(Tensor x, Tensor y, Tensor grad, Tensor? excluded) -> Tensor"
-)(_affine)
+)(_contiguous(_affine))
 
 
 def _transport_on_gpu(

@@ -69,11 +69,17 @@ def serve_eagerly(*tensors: Array) -> bool:
 
 
 def as_array(tensor: Array) -> np.ndarray[Any, Any]:
-    """The tensor's memory; of bfloat16, which NumPy lacks, as the other floats of 16 bits.
+    """The tensor's memory, entries one after the other."""
+    return in_place(tensor.contiguous())
+
+
+def in_place(tensor: Array) -> np.ndarray[Any, Any]:
+    """The memory of a tensor of any strides, as it lies there; of bfloat16, which NumPy lacks, as
+    the other floats of 16 bits.
 
     Both have the sign first and then a magnitude, so they are in the order of their bits alike.
     """
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach().resolve_neg()
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.view(torch.float16)
     array: np.ndarray[Any, Any] = tensor.numpy()
@@ -95,7 +101,7 @@ def rank_and_gather(
     learns = table.requires_grad and torch.is_grad_enabled()
     steps = np.arange(table.shape[0]) if learns else as_array(table)
     values, order = rank.rank_and_gather(
-        as_array(rows), steps, tie_rule, with_order=with_order, threads=torch.get_num_threads()
+        in_place(rows), steps, tie_rule, with_order=with_order, threads=torch.get_num_threads()
     )
     y = table[torch.from_numpy(values)] if learns else as_tensor(values, table.dtype)
     return y, None if order is None else torch.from_numpy(order)
@@ -117,7 +123,7 @@ def map_rows(
     if rows.dtype.is_floating_point:
         limit = limit_of(_infinity(rows.dtype), only_finite=only_finite)
     found = rank.map_rows(
-        as_array(rows), as_array(table), tie_rule, with_order=with_order,
+        in_place(rows), as_array(table), tie_rule, with_order=with_order,
         scaling=None if scale is None else _scaling(scale), limit=limit,
         threads=torch.get_num_threads(),
     )  # fmt: skip
@@ -132,7 +138,7 @@ def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Arr
     """By kernels; by torch where what becomes of the values learns."""
     from groupmap.backends.kernels.counted_values import counted_values
 
-    with counted_values(_in_place(rows), threads=torch.get_num_threads()) as found:
+    with counted_values(in_place(rows), threads=torch.get_num_threads()) as found:
         if found is None:
             return None
         values = quantiles(torch.from_numpy(found.less), torch.from_numpy(found.less_equal))
@@ -149,23 +155,17 @@ def count_values(rows: Array) -> tuple[Array, Array] | None:
     from groupmap.backends.kernels.counted_values import counted_values
 
     threads = torch.get_num_threads()
-    with counted_values(_in_place(rows), threads=threads, are_looked_up=False) as found:
+    with counted_values(in_place(rows), threads=threads, are_looked_up=False) as found:
         if found is None:
             return None
         return torch.from_numpy(found.numbers.copy()), torch.from_numpy(found.less_equal)
-
-
-def _in_place(rows: Array) -> np.ndarray[Any, Any]:
-    """The memory of a tensor of any strides, as it lies there."""
-    array: np.ndarray[Any, Any] = rows.detach().resolve_neg().numpy()
-    return array
 
 
 def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
     """Each row to the mean of all, sorted; None where that is not finite."""
     from groupmap.backends.kernels import normalizing
 
-    shared = _in_place(rows)
+    shared = in_place(rows)
     found = normalizing.normalize_rows(shared, tie_rule, threads=torch.get_num_threads())
     return None if found is None else torch.from_numpy(found)
 
@@ -201,7 +201,7 @@ def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
 
 def sort_rows(rows: Array) -> Array:
     """Each row in ascending order."""
-    return as_tensor(numpy.sort_rows(as_array(rows), np), rows.dtype)
+    return as_tensor(numpy.sort_rows(in_place(rows), np), rows.dtype)
 
 
 def through_knots(
@@ -219,7 +219,7 @@ def screen(x: Array) -> tuple[bool, bool]:
     """Whether any float is NaN, and whether any is infinite or NaN."""
     from groupmap.backends.kernels import elementwise
 
-    return elementwise.screen(as_array(x), _infinity(x.dtype), threads=torch.get_num_threads())
+    return elementwise.screen(in_place(x), _infinity(x.dtype), threads=torch.get_num_threads())
 
 
 def with_signature_at_hand(function: Callable[..., Any]) -> Callable[..., Any]:

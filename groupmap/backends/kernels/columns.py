@@ -6,15 +6,17 @@ it is still there when their turn comes; and where the next entry lies it does n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends._layout import BYTES_OF_LINE, are_columns
 from groupmap.backends.kernels.vectors import fetch
 
-BYTES_OF_LINE = 64  # of the cache
 # Entries of a row that are read one after the other: each may be on another page, and a processor
 # has only some tens of these at hand.
 AT_ONCE = 2**5
@@ -22,21 +24,31 @@ AHEAD = 16  # entries of a row
 FEW_LINES = 2  # side by side; where there are more a processor foresees them, and NumPy writes them
 
 
-def are_columns(rows: np.ndarray[Any, Any]) -> bool:
-    """Whether rows ``(r, n)`` lie so."""
-    return len(rows) > 1 and 0 < rows.strides[0] < rows.strides[1]
+def contiguous(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The rows one after the other, copied if they lie otherwise."""
+    if rows.flags.c_contiguous:
+        return rows
+    copies = np.empty(rows.shape, dtype=rows.dtype)
+    copy_rows(rows, copies)
+    return copies
 
 
-def columns_per_line(rows: np.ndarray[Any, Any]) -> int:
-    """How many entries of different rows lie in one line."""
-    return max(1, BYTES_OF_LINE // rows.strides[0])
+@contextmanager
+def written_together(rows: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Rows to write to, one after the other, which become these in the end."""
+    if rows.flags.c_contiguous:
+        yield rows
+        return
+    own = np.empty(rows.shape, dtype=rows.dtype)
+    yield own
+    copy_rows(own, rows)
 
 
 def copy_rows(rows: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
     """Copy rows of any strides to others of the same kind."""
     if are_columns(rows) and out.flags.c_contiguous:
         from_columns(as_bits(rows), as_bits(out))
-    elif are_columns(out) and len(out) <= FEW_LINES * columns_per_line(out):
+    elif are_columns(out) and len(out) * out.strides[0] <= FEW_LINES * BYTES_OF_LINE:
         to_columns(as_bits(rows), as_bits(out))
     else:
         out[...] = rows

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from groupmap.backends._layout import entries_per_block
+from groupmap.backends.kernels.columns import contiguous, written_together
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.threads import over_rows
 
 Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**15
+COPIES = 4  # at most: of x, y, dL/dy and the result, where they are the columns of a table
 UPPER, LOWER = 0.84, 0.16
 
 
@@ -30,36 +33,47 @@ def transport(
     *,
     threads: int,
 ) -> Rows:
-    """dL/dx of rows ``(r, n)`` from dL/dy; mid-quantiles are ``(r, n)``, or ``(1, n)`` for all."""
+    """dL/dx of rows ``(r, n)`` from dL/dy, in its layout; mid-quantiles are ``(r, n)``, or ``(1,
+    n)`` for all."""
     result = np.empty_like(grad)
     n_rows, n = x.shape
 
     def work(scratch: Rows, begin: int, end: int) -> None:
         part = slice(begin, end)
         quantiles = mid_quantiles if len(mid_quantiles) == 1 else mid_quantiles[part]
-        transport_rows(
-            x[part], grad[part], order[part], counts[part], quantiles,
-            0 if window is None else window, floor, scratch, result[part],
-        )  # fmt: skip
+        with written_together(result[part]) as own_result:
+            transport_rows(
+                contiguous(x[part]), contiguous(grad[part]), order[part], counts[part], quantiles,
+                0 if window is None else window, floor, scratch, own_result,
+            )  # fmt: skip
 
     over_rows(
         work, lambda _: np.empty((3, n + 1)), n_rows, n,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+        entries_per_block=_entries_at_once(grad), threads=threads,
     )  # fmt: skip
     return result
 
 
 def affine(x: Rows, y: Rows, grad: Rows, excluded: Rows | None, *, threads: int) -> Rows:
-    """dL/dx of rows ``(r, n)`` from dL/dy; what is excluded gets 0 and is left out."""
+    """dL/dx of rows ``(r, n)`` from dL/dy, in its layout; what is excluded gets 0 and is left
+    out."""
     result = np.empty_like(grad)
 
     def work(_: None, begin: int, end: int) -> None:
         part = slice(begin, end)
         inside = None if excluded is None else ~excluded[part]
-        affine_rows(x[part], y[part], grad[part], inside, result[part])
+        own_x, own_y, own_grad = (contiguous(each[part]) for each in (x, y, grad))
+        with written_together(result[part]) as own_result:
+            affine_rows(own_x, own_y, own_grad, inside, own_result)
 
-    over_rows(work, lambda _: None, *x.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads)
+    over_rows(
+        work, lambda _: None, *x.shape, entries_per_block=_entries_at_once(grad), threads=threads
+    )
     return result
+
+
+def _entries_at_once(grad: Rows) -> int:
+    return entries_per_block(grad, ENTRIES_PER_BLOCK, COPIES * grad.itemsize)
 
 
 @uncounted

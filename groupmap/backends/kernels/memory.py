@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from groupmap.backends._bits import for_reading
-from groupmap.backends.kernels.columns import BYTES_OF_LINE, copy_rows
+from groupmap.backends._layout import BYTES_OF_LINE
+from groupmap.backends.kernels.columns import copy_rows
 
 BYTES_KEPT = 2**23  # for each thread; what needs more works long enough to wait for it
 # Arrays that are gone through side by side should not lie whole pages apart.

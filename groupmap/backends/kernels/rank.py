@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of, for_reading
+from groupmap.backends._layout import entries_per_block
 from groupmap.backends._ops import TieRule
-from groupmap.backends.kernels.columns import are_columns, columns_per_line
 from groupmap.backends.kernels.halves import ByValue
 from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
 from groupmap.backends.kernels.long_row import LongRow
@@ -42,8 +42,6 @@ LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell ap
 LONGEST_AT_ONCE = ENTRIES_PER_BLOCK  # of longer rows some of the buckets are enough at once
 WIDEST = 8  # bytes an entry
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
-
-BYTES_COPIED = 2**24  # of rows that lie side by side, and of their values, for each thread
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
 
@@ -143,29 +141,19 @@ def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
 def _rank_rows(task: Task, threads: int) -> None:
     """Some rows on each thread."""
     way, n = way_for(task), task.rows.shape[1]
-    entries = 1 if way.ONE_BY_ONE else _entries_per_block(task)
-    at_once = max(1, entries // n)
+    entries = 1 if way.ONE_BY_ONE else _entries_at_once(task)
+    at_once, width = max(1, entries // n), task.rows.itemsize + task.dtype.itemsize
     with lent() as lend:
         over_rows(
             lambda worker, begin, end: worker(begin, end),
             lambda block: Worker(way, task, lend(), block, at_once),
             *task.rows.shape,
-            entries_per_block=max(entries, n * _rows_to_copy(task)),
+            entries_per_block=entries_per_block(task.rows, entries, width),
             threads=threads,
         )
 
 
-def _rows_to_copy(task: Task) -> int:
-    """How many rows that lie side by side are copied at once: those of a line of the cache, which
-    else would be fetched again for each of them; as many as there is memory for."""
-    if not are_columns(task.rows):
-        return 1
-    bytes_of_row = task.rows.shape[1] * (task.rows.itemsize + task.dtype.itemsize)
-    n_rows: int = min(columns_per_line(task.rows), BYTES_COPIED // bytes_of_row)
-    return max(1, n_rows)
-
-
-def _entries_per_block(task: Task) -> int:
+def _entries_at_once(task: Task) -> int:
     """The more, the narrower they and their values are, since as many bytes stay in the cache; of
     rows that may be dealt out, for which there is more to remember, no more than of doubles."""
     if task.rows.shape[1] > LONGEST_UNTRIED and task.rows.itemsize > BYTES_OF_HALVES:

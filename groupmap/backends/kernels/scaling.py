@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends._layout import are_columns
+from groupmap.backends.kernels.columns import copy_rows
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.rounding import (
@@ -82,12 +84,15 @@ class Scaling(NamedTuple):
         already.
         """
         rounding = self.rounding_of(values.dtype)
-        if rounding == AS_THEY_ARE:
+        if rounding == AS_THEY_ARE and not are_columns(out):
             scale_rows(values, self.weight, self.bias, self.spans, first, start, out)
             return
         scale_rows(values, self.weight, self.bias, self.spans, first, start, None)
-        rounded = round_to_bfloat if rounding == TO_BFLOAT else round_to_half
-        rounded(as_bits(values), as_bits(out))
+        if rounding == AS_THEY_ARE:
+            copy_rows(values, out)
+        else:
+            rounded = round_to_bfloat if rounding == TO_BFLOAT else round_to_half
+            rounded(as_bits(values), as_bits(out))
 
 
 class InPlace(NamedTuple):
