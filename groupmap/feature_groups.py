@@ -124,22 +124,25 @@ class TableLayout:
 
     def to_groups(self, table: Array, xp: Namespace) -> tuple[Array, Array | None]:
         """The table ``(rows, features)`` as ``(rows, groups, size)``, and where features are."""
-        on = device(table)
-        index = xp.asarray(self.feature_at.reshape(-1), device=on)
-        grouped = xp.reshape(
-            xp.take(table, index, axis=1), (table.shape[0], self.num_groups, self.size)
-        )
+        in_order = _taken(table, self.feature_at.reshape(-1), xp)
+        grouped = xp.reshape(in_order, (table.shape[0], self.num_groups, self.size))
         if not self.is_padded:
             return grouped, None
-        is_feature = xp.asarray(self.is_feature, device=on)
+        is_feature = xp.asarray(self.is_feature, device=device(table))
         return grouped, xp.broadcast_to(is_feature, grouped.shape)
 
     def from_groups(self, grouped: Array, xp: Namespace) -> Array:
         """Back from ``(rows, groups, size)`` to ``(rows, features)``."""
         flat = xp.reshape(grouped, (grouped.shape[0], self.num_groups * self.size))
-        return xp.take(flat, xp.asarray(self.place_of, device=device(grouped)), axis=1)
+        return _taken(flat, self.place_of, xp)
 
     def per_feature(self, per_group: Array, xp: Namespace) -> Array:
         """Of an array ``(k, groups)``, the column of each feature's group: ``(features, k)``."""
-        index = xp.asarray(self.group_of, device=device(per_group))
-        return xp.permute_dims(xp.take(per_group, index, axis=1), (1, 0))
+        return xp.permute_dims(_taken(per_group, self.group_of, xp), (1, 0))
+
+
+def _taken(table: Array, columns: np.ndarray[Any, Any], xp: Namespace) -> Array:
+    """These columns; the table itself if they are all of its own in order, as they mostly are."""
+    if np.array_equal(columns, np.arange(table.shape[1])):
+        return table
+    return xp.take(table, xp.asarray(columns, device=device(table)), axis=1)
