@@ -14,6 +14,8 @@ from groupmap.backends._bits import INFINITY
 from groupmap.backends._ops import Formula, Scale, TieRule
 from groupmap.backends.kernels import threads
 
+# Of functions, each of which takes many calls of a block: fewer would count more than the cache.
+ENTRIES_PER_BLOCK = 2**16
 SHORTEST_COUNTED = 2**10  # rows of 8 bits; shorter ones are sorted as fast
 # To Numba's arithmetic. Torch's bfloat16 looks like it here, and its numbers are others.
 _UNKNOWN = (np.float16,)
@@ -237,7 +239,7 @@ def _copy_rows(rows: Array, out: Array) -> None:
 
 def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
     """The function of some rows at a time, whose intermediate arrays stay in the cache."""
-    if x.size <= numpy_sorts.ENTRIES_PER_BLOCK:
+    if x.size <= ENTRIES_PER_BLOCK:
         return function(x)
     result = np.empty(x.shape, dtype=dtype)
 
@@ -246,7 +248,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
 
     threads.over_rows(
         work, lambda _: None, len(x), x.size // len(x),
-        entries_per_block=numpy_sorts.ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
     )  # fmt: skip
     return result
 

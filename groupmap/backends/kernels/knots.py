@@ -1,24 +1,55 @@
 """Piecewise linear interpolation between the knots of fitted cdfs.
 
-A table of buckets of equal width stands in front of the bisection: a bucket says between which
-knots its values lie, so that few steps or none are left. Equal knots are looked at once, when the
-table is made, and not with each value.
+A table of buckets of equal width stands in front of a bisection: a bucket says between which knots
+its values lie, so that few steps or none are left. Equal knots are looked at once, when the table
+is made, and not with each value. Little depends on a branch that could not be foretold: a wrong
+guess takes as long as all the rest.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from groupmap.backends.kernels.threads import over_rows
+from groupmap.backends.kernels.words import bit_length
 
 Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**16
 BUCKETS_PER_KNOT = 8  # so that most buckets hold no knot or one
 MIDDLE, FIRST, LAST = 0, 1, 2
 ON_RUNS = {"middle": MIDDLE, "first": FIRST, "last": LAST}
+
+
+class Knots(NamedTuple):
+    """The different knots of each group, and what is taken on either side of each, and at it."""
+
+    counts: Rows  # (g,): how many there are
+    knots: Rows  # (g, k + 2): those, from the second place on; NaN before and behind
+    before: Rows  # and so these
+    at: Rows
+    behind: Rows
+    starts: Rows  # (g, bucket): how many knots lie in the buckets before
+    scales: Rows  # (g, 2): the least knot, and buckets per unit
+    steps: Rows  # (g,): of a bisection of those in one bucket, whichever it is
+
+    @classmethod
+    def of(cls, knots: Rows, values: Rows, on_runs: int) -> Knots:
+        """Those of knots and values ``(g, k)``."""
+        n_groups, k = knots.shape
+        different, before = (np.full((n_groups, k + 2), np.nan) for _ in range(2))
+        at = behind = before  # unless knots are equal
+        if np.any(knots[:, 1:] == knots[:, :-1]):
+            at, behind = np.full_like(before, np.nan), np.full_like(before, np.nan)
+        made = cls(
+            np.empty(n_groups, dtype=np.int64), different, before, at, behind,
+            np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32),
+            np.empty((n_groups, 2)), np.empty(n_groups, dtype=np.int64),
+        )  # fmt: skip
+        merge_runs(knots, values, on_runs, made)
+        return made
 
 
 class Interpolator:
@@ -28,23 +59,15 @@ class Interpolator:
     """
 
     def __init__(self, knots: Rows, values: Rows, on_runs: str) -> None:
-        n_groups, k = knots.shape
-        self._knots, self._values = np.ascontiguousarray(knots), np.ascontiguousarray(values)
-        self._on_runs = ON_RUNS[on_runs]
-        self._starts = np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32)
-        self._run_ends = np.empty((n_groups, k), dtype=np.int32)
-        self._scales = np.empty((n_groups, 2))
-        make_tables(self._knots, self._starts, self._run_ends, self._scales)
+        knots, values = np.ascontiguousarray(knots), np.ascontiguousarray(values)
+        self._knots = Knots.of(knots, values, ON_RUNS[on_runs])
 
     def __call__(self, x: Rows, *, threads: int) -> Rows:
         """The interpolant at x ``(g, n)`` of any strides, which the result shares."""
         y = np.empty_like(x)
 
         def work(_: None, begin: int, end: int) -> None:
-            interpolate_columns(
-                x[:, begin:end], self._knots, self._values, self._starts, self._run_ends,
-                self._scales, self._on_runs, y[:, begin:end],
-            )  # fmt: skip
+            interpolate_columns(x[:, begin:end], self._knots, y[:, begin:end])
 
         over_rows(
             work, lambda _: None, x.shape[1], x.shape[0],
@@ -55,83 +78,87 @@ class Interpolator:
 
 @njit(nogil=True, cache=True)
 def bucket_of(x: float, least: float, per_unit: float, n_buckets: int) -> int:
-    """The bucket of a value that is not NaN; rises with x."""
+    """The bucket of a value; rises with x. That of NaN is the first."""
     position = (x - least) * per_unit
-    if position >= n_buckets:
-        return n_buckets
-    return int(position) if position > 0.0 else 0
+    position = position if position > 0.0 else 0.0
+    return int(min(position, float(n_buckets)))
 
 
 @njit(nogil=True, cache=True)
-def make_tables(knots: Rows, starts: Rows, run_ends: Rows, scales: Rows) -> None:
-    """Where the knots of each bucket begin, and where the run of equals of each knot ends."""
-    n_groups, k = knots.shape
-    n_buckets = starts.shape[1] - 2
-    for g in range(n_groups):
-        least = np.float64(knots[g, 0])  # as wide as what is read back
-        width = np.float64(knots[g, k - 1]) - least
-        per_unit = n_buckets / width if width > 0.0 else 0.0
-        if not np.isfinite(per_unit):
-            per_unit = 0.0  # all in one bucket: plain bisection
-        scales[g, 0], scales[g, 1] = least, per_unit
-        bucket = 0
-        for i in range(k):
-            while bucket <= bucket_of(knots[g, i], least, per_unit, n_buckets):
-                starts[g, bucket] = i
-                bucket += 1
-        while bucket < n_buckets + 2:
-            starts[g, bucket] = k
+def make_starts(knots: Rows, starts: Rows, scale: Rows) -> int:
+    """Where the knots of each bucket begin; how many are in the fullest of them."""
+    n_buckets = starts.size - 2
+    least = np.float64(knots[0])  # as wide as what is read back
+    width = np.float64(knots[knots.size - 1]) - least
+    per_unit = n_buckets / width if width > 0.0 else 0.0
+    if not np.isfinite(per_unit):
+        per_unit = 0.0  # all in one bucket: plain bisection
+    scale[0], scale[1] = least, per_unit
+    bucket, most = 0, 0
+    for i in range(knots.size):
+        while bucket <= bucket_of(knots[i], least, per_unit, n_buckets):
+            starts[bucket] = i
             bucket += 1
-        run_ends[g, k - 1] = k
-        for i in range(k - 2, -1, -1):
-            run_ends[g, i] = run_ends[g, i + 1] if knots[g, i] == knots[g, i + 1] else i + 1
+        most = max(most, i + 1 - starts[bucket - 1])
+    starts[bucket:] = knots.size
+    return most
 
 
 @njit(nogil=True, cache=True)
-def interpolate_columns(
-    x: Rows,
-    knots: Rows,
-    values: Rows,
-    starts: Rows,
-    run_ends: Rows,
-    scales: Rows,
-    on_runs: int,
-    y: Rows,
-) -> None:
-    """The interpolant at ``(g, n)`` values."""
+def merge_runs(knots: Rows, values: Rows, on_runs: int, made: Knots) -> None:
+    """Each run of equal knots to one: before it the first of their values is taken, behind it the
+    last, and at it either, or the middle."""
     n_groups, k = knots.shape
-    n_buckets = starts.shape[1] - 2
     for g in range(n_groups):
-        least, per_unit = scales[g]
-        own_knots, own_values = knots[g], values[g]
+        count = begin = 0
+        while begin < k:
+            end = begin + 1
+            while end < k and knots[g, end] == knots[g, begin]:
+                end += 1
+            first, last = values[g, begin], values[g, end - 1]
+            count += 1
+            made.knots[g, count] = knots[g, begin]
+            # These may be one array, where all knots are different.
+            made.behind[g, count] = last
+            made.before[g, count] = first
+            if on_runs == MIDDLE and end - begin > 1:
+                made.at[g, count] = between(first, last, 0.5)
+            else:
+                made.at[g, count] = last if on_runs == LAST else first
+            begin = end
+        made.counts[g] = count
+        most = make_starts(made.knots[g, 1 : count + 1], made.starts[g], made.scales[g])
+        made.steps[g] = bit_length(np.uint64(most))
+
+
+# Nothing is divided by 0, and to look whether it is takes time.
+@njit(nogil=True, cache=True, error_model="numpy")
+def interpolate_columns(x: Rows, of: Knots, y: Rows) -> None:
+    """The interpolant at ``(g, n)`` values."""
+    one, n_buckets = np.uint64(1), of.starts.shape[1] - 2
+    for g in range(x.shape[0]):
+        least, per_unit = of.scales[g]
+        knots, starts, steps = of.knots[g], of.starts[g], of.steps[g]
+        before, at_knots, behind = of.before[g], of.at[g], of.behind[g]
+        furthest = np.uint64(knots.size - 1)
         for i in range(x.shape[1]):
             at = x[g, i]
-            if np.isnan(at):
+            below = np.uint64(starts[np.uint64(bucket_of(at, least, per_unit, n_buckets))])
+            for s in range(steps - 1, 0, -1):
+                step = one << np.uint64(s)
+                below += np.uint64(knots[min(below + step, furthest)] < at) << np.uint64(s)
+            below += np.uint64(knots[below + one] < at)
+            low, high = knots[below], knots[below + one]
+            if (at == high) | ((low < at) & (at < high)):
+                width = high / 2.0 - low / 2.0
+                # Of numbers of no more than some units of the least that there is, it may be 0.
+                fraction = (at / 2.0 - low / 2.0) / width if width != 0.0 else 0.5
+                value = between(behind[below], before[below + one], fraction)
+                y[g, i] = at_knots[below + one] if at == high else value
+            elif np.isnan(at):
                 y[g, i] = np.nan
-                continue
-            bucket = bucket_of(at, least, per_unit, n_buckets)
-            first, end = starts[g, bucket], starts[g, bucket + 1]
-            while first < end:  # to the first knot that is not below x
-                middle = (first + end) >> 1
-                if own_knots[middle] < at:
-                    first = middle + 1
-                else:
-                    end = middle
-            if first == k:
-                y[g, i] = own_values[k - 1]
-            elif own_knots[first] == at:
-                last = run_ends[g, first] - 1
-                if on_runs == FIRST:
-                    last = first
-                elif on_runs == LAST:
-                    first = last
-                y[g, i] = between(own_values[first], own_values[last], 0.5)
-            elif first == 0:
-                y[g, i] = own_values[0]
             else:
-                low, high = own_knots[first - 1], own_knots[first]
-                fraction = (at / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)
-                y[g, i] = between(own_values[first - 1], own_values[first], fraction)
+                y[g, i] = before[1] if below == 0 else behind[of.counts[g]]
 
 
 @njit(nogil=True, cache=True)

@@ -14,7 +14,7 @@ from groupmap.backends.kernels.knots import (
     BUCKETS_PER_KNOT,
     ENTRIES_PER_BLOCK,
     bucket_of,
-    make_tables,
+    make_starts,
 )
 from groupmap.backends.kernels.threads import over_rows
 
@@ -32,7 +32,7 @@ def through_knots(
     n_groups, k = knots.shape
     starts = np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32)
     scales = np.empty((n_groups, 2))
-    make_tables(knots, starts, np.empty((n_groups, k), dtype=np.int32), scales)
+    make_tables(knots, starts, scales)
     y, slopes_there = np.empty_like(x), np.empty_like(x)
     half, zero = x.dtype.type(0.5), x.dtype.type(0.0)
 
@@ -47,6 +47,13 @@ def through_knots(
         entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
     return y, slopes_there
+
+
+@njit(nogil=True, cache=True)
+def make_tables(knots: Rows, starts: Rows, scales: Rows) -> None:
+    """Where the knots of each bucket begin, in each group."""
+    for g in range(knots.shape[0]):
+        make_starts(knots[g], starts[g], scales[g])
 
 
 @njit(nogil=True, cache=True)
