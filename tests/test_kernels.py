@@ -1299,7 +1299,7 @@ def test_lines_through_knots_and_their_slopes(knots, x, is_continued):
     knots = torch.as_tensor(np.sort(knots)[None])
     heights = torch.cumsum(knots.abs(), dim=-1)
     at_knots = middles_of_runs(knots, heights)
-    x = torch.as_tensor(np.concatenate([x, knots[0], [np.nan]])[None])
+    x = torch.as_tensor(np.concatenate([x, knots[0], [np.nan, np.inf, -np.inf]])[None])
     found = []
     for context in (no_kernels, kernels_for_all_sizes):
         leaf = x.clone().requires_grad_()

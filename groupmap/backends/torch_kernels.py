@@ -205,14 +205,16 @@ def sort_rows(rows: Array) -> Array:
 
 
 def through_knots(
-    x: Array, knots: Array, heights: Array, at_knots: Array, slopes: Array
-) -> tuple[Array, Array]:
+    x: Array, knots: Array, heights: Array, at_knots: Array, slopes: Array, *, with_slopes: bool
+) -> tuple[Array, Array | None]:
     """The heights at x ``(g, n)`` of the line through (knots, heights), and the slopes there."""
     from groupmap.backends.kernels import lines
 
-    arrays = (as_array(each) for each in (x, knots, heights, at_knots, slopes))
-    y, slopes_there = lines.through_knots(*arrays, threads=torch.get_num_threads())
-    return torch.from_numpy(y), torch.from_numpy(slopes_there)
+    y, slopes_there = lines.through_knots(
+        in_place(x), *(as_array(each) for each in (knots, heights, at_knots, slopes)),
+        with_slopes=with_slopes, threads=torch.get_num_threads(),
+    )  # fmt: skip
+    return torch.from_numpy(y), None if slopes_there is None else torch.from_numpy(slopes_there)
 
 
 def screen(x: Array) -> tuple[bool, bool]:

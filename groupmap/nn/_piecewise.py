@@ -28,9 +28,12 @@ def through_knots(
     learns = torch.is_grad_enabled() and (heights.requires_grad or at_knots.requires_grad)
     is_plain = can_read(x) and forward_ad._current_level < 0 and not learns
     if is_plain and x.numel() and torch_kernels.serve_eagerly(x, knots):
-        y: Tensor
-        y, _ = _ThroughKnots.apply(x, knots, heights, at_knots, slopes)  # type: ignore[no-untyped-call]
-        return y
+        line = (x, knots, heights, at_knots, slopes)
+        if torch.is_grad_enabled() and x.requires_grad:
+            y, _ = _ThroughKnots.apply(*line)  # type: ignore[no-untyped-call]
+        else:
+            y, _ = torch_kernels.through_knots(*line, with_slopes=False)
+        return y  # type: ignore[no-any-return]
     missing = torch.isnan(x)
     x = torch.where(missing, knots[:, :1], x)  # with which slopes are multiplied
     segment = _count_at_most(knots, x)
@@ -64,8 +67,8 @@ class _ThroughKnots(torch.autograd.Function):
     @staticmethod
     def forward(
         x: Tensor, knots: Tensor, heights: Tensor, at_knots: Tensor, slopes: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return torch_kernels.through_knots(x, knots, heights, at_knots, slopes)
+    ) -> tuple[Tensor, Tensor | None]:
+        return torch_kernels.through_knots(x, knots, heights, at_knots, slopes, with_slopes=True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -5,7 +5,7 @@ As `groupmap.nn._piecewise` says, and to the same bits; the buckets are those of
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -17,88 +17,109 @@ from groupmap.backends.kernels.knots import (
     make_starts,
 )
 from groupmap.backends.kernels.threads import over_rows
+from groupmap.backends.kernels.words import bit_length
 
 Rows = np.ndarray[Any, Any]
 
 
+class Segments(NamedTuple):
+    """What begins at each of the different knots of a group, and is in the first place what lies
+    before them all."""
+
+    knots: Rows  # (g, k + 2); NaN behind the last
+    heights: Rows  # just behind a knot
+    at_knots: Rows
+    slopes: Rows
+    starts: Rows  # (g, bucket): how many knots lie in the buckets before
+    scales: Rows  # (g, 2): the least knot, and buckets per unit
+    steps: Rows  # (g,): of a bisection of those in one bucket, whichever it is
+
+    @classmethod
+    def between(cls, knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows) -> Segments:
+        """Those between knots ``(g, k)``."""
+        n_groups, k = knots.shape
+        per_knot = np.full((4, n_groups, k + 2), np.nan, dtype=knots.dtype)
+        made = cls(
+            per_knot[0], per_knot[1], per_knot[2], per_knot[3],
+            np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32),
+            np.empty((n_groups, 2)), np.empty(n_groups, dtype=np.int64),
+        )  # fmt: skip
+        merge_runs(knots, heights, at_knots, slopes, made)
+        return made
+
+
 def through_knots(
-    x: Rows, knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows, *, threads: int
-) -> tuple[Rows, Rows]:
-    """The heights at x ``(g, n)``, and the slopes there.
+    x: Rows,
+    knots: Rows,
+    heights: Rows,
+    at_knots: Rows,
+    slopes: Rows,
+    *,
+    with_slopes: bool,
+    threads: int,
+) -> tuple[Rows, Rows | None]:
+    """The heights at x ``(g, n)`` of any strides, which they share; and the slopes there.
 
     Knots, heights and at_knots are ``(g, k)``; slopes, ``(g, k + 1)``, begin and end with those
     outside of all knots.
     """
-    n_groups, k = knots.shape
-    starts = np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32)
-    scales = np.empty((n_groups, 2))
-    make_tables(knots, starts, scales)
-    y, slopes_there = np.empty_like(x), np.empty_like(x)
+    segments = Segments.between(knots, heights, at_knots, slopes)
+    y, slopes_there = np.empty_like(x), np.empty_like(x) if with_slopes else None
     half, zero = x.dtype.type(0.5), x.dtype.type(0.0)
 
     def work(_: None, begin: int, end: int) -> None:
-        fill_columns(
-            x[:, begin:end], knots, heights, at_knots, slopes, starts, scales, half, zero,
-            y[:, begin:end], slopes_there[:, begin:end],
-        )  # fmt: skip
+        own_slopes = None if slopes_there is None else slopes_there[:, begin:end]
+        fill_columns(x[:, begin:end], segments, half, zero, y[:, begin:end], own_slopes)
 
     over_rows(
-        work, lambda _: None, x.shape[1], n_groups,
+        work, lambda _: None, x.shape[1], x.shape[0],
         entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
     )  # fmt: skip
     return y, slopes_there
 
 
 @njit(nogil=True, cache=True)
-def make_tables(knots: Rows, starts: Rows, scales: Rows) -> None:
-    """Where the knots of each bucket begin, in each group."""
-    for g in range(knots.shape[0]):
-        make_starts(knots[g], starts[g], scales[g])
+def merge_runs(knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows, made: Segments) -> None:
+    """Of each run of equal knots, what is there of the last."""
+    n_groups, k = knots.shape
+    for g in range(n_groups):
+        made.knots[g, 0], made.heights[g, 0] = knots[g, 0], heights[g, 0]
+        made.at_knots[g, 0], made.slopes[g, 0] = at_knots[g, 0], slopes[g, 0]
+        count = 0
+        for i in range(k):
+            if i + 1 < k and knots[g, i + 1] == knots[g, i]:
+                continue
+            count += 1
+            made.knots[g, count], made.heights[g, count] = knots[g, i], heights[g, i]
+            made.at_knots[g, count], made.slopes[g, count] = at_knots[g, i], slopes[g, i + 1]
+        most = make_starts(made.knots[g, 1 : count + 1], made.starts[g], made.scales[g])
+        made.steps[g] = bit_length(np.uint64(most))
 
 
 @njit(nogil=True, cache=True)
 def fill_columns(
-    x: Rows,
-    knots: Rows,
-    heights: Rows,
-    at_knots: Rows,
-    slopes: Rows,
-    starts: Rows,
-    scales: Rows,
-    half: float,
-    zero: float,
-    y: Rows,
-    slopes_there: Rows,
+    x: Rows, of: Segments, half: float, zero: float, y: Rows, slopes_there: Rows | None
 ) -> None:
     """The same for some columns; half and zero are of x's dtype, which nothing widens so."""
-    n_groups, k = knots.shape
-    n_buckets = starts.shape[1] - 2
-    for g in range(n_groups):
-        least, per_unit = scales[g]
-        own_knots, own_heights, own_slopes = knots[g], heights[g], slopes[g]
+    one, n_buckets = np.uint64(1), of.starts.shape[1] - 2
+    for g in range(x.shape[0]):
+        least, per_unit = of.scales[g]
+        knots, heights, at_knots, slopes = of.knots[g], of.heights[g], of.at_knots[g], of.slopes[g]
+        starts, steps, furthest = of.starts[g], of.steps[g], np.uint64(knots.size - 1)
         for i in range(x.shape[1]):
             at = x[g, i]
+            segment = np.uint64(starts[np.uint64(bucket_of(at, least, per_unit, n_buckets))])
+            for s in range(steps - 1, 0, -1):
+                step = one << np.uint64(s)
+                segment += np.uint64(knots[min(segment + step, furthest)] <= at) << np.uint64(s)
+            segment += np.uint64(knots[segment + one] <= at)
+            low, height, slope = knots[segment], heights[segment], slopes[segment]
+            rise = (at * half - low * half) * slope
+            # Infinity is not to meet a slope of 0.
+            value = height + (rise + rise) if slope != zero else height
+            value = at_knots[segment] if at == low else value
             if np.isnan(at):
-                y[g, i], slopes_there[g, i] = at, zero
-                continue
-            bucket = bucket_of(at, least, per_unit, n_buckets)
-            segment, end = starts[g, bucket], starts[g, bucket + 1]
-            while end - segment > 1:  # rare
-                middle = (segment + end) >> 1
-                if own_knots[middle] <= at:
-                    segment = middle + 1
-                else:
-                    end = middle
-            # Whether the bucket's one knot is passed; if it has none, the next is not.
-            segment += own_knots[min(segment, k - 1)] <= at and segment < end
-            slope, nearest = own_slopes[segment], max(segment - 1, 0)
-            low = own_knots[nearest]
-            distance = at * half - low * half
-            if at == low:
-                y[g, i] = at_knots[g, nearest]
-            elif slope == zero:  # which infinity is not to meet
-                y[g, i] = own_heights[nearest]
-            else:
-                rise = distance * slope
-                y[g, i] = own_heights[nearest] + (rise + rise)
-            slopes_there[g, i] = slope
+                value, slope = at, zero
+            y[g, i] = value
+            if slopes_there is not None:
+                slopes_there[g, i] = slope
