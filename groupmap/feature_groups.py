@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -107,20 +108,16 @@ class TableLayout:
     """Where the features of a table lie when each group is one row, padded to equal lengths."""
 
     def __init__(self, groups: FeatureGroups) -> None:
-        self.num_groups = len(groups)
-        self.size = max((len(members) for members in groups), default=0)
-        self.is_padded = any(len(members) < self.size for members in groups)
-        n_features = sum(len(members) for members in groups)
+        sizes = np.asarray([len(members) for members in groups], dtype=np.int64)
+        members = np.fromiter(chain.from_iterable(groups), dtype=np.int64)
+        self.num_groups, self.size = len(groups), int(sizes.max(initial=0))
+        self.is_feature = np.arange(self.size) < sizes[:, np.newaxis]
+        self.is_padded = not np.all(self.is_feature)
         self.feature_at = np.zeros((self.num_groups, self.size), dtype=np.int64)
-        self.is_feature = np.zeros((self.num_groups, self.size), dtype=np.bool_)
-        self.group_of = np.zeros(n_features, dtype=np.int64)
-        self.place_of = np.zeros(n_features, dtype=np.int64)
-        for group, members in enumerate(groups):
-            places = np.arange(len(members))
-            self.feature_at[group, : len(members)] = members
-            self.is_feature[group, : len(members)] = True
-            self.group_of[list(members)] = group
-            self.place_of[list(members)] = group * self.size + places
+        self.feature_at[self.is_feature] = members
+        self.group_of, self.place_of = np.zeros((2, members.size), dtype=np.int64)
+        self.group_of[members] = np.repeat(np.arange(self.num_groups), sizes)
+        self.place_of[members] = np.flatnonzero(self.is_feature)
 
     def to_groups(self, table: Array, xp: Namespace) -> tuple[Array, Array | None]:
         """The table ``(rows, features)`` as ``(rows, groups, size)``, and where features are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from groupmap._typing import Array, Namespace
@@ -13,6 +13,9 @@ from groupmap.interpolation import interpolator
 from groupmap.knots import Knots
 from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
 from groupmap.targets import Target
+
+KNOTS_AT_ONCE = 2**15  # what is made of them, some 64 bytes each, stays near
+FEWEST_FEATURES = 16  # columns that lie in few lines of the cache
 
 
 @final
@@ -29,6 +32,13 @@ class FittedMap:
 
     def forward(self, table: Array) -> Array:
         """Q(F(x)) of the table ``(samples, features)``."""
+        return self._of_features(FittedMap._mapped, table)
+
+    def back(self, table: Array) -> Array:
+        """The inverse; it asks the target for its cdf."""
+        return self._of_features(FittedMap._unmapped, table)
+
+    def _mapped(self) -> Callable[[Array], Array]:
         xp, ops = self.xp, self.ops
         cdf = self._knots().cdf(extrapolate=False, xp=xp, ops=ops)
 
@@ -37,11 +47,10 @@ class FittedMap:
             return quantiles_of_probabilities(self.target, p, p.dtype, xp=xp, ops=ops)
 
         if self.tails == "clip":
-            return self._of_features(mapped, table)
-        return self._of_features(self._continued(mapped, self.quantiles, self.heights()), table)
+            return mapped
+        return self._continued(mapped, self.quantiles, self.heights())
 
-    def back(self, table: Array) -> Array:
-        """The inverse; it asks the target for its cdf."""
+    def _unmapped(self) -> Callable[[Array], Array]:
         xp, ops = self.xp, self.ops
         ppf = self._knots().ppf(extrapolate=False, xp=xp, ops=ops)
 
@@ -49,8 +58,8 @@ class FittedMap:
             return ppf(probabilities_of_values(self.target, y, xp=xp, ops=ops))
 
         if self.tails == "clip":
-            return self._of_features(unmapped, table)
-        return self._of_features(self._continued(unmapped, self.heights(), self.quantiles), table)
+            return unmapped
+        return self._continued(unmapped, self.heights(), self.quantiles)
 
     def heights(self) -> Array:
         """What the quantiles map to, ``(features, k)``."""
@@ -66,21 +75,30 @@ class FittedMap:
         counts = xp.astype(is_there, default_dtype(xp, "integral"))  # none, or enough
         return Knots(self.quantiles, p, counts, keeps_all=False)
 
-    def _of_features(self, function: Callable[[Array], Array], table: Array) -> Array:
-        """The function of the features as rows; of some samples at a time, where that is the same.
+    def _of_features(
+        self, function_of: Callable[[FittedMap], Callable[[Array], Array]], table: Array
+    ) -> Array:
+        """The function of the features as rows; of some features and samples at a time, where that
+        is the same.
 
         A user's target may not be asked in parts.
         """
         xp = self.xp
         dtype = result_dtype(table, xp)
 
-        def on_samples(samples: Array) -> Array:
-            y = function(xp.permute_dims(samples, (1, 0)))
-            return xp.permute_dims(xp.astype(y, dtype, copy=False), (1, 0))
+        def on_samples_of(features: slice) -> Callable[[Array], Array]:
+            function = function_of(replace(self, quantiles=self.quantiles[features, ...]))
 
-        if self.target.is_elementwise:
-            return self.ops.in_blocks(on_samples, table, dtype)
-        return on_samples(table)
+            def on_samples(samples: Array) -> Array:
+                y = function(xp.permute_dims(samples, (1, 0)))
+                return xp.permute_dims(xp.astype(y, dtype, copy=False), (1, 0))
+
+            return on_samples
+
+        if not self.target.is_elementwise:
+            return on_samples_of(slice(None))(table)
+        at_once = max(FEWEST_FEATURES, KNOTS_AT_ONCE // self.quantiles.shape[1])
+        return self.ops.by_features(on_samples_of, table, at_once, dtype)
 
     def _continued(
         self, function: Callable[[Array], Array], knots: Array, heights: Array

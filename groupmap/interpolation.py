@@ -28,7 +28,8 @@ def _on_line(low: Array, high: Array, fraction: Array) -> Array:
 def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) -> Array:
     """The values at real, zero-based indices of each sorted row, which the ends clip.
 
-    `sorted_rows` is ``(m,)`` for all rows of the index, or ``(..., m)`` beside ``(..., n)``.
+    `sorted_rows` is ``(m,)`` for all rows of the index, or ``(..., m)`` beside ``(..., n)``, or
+    beside ``(1, ..., n)`` for all rows.
     """
     native = ops.order_statistics(sorted_rows, index)
     if native is not None:
@@ -79,9 +80,12 @@ def with_middles(ascending: Array, dtype: DType, xp: Namespace, ops: Ops) -> Arr
 
 
 def take_rows(rows: Array, index: Array, xp: Namespace) -> Array:
-    """``rows[..., index]``, each row of the index in its own row, or all in the one row given."""
+    """``rows[..., index]``, each row of the index in its own row, or all in the one row given; one
+    row of the index, ``(1, ..., n)``, in all rows."""
     if rows.ndim == 1:
         return xp.reshape(xp.take(rows, xp.reshape(index, (-1,)), axis=0), index.shape)
+    if all(length == 1 for length in index.shape[:-1]):
+        return xp.take(rows, xp.reshape(index, (-1,)), axis=-1)
     return xp.take_along_axis(rows, index, axis=-1)
 
 

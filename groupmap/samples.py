@@ -67,10 +67,18 @@ def quantiles_of_rows(
 
     NaN for rows without a valid value.
     """
-    count = as_widest_real(n_valid, xp, ops)
+    count = as_widest_real(_one_for_all(n_valid, xp, ops), xp, ops)
     index = positions.order_statistic(count, *parameters)
     index = xp.minimum(index, xp.maximum(count - 1.0, xp.zeros_like(count)))
     return xp.where(n_valid > 0, order_statistics(ascending, index, xp, ops), xp.nan)
+
+
+def _one_for_all(n_valid: Array, xp: Namespace, ops: Ops) -> Array:
+    """The number of valid entries, ``(..., 1)``; if it is the same in all rows, once for them."""
+    one = xp.reshape(n_valid, (-1,))[:1]
+    if one.shape[0] == 1 and ops.reads_at_once(n_valid) and bool(xp.all(n_valid == one)):
+        return xp.reshape(one, (1,) * n_valid.ndim)
+    return n_valid
 
 
 def mean_quantiles(

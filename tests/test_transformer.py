@@ -361,3 +361,23 @@ def test_what_fit_and_transform_must_share(X):
     reference = gm.GroupMapTransformer(target_quantiles=np.arange(3.0), n_quantiles=20)
     with pytest.raises(TypeError, match="same namespace"):
         reference.fit(torch.from_numpy(X))
+
+
+@pytest.mark.parametrize("tails", ["clip", "linear"])
+@pytest.mark.parametrize("shape", [(50, 3000), (3000, 50), (5, 40_000)])
+def test_many_features_are_mapped_as_each_alone(rng, shape, tails):
+    X = rng.gamma(2.0, size=shape)
+    X[:, ::5] = np.maximum(X[:, ::5] - 1.0, 0)
+    X[::7, 4] = np.nan
+    X[:, 7] = np.nan
+    options = {"n_quantiles": min(shape[0], 1000), "tails": tails}
+    new = np.concatenate([X[::2], 2 * X[1::2] - 1])
+    fitted = gm.GroupMapTransformer(**options).fit(X)
+    y = fitted.transform(new)
+    back = fitted.inverse_transform(y)
+    for feature in (0, 1, 4, 7, shape[1] // 2, shape[1] - 1):
+        alone = gm.GroupMapTransformer(**options).fit(X[:, [feature]])
+        np.testing.assert_array_equal(y[:, [feature]], alone.transform(new[:, [feature]]))
+        np.testing.assert_allclose(
+            back[:, [feature]], alone.inverse_transform(y[:, [feature]]), rtol=1e-12
+        )

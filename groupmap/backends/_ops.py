@@ -167,6 +167,11 @@ class Ops:
     """``(function, x, dtype)``: the function of x, of x's shape and of that dtype, at once or for
     some of the first axis at a time."""
 
+    by_features: Callable[..., Array]
+    """``(function_of, table, at_once, dtype)``: what ``function_of(features)``, asked for slices of
+    them, makes of those columns of the table ``(samples, features)``, of that dtype: of all at
+    once, or of some samples and no more features than that at a time."""
+
     stack_of: Callable[..., Array]
     """``(function, count, dtype, xp)``: the arrays that the function makes of 0, 1, … count − 1,
     each of them much work and of that dtype, stacked."""

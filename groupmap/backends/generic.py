@@ -143,6 +143,17 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     return function(x)
 
 
+def by_features(
+    function_of: Callable[[slice], Callable[[Array], Array]],
+    table: Array,
+    at_once: int,
+    dtype: DType,
+) -> Array:
+    """All of them at once."""
+    del at_once, dtype
+    return function_of(slice(None))(table)
+
+
 def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Namespace) -> Array:
     """One after the other."""
     del dtype
@@ -292,6 +303,7 @@ OPS = Ops(
     normal_probabilities=normal_probabilities,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
+    by_features=by_features,
     stack_of=stack_of,
     stable_argsort=stable_argsort,
     ndtri=ndtri,

@@ -293,6 +293,17 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     return result
 
 
+def by_features(
+    function_of: Callable[[slice], Callable[[Array], Array]],
+    table: Array,
+    at_once: int,
+    dtype: DType,
+) -> Array:
+    """Of some samples at a time."""
+    del at_once
+    return in_blocks(function_of(slice(None)), table, dtype)
+
+
 def ndtri(p: Array, xp: Namespace) -> Array:
     """The quantile function of the standard normal distribution."""
     del xp
@@ -522,6 +533,7 @@ OPS = replace(
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,
     in_blocks=in_blocks,
+    by_features=by_features,
     ndtri=ndtri,
     ndtr=ndtr,
     standard_normal=standard_normal,

@@ -94,14 +94,15 @@ def make_starts(knots: Rows, starts: Rows, scale: Rows) -> int:
     if not np.isfinite(per_unit):
         per_unit = 0.0  # all in one bucket: plain bisection
     scale[0], scale[1] = least, per_unit
-    bucket, most = 0, 0
+    starts[:] = 0
     for i in range(knots.size):
-        while bucket <= bucket_of(knots[i], least, per_unit, n_buckets):
-            starts[bucket] = i
-            bucket += 1
-        most = max(most, i + 1 - starts[bucket - 1])
-    starts[bucket:] = knots.size
-    return most
+        starts[bucket_of(knots[i], least, per_unit, n_buckets) + 1] += 1
+    before = most = np.int32(0)
+    for bucket in range(starts.size):
+        most = max(most, starts[bucket])
+        before += starts[bucket]
+        starts[bucket] = before
+    return int(most)
 
 
 @njit(nogil=True, cache=True)
