@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of, for_reading
-from groupmap.backends._layout import entries_per_block
+from groupmap.backends._layout import are_columns, entries_per_block
 from groupmap.backends._ops import TieRule
 from groupmap.backends.kernels.halves import ByValue
 from groupmap.backends.kernels.levels import TRIED_FIRST, may_be_few
@@ -142,7 +142,8 @@ def _rank_rows(task: Task, threads: int) -> None:
     """Some rows on each thread."""
     way, n = way_for(task), task.rows.shape[1]
     entries = 1 if way.ONE_BY_ONE else _entries_at_once(task)
-    at_once, width = max(1, entries // n), task.rows.itemsize + task.dtype.itemsize
+    at_once = max(1, entries // n) if are_columns(task.rows) else len(task.rows)
+    width = task.rows.itemsize + task.dtype.itemsize
     with lent() as lend:
         over_rows(
             lambda worker, begin, end: worker(begin, end),
