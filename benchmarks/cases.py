@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
     ("LayerMap", (8, 1_000_000), None),
 )
 NUMPY_SHAPES = ((1024, 1568), (8192, 768), (512, 4096), (128, 25088), (32, 65536), (8, 1_000_000))
+TABLES = ((20_000, 200), (200_000, 20), (2000, 2000))
 ZEROS = (  # as behind a ReLU, and as in counts of rare events
     ((8192, 768), 0.5), ((128, 25088), 0.5), ((128, 25088), 0.95), ((8, 1_000_000), 0.95)
 )  # fmt: skip
@@ -93,6 +94,23 @@ def arrays() -> Iterator[tuple[str, Sides]]:
                 {
                     "ours": lambda x=x: without_kernels(x),
                     "textbook NumPy": lambda x=x: textbook_numpy(x),
+                },
+            )
+
+
+def tables() -> Iterator[tuple[str, Sides]]:
+    """`quantile_map` of the columns of a table, whose entries lie apart."""
+    for shape in TABLES:
+        for dtype in (np.float32, np.float64):
+            x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+            rows = np.ascontiguousarray(x.T)
+            yield (
+                f"quantile_map {shape} along axis 0, {np.dtype(dtype)}",
+                {
+                    "ours": lambda x=x: gm.quantile_map(x, axis=0),
+                    "textbook NumPy": lambda x=x: textbook_numpy(x.T).T,
+                    "rows that lie together": lambda rows=rows: gm.quantile_map(rows, axis=1),
+                    "np.sort": lambda x=x: np.sort(x, axis=0),
                 },
             )
 
@@ -178,6 +196,26 @@ def transformers() -> Iterator[tuple[str, Sides]]:
             yield f"{name}, 200 000 × 20, {target}, float32", sides
 
 
+def wide_tables() -> Iterator[tuple[str, Sides]]:
+    """More features than samples, as with genes, beside scikit-learn."""
+    from sklearn.preprocessing import QuantileTransformer
+
+    X = np.random.default_rng(0).gamma(2.0, size=(500, 8000))
+    ours = gm.GroupMapTransformer(target_quantiles="gaussian", n_quantiles=500).fit(X)
+    peer = QuantileTransformer(n_quantiles=500, output_distribution="normal").fit(X)
+    Y = peer.transform(X)
+    for name, mine, its in (
+        ("fit", lambda: ours.fit(X), lambda: peer.fit(X)),
+        ("transform", lambda: ours.transform(X), lambda: peer.transform(X)),
+        (
+            "inverse_transform",
+            lambda: ours.inverse_transform(Y),
+            lambda: peer.inverse_transform(Y),
+        ),
+    ):
+        yield f"{name}, 500 × 8000, gaussian", {"ours": mine, "QuantileTransformer": its}
+
+
 def _sorted_channels(image: np.ndarray) -> np.ndarray:
     return np.sort(image.reshape(-1, image.shape[-1]), axis=0)
 
@@ -257,8 +295,10 @@ def matching() -> Iterator[tuple[str, Sides]]:
 KINDS = {
     "forward": forwards,
     "arrays": arrays,
+    "tables": tables,
     "zeros": zeros,
     "backward": backwards,
     "transformer": transformers,
+    "wide": wide_tables,
     "matching": matching,
 }

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 import groupmap as gm
 from benchmarks.timing import interleaved_medians
 
-SHAPES = ((64, 64, 32, 32), (256, 128, 1, 1), (16, 256, 14, 14), (8, 32, 112, 112))
+SHAPES = (
+    (64, 64, 32, 32), (256, 128, 1, 1), (20_000, 200, 1, 1), (16, 256, 14, 14), (8, 32, 112, 112)
+)  # fmt: skip
 
 
 def training(layer: nn.Module, x: Tensor) -> Callable[[], object]:
