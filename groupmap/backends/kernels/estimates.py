@@ -241,11 +241,9 @@ def subtract_window_means(
 
     `least` is what a step of one rank is taken to be at least.
     """
-    n, so_far = v.size, 0.0
+    n = v.size
     sums[0] = 0.0
-    for i in range(n):
-        so_far += v[i]
-        sums[i + 1] = so_far
+    add_up(v, 1.0, 0.0, sums[1:])
     if 2 * w < n:
         # Where windows are whole, the same slices shifted: loops that need no index arithmetic.
         inner, size, width = v[w : n - w], 2 * w + 1, 2 * w
@@ -272,15 +270,45 @@ def subtract_window_means(
 @njit(nogil=True, cache=True)
 def subtract_adjoint_means(v: Rows, w: int, sums: Rows) -> None:
     """(I − S)ᵀ: rank j takes part in the means of max(j − w, ⌈j/2⌉) … min(j + w, ⌊(n−1+j)/2⌋)."""
-    n, so_far = v.size, 0.0
-    sums[0] = 0.0
-    for i in range(n):
-        so_far += v[i] / (2 * min(w, i, n - 1 - i) + 1)
+    n, edge = v.size, min(w, (v.size + 1) // 2)
+    sums[0] = so_far = 0.0
+    for i in range(edge):
+        so_far += v[i] / (2 * min(i, n - 1 - i) + 1)
         sums[i + 1] = so_far
-    for j in range(n):
+    so_far = add_up(v[edge : n - edge], 1.0 / (2 * w + 1), so_far, sums[edge + 1 :])
+    for i in range(max(n - edge, edge), n):
+        so_far += v[i] / (2 * (n - 1 - i) + 1)
+        sums[i + 1] = so_far
+    # Where all windows are whole, the same slices shifted, as above.
+    begin, end = min(2 * w + 1, n), max(n - 1 - 2 * w, min(2 * w + 1, n))
+    inner, below, above = v[begin:end], sums[begin - w :], sums[begin + w + 1 :]
+    for j in range(inner.size):
+        inner[j] -= above[j] - below[j]
+    for k in range(begin + n - end):
+        j = k if k < begin else end + k - begin
         first = max(j - w, (j + 1) // 2)
         behind = min(j + w, (n - 1 + j) // 2) + 1
         v[j] -= sums[np.uint64(behind)] - sums[np.uint64(first)]
+
+
+@njit(nogil=True, cache=True)
+def add_up(v: Rows, factor: float, so_far: float, sums: Rows) -> float:
+    """The sums of the first 1, 2, … values times the factor, and of what there was so far; the last
+    of them. Four at a time, so that an addition waits for one of four others."""
+    n = v.size
+    in_fours = n - n % 4
+    for i in range(0, in_fours, 4):
+        one = v[i] * factor
+        two = one + v[i + 1] * factor
+        three = two + v[i + 2] * factor
+        four = three + v[i + 3] * factor
+        sums[i], sums[i + 1], sums[i + 2] = so_far + one, so_far + two, so_far + three
+        so_far += four
+        sums[i + 3] = so_far
+    for i in range(in_fours, n):
+        so_far += v[i] * factor
+        sums[i] = so_far
+    return so_far
 
 
 @njit(nogil=True, cache=True)
