@@ -44,12 +44,13 @@ class Knots:
         self, knots: Array, heights: Array, extrapolate: bool, xp: Namespace, ops: Ops
     ) -> Reading:
         absent = xp.isnan(self.values[..., :1])
-        knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
+        none_absent = ops.reads_at_once(absent) and not bool(xp.any(absent))
+        if not none_absent:
+            knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
         last: Array | None = None
         if self.keeps_all:
             last = xp.maximum(self.counts - 1, xp.zeros_like(self.counts))
         at = interpolator(knots, heights, extrapolate=extrapolate, last=last, xp=xp, ops=ops)
-        none_absent = ops.reads_at_once(absent) and not bool(xp.any(absent))
 
         def read(rows: Array) -> Array:
             found = at(as_widest_real(rows, xp, ops))

@@ -1275,7 +1275,7 @@ KNOTS = hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-1e3, 1e3, 
     KNOTS, hnp.arrays("float64", st.integers(1, 30), elements=st.floats(-2e3, 2e3)), st.booleans()
 )
 def test_interpolation_between_knots(knots, x, at_knots):
-    from groupmap.backends.kernels.knots import ON_RUNS, Interpolator
+    from groupmap.backends.kernels.knots import ON_RUNS, Interpolator, bisect
     from groupmap.interpolation import interpolate
 
     knots = np.sort(knots)[None]
@@ -1286,6 +1286,8 @@ def test_interpolation_between_knots(knots, x, at_knots):
         with no_kernels():
             expected = interpolate(x, knots, values, on_runs=on_runs, xp=xp, ops=ops)
         found = Interpolator(knots, values, on_runs)(x, threads=1)
+        np.testing.assert_array_equal(found, expected)
+        found = bisect(x, knots, values, on_runs, threads=1)
         np.testing.assert_array_equal(found, expected)
 
 

@@ -410,6 +410,11 @@ def test_what_runs_does_not_depend_on_the_layout(dtype):
         assert torch.equal(buffer, as_rows.get_buffer(name))
 
 
+def test_an_expanded_tensor_becomes_one_that_can_be_viewed():
+    x = torch.randn(1, 3, 4, 5).expand(6, 3, 4, 5)
+    assert gm.BatchMap2d(3)(x).is_contiguous()
+
+
 def test_targets_a_channel():
     layer = gm.BatchMap1d(3, target_quantiles=["uniform", "gaussian", "uniform"], momentum=1.0)
     x = randn(200, 3)

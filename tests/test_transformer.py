@@ -381,3 +381,23 @@ def test_many_features_are_mapped_as_each_alone(rng, shape, tails):
         np.testing.assert_allclose(
             back[:, [feature]], alone.inverse_transform(y[:, [feature]]), rtol=1e-12
         )
+
+
+def test_equal_rows_of_a_large_table_become_equal(rng):
+    """Whatever blocks they are mapped in: none is left to other functions for being small."""
+    fitted = gm.GroupMapTransformer(n_quantiles=1000).fit(rng.normal(size=(3000, 200)))
+    row = rng.normal(size=(1, 200))
+    for work in (fitted.transform, fitted.inverse_transform):
+        y = work(np.repeat(row, 1546, axis=0))
+        np.testing.assert_array_equal(y, np.broadcast_to(y[:1], y.shape))
+
+
+def test_few_samples_of_many_features(rng):
+    """Their knots are bisected, and no table is made of them."""
+    X = rng.gamma(2.0, size=(300, 9000))
+    X[:, ::3] = np.maximum(X[:, ::3] - 2.0, 0)
+    fitted = gm.GroupMapTransformer(n_quantiles=300).fit(X)
+    y = fitted.transform(X)
+    back = fitted.inverse_transform(y)
+    np.testing.assert_array_equal(fitted.transform(X[:2]), y[:2])
+    np.testing.assert_allclose(fitted.inverse_transform(y[:2]), back[:2], rtol=1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from groupmap.backends.kernels import threads
 
 # Of functions, each of which takes many calls of a block: fewer would count more than the cache.
 ENTRIES_PER_BLOCK = 3 * 2**14
+LEAST_ENTRIES = 2 * kernels.LEAST_SIZE  # of a block of some features
+VALUES_PER_KNOT = 0.5  # where there are fewer, to bisect is faster than to make a table first
 SHORTEST_COUNTED = 2**10  # rows of 8 bits; shorter ones are sorted as fast
 # To Numba's arithmetic. Torch's bfloat16 looks like it here, and its numbers are others.
 _UNKNOWN = (np.float16,)
@@ -149,18 +152,23 @@ def interpolator(
     if not kernels.INSTALLED or knots.dtype != np.float64 or values.dtype != np.float64:
         return None
     k = knots.shape[-1]
+    own_knots, own_values = knots.reshape(-1, k), values.reshape(-1, k)
 
     @cache
     def prepared() -> Callable[..., Array]:
         from groupmap.backends.kernels.knots import Interpolator
 
-        return Interpolator(knots.reshape(-1, k), values.reshape(-1, k), on_runs)
+        return Interpolator(own_knots, own_values, on_runs)
 
     def at(x: Array) -> Array | None:
         if not kernels.serve(x) or x.dtype != np.float64:
             return None
-        rows = x.reshape(-1, x.shape[-1])
-        return prepared()(rows, threads=kernels.default_threads()).reshape(x.shape)
+        rows, n_threads = x.reshape(-1, x.shape[-1]), kernels.default_threads()
+        if x.size < VALUES_PER_KNOT * knots.size and not prepared.cache_info().currsize:
+            from groupmap.backends.kernels.knots import bisect
+
+            return bisect(rows, own_knots, own_values, on_runs, threads=n_threads).reshape(x.shape)
+        return prepared()(rows, threads=n_threads).reshape(x.shape)
 
     return at
 
@@ -259,30 +267,38 @@ def by_features(
     at_once: int,
     dtype: DType,
 ) -> Array:
-    """Of some features after the other, whose functions stay in the cache, some samples at a
-    time."""
+    """Of some features after the other, whose functions stay in the cache, some samples at a time.
+
+    No block is so small that another function would serve it, whose last digit may be another.
+    """
     n_samples, n_features = table.shape
+    at_once = max(at_once, -(-LEAST_ENTRIES // max(n_samples, 1)))
     if n_features <= at_once:
         return in_blocks(function_of(slice(None)), table, dtype)
     result = np.empty(table.shape, dtype=dtype)
-    samples_per_block = max(1, ENTRIES_PER_BLOCK // at_once)
-    blocks = -(-n_samples // samples_per_block)
+    features = _divided(n_features, -(-n_features // at_once))
+    samples = _divided(n_samples, -(-n_samples * at_once // ENTRIES_PER_BLOCK))
     chosen = lru_cache(maxsize=2 * kernels.default_threads())(
-        lambda first: function_of(slice(first, first + at_once))
+        lambda which: function_of(features[which])
     )
 
     def work(_: None, begin: int, end: int) -> None:
-        for which, block in (divmod(k, blocks) for k in range(begin, end)):
-            features = slice(which * at_once, (which + 1) * at_once)
-            samples = slice(block * samples_per_block, (block + 1) * samples_per_block)
-            result[samples, features] = chosen(features.start)(table[samples, features])
+        for k in range(begin, end):
+            which, block = divmod(k, len(samples))
+            part = samples[block], features[which]
+            result[part] = chosen(which)(table[part])
 
     threads.over_rows(
-        work, lambda _: None, -(-n_features // at_once) * blocks,
-        min(n_samples, samples_per_block) * at_once,
+        work, lambda _: None, len(features) * len(samples), ENTRIES_PER_BLOCK,
         entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
     )  # fmt: skip
     return result
+
+
+def _divided(n: int, count: int) -> list[slice]:
+    """So many parts of n, as even as they can be."""
+    ends = [k * n // count for k in range(count + 1)]
+    return [slice(*part) for part in pairwise(ends)]
 
 
 def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Namespace) -> Array:

@@ -498,7 +498,7 @@ def keep_layout(y: Array, like: Array) -> Array:
 
     By permutation: inside vmap, tensors answer and follow no other memory format.
     """
-    if like.is_contiguous():
+    if like.is_contiguous() or 0 in like.stride():  # expanded, which no result is
         return y.contiguous()
     if like.ndim not in _CHANNELS_LAST_NDIM:
         return y

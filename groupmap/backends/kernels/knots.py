@@ -122,10 +122,7 @@ def merge_runs(knots: Rows, values: Rows, on_runs: int, made: Knots) -> None:
             # These may be one array, where all knots are different.
             made.behind[g, count] = last
             made.before[g, count] = first
-            if on_runs == MIDDLE and end - begin > 1:
-                made.at[g, count] = between(first, last, 0.5)
-            else:
-                made.at[g, count] = last if on_runs == LAST else first
+            made.at[g, count] = at_run(first, last, on_runs)
             begin = end
         made.counts[g] = count
         most = make_starts(made.knots[g, 1 : count + 1], made.starts[g], made.scales[g])
@@ -151,15 +148,71 @@ def interpolate_columns(x: Rows, of: Knots, y: Rows) -> None:
             below += np.uint64(knots[below + one] < at)
             low, high = knots[below], knots[below + one]
             if (at == high) | ((low < at) & (at < high)):
-                width = high / 2.0 - low / 2.0
-                # Of numbers of no more than some units of the least that there is, it may be 0.
-                fraction = (at / 2.0 - low / 2.0) / width if width != 0.0 else 0.5
+                fraction = fraction_between(low, high, at)
                 value = between(behind[below], before[below + one], fraction)
                 y[g, i] = at_knots[below + one] if at == high else value
             elif np.isnan(at):
                 y[g, i] = np.nan
             else:
                 y[g, i] = before[1] if below == 0 else behind[of.counts[g]]
+
+
+def bisect(x: Rows, knots: Rows, values: Rows, on_runs: str, *, threads: int) -> Rows:
+    """The same for values so few that no table is worth its while; all of any strides."""
+    y = np.empty_like(x)
+
+    def work(_: None, begin: int, end: int) -> None:
+        part = slice(begin, end)
+        bisect_columns(x[part], knots[part], values[part], ON_RUNS[on_runs], y[part])
+
+    over_rows(work, lambda _: None, *x.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads)
+    return y
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def bisect_columns(x: Rows, knots: Rows, values: Rows, on_runs: int, y: Rows) -> None:
+    """The interpolant at ``(g, n)`` values."""
+    n_groups, k = knots.shape
+    for g in range(n_groups):
+        for i in range(x.shape[1]):
+            at, first, end = x[g, i], 0, k
+            while first < end:  # to the first knot that is not below
+                middle = (first + end) >> 1
+                if knots[g, middle] < at:
+                    first = middle + 1
+                else:
+                    end = middle
+            if np.isnan(at):
+                y[g, i] = np.nan
+            elif first == k:
+                y[g, i] = values[g, k - 1]
+            elif knots[g, first] == at:
+                last = first
+                while last + 1 < k and knots[g, last + 1] == at:
+                    last += 1
+                y[g, i] = at_run(values[g, first], values[g, last], on_runs)
+            elif first == 0:
+                y[g, i] = values[g, 0]
+            else:
+                low, high = knots[g, first - 1], knots[g, first]
+                fraction = fraction_between(low, high, at)
+                y[g, i] = between(values[g, first - 1], values[g, first], fraction)
+
+
+@njit(inline="always")
+def at_run(first: float, last: float, on_runs: int) -> float:
+    """What is taken at a run of equal knots, of the values at its ends."""
+    if on_runs == MIDDLE and first != last:
+        return between(first, last, 0.5)
+    return last if on_runs == LAST else first
+
+
+@njit(inline="always")
+def fraction_between(low: float, high: float, at: float) -> float:
+    """Of the way from low to high, how much lies below."""
+    width = high / 2.0 - low / 2.0
+    # Of numbers of no more than some units of the least that there is, it may be 0.
+    return (at / 2.0 - low / 2.0) / width if width != 0.0 else 0.5
 
 
 @njit(nogil=True, cache=True)
