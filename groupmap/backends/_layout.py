@@ -12,7 +12,8 @@ BYTES_OF_COPIES = 2**24  # for each thread
 
 def are_columns(rows: np.ndarray[Any, Any]) -> bool:
     """Whether rows ``(r, n)`` lie side by side."""
-    return rows.size > 0 and len(rows) > 1 and 0 < rows.strides[0] < rows.strides[1]
+    several = min(rows.shape) > 1  # else they lie one after the other, whatever the strides
+    return several and 0 < rows.strides[0] < rows.strides[1]
 
 
 def entries_per_block(rows: np.ndarray[Any, Any], usual: int, width: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
-from itertools import pairwise
 
 import numpy as np
 
@@ -276,8 +275,13 @@ def by_features(
     if n_features <= at_once:
         return in_blocks(function_of(slice(None)), table, dtype)
     result = np.empty(table.shape, dtype=dtype)
-    features = _divided(n_features, -(-n_features // at_once))
-    samples = _divided(n_samples, -(-n_samples * at_once // ENTRIES_PER_BLOCK))
+    features, samples = (
+        [slice(*part) for part in threads.parts(n, count)]
+        for n, count in (
+            (n_features, -(-n_features // at_once)),
+            (n_samples, -(-n_samples * at_once // ENTRIES_PER_BLOCK)),
+        )
+    )
     chosen = lru_cache(maxsize=2 * kernels.default_threads())(
         lambda which: function_of(features[which])
     )
@@ -293,12 +297,6 @@ def by_features(
         entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
     )  # fmt: skip
     return result
-
-
-def _divided(n: int, count: int) -> list[slice]:
-    """So many parts of n, as even as they can be."""
-    ends = [k * n // count for k in range(count + 1)]
-    return [slice(*part) for part in pairwise(ends)]
 
 
 def stack_of(function: Callable[[int], Array], count: int, dtype: DType, xp: Namespace) -> Array:

@@ -23,7 +23,7 @@ MIDDLE, FIRST, LAST = 0, 1, 2
 ON_RUNS = {"middle": MIDDLE, "first": FIRST, "last": LAST}
 
 
-class Knots(NamedTuple):
+class MergedKnots(NamedTuple):
     """The different knots of each group, and what is taken on either side of each, and at it."""
 
     counts: Rows  # (g,): how many there are
@@ -36,7 +36,7 @@ class Knots(NamedTuple):
     steps: Rows  # (g,): of a bisection of those in one bucket, whichever it is
 
     @classmethod
-    def of(cls, knots: Rows, values: Rows, on_runs: int) -> Knots:
+    def of(cls, knots: Rows, values: Rows, on_runs: int) -> MergedKnots:
         """Those of knots and values ``(g, k)``."""
         n_groups, k = knots.shape
         different, before = (np.full((n_groups, k + 2), np.nan) for _ in range(2))
@@ -60,7 +60,7 @@ class Interpolator:
 
     def __init__(self, knots: Rows, values: Rows, on_runs: str) -> None:
         knots, values = np.ascontiguousarray(knots), np.ascontiguousarray(values)
-        self._knots = Knots.of(knots, values, ON_RUNS[on_runs])
+        self._knots = MergedKnots.of(knots, values, ON_RUNS[on_runs])
 
     def __call__(self, x: Rows, *, threads: int) -> Rows:
         """The interpolant at x ``(g, n)`` of any strides, which the result shares."""
@@ -106,7 +106,7 @@ def make_starts(knots: Rows, starts: Rows, scale: Rows) -> int:
 
 
 @njit(nogil=True, cache=True)
-def merge_runs(knots: Rows, values: Rows, on_runs: int, made: Knots) -> None:
+def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> None:
     """Each run of equal knots to one: before it the first of their values is taken, behind it the
     last, and at it either, or the middle."""
     n_groups, k = knots.shape
@@ -131,7 +131,7 @@ def merge_runs(knots: Rows, values: Rows, on_runs: int, made: Knots) -> None:
 
 # Nothing is divided by 0, and to look whether it is takes time.
 @njit(nogil=True, cache=True, error_model="numpy")
-def interpolate_columns(x: Rows, of: Knots, y: Rows) -> None:
+def interpolate_columns(x: Rows, of: MergedKnots, y: Rows) -> None:
     """The interpolant at ``(g, n)`` values."""
     one, n_buckets = np.uint64(1), of.starts.shape[1] - 2
     for g in range(x.shape[0]):

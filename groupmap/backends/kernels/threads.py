@@ -84,7 +84,10 @@ def over_rows(
     # takes as long again.
     ahead = AHEAD // n if rounds == 1 and threads > 1 else 0
     first = min(-(-n_rows // count) + ahead, n_rows)
-    blocks = deque(_divided(first, n_rows, count))
+    # The others are even, so that no thread is left with a whole one more.
+    others = parts(n_rows - first, max(count - 1, 1))
+    of_others = ((first + begin, first + end) for begin, end in others if begin < end)
+    blocks = deque([(0, first), *of_others])
     longest = max(end - begin for begin, end in blocks)
     failures: list[BaseException] = []
 
@@ -121,12 +124,9 @@ def over_rows(
             failures.clear()  # which the traceback's frames hold, and with it all of their arrays
 
 
-def _divided(first: int, n_rows: int, count: int) -> list[tuple[int, int]]:
-    """Blocks of rows, no more than so many: the first ones, and the others as even as they can be,
-    so that no thread is left with a whole one more than the others."""
-    rest, others = n_rows - first, max(count - 1, 1)
-    ends = [first, *(first + k * rest // others for k in range(1, others + 1))]
-    return [(0, first), *(block for block in pairwise(ends) if block[0] < block[1])]
+def parts(n: int, count: int) -> list[tuple[int, int]]:
+    """Where so many parts of n begin and end, as even as they can be."""
+    return list(pairwise(k * n // count for k in range(count + 1)))
 
 
 def _wait_for(under_way: list[Future[None]], blocks: deque[tuple[int, int]]) -> None:
