@@ -56,6 +56,9 @@ class Kind(NamedTuple):
 # Of x, weight and bias.
 Kinds = tuple[Kind, Kind | None, Kind | None]
 
+# What maps samples of those features of a table.
+OfFeatures = Callable[[slice], Callable[[Array], Array]]
+
 
 class Ask(NamedTuple):
     """A map of contiguous rows ``(n_rows, n)`` of floats, and its scale, to the same dtype."""

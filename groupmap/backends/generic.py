@@ -11,7 +11,7 @@ import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends._normal import ndtr, ndtri
-from groupmap.backends._ops import Ops, TieRule
+from groupmap.backends._ops import OfFeatures, Ops, TieRule
 
 
 def check(x: Array, name: str) -> None:
@@ -143,12 +143,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     return function(x)
 
 
-def by_features(
-    function_of: Callable[[slice], Callable[[Array], Array]],
-    table: Array,
-    at_once: int,
-    dtype: DType,
-) -> Array:
+def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
     """All of them at once."""
     del at_once, dtype
     return function_of(slice(None))(table)

@@ -11,7 +11,7 @@ import numpy as np
 from groupmap._typing import Array, DType, Namespace, Side
 from groupmap.backends import generic, kernels, numpy_sorts
 from groupmap.backends._bits import INFINITY
-from groupmap.backends._ops import Formula, Scale, TieRule
+from groupmap.backends._ops import Formula, OfFeatures, Scale, TieRule
 from groupmap.backends.kernels import threads
 
 # Of functions, each of which takes many calls of a block: fewer would count more than the cache.
@@ -260,12 +260,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     return result
 
 
-def by_features(
-    function_of: Callable[[slice], Callable[[Array], Array]],
-    table: Array,
-    at_once: int,
-    dtype: DType,
-) -> Array:
+def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
     """Of some features after the other, whose functions stay in the cache, some samples at a time.
 
     No block is so small that another function would serve it, whose last digit may be another.

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
-from groupmap.backends._ops import Ask, Formula, Kinds, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kinds, OfFeatures, Scale, TieRule
 from groupmap.backends.torch_kernels import is_eager, is_plain, with_signature_at_hand
 from groupmap.backends.torch_scaling import scale_learning
 
@@ -293,12 +293,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     return result
 
 
-def by_features(
-    function_of: Callable[[slice], Callable[[Array], Array]],
-    table: Array,
-    at_once: int,
-    dtype: DType,
-) -> Array:
+def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
     """Of some samples at a time."""
     del at_once
     return in_blocks(function_of(slice(None)), table, dtype)

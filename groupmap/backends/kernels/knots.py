@@ -86,7 +86,7 @@ def bucket_of(x: float, least: float, per_unit: float, n_buckets: int) -> int:
 
 @njit(nogil=True, cache=True)
 def make_starts(knots: Rows, starts: Rows, scale: Rows) -> int:
-    """Where the knots of each bucket begin; how many are in the fullest of them."""
+    """Where the knots of each bucket begin; how many steps to bisect those of the fullest takes."""
     n_buckets = starts.size - 2
     least = np.float64(knots[0])  # as wide as what is read back
     width = np.float64(knots[knots.size - 1]) - least
@@ -102,7 +102,7 @@ def make_starts(knots: Rows, starts: Rows, scale: Rows) -> int:
         most = max(most, starts[bucket])
         before += starts[bucket]
         starts[bucket] = before
-    return int(most)
+    return bit_length(np.uint64(most))
 
 
 @njit(nogil=True, cache=True)
@@ -125,8 +125,8 @@ def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> No
             made.at[g, count] = at_run(first, last, on_runs)
             begin = end
         made.counts[g] = count
-        most = make_starts(made.knots[g, 1 : count + 1], made.starts[g], made.scales[g])
-        made.steps[g] = bit_length(np.uint64(most))
+        different = made.knots[g, 1 : count + 1]
+        made.steps[g] = make_starts(different, made.starts[g], made.scales[g])
 
 
 # Nothing is divided by 0, and to look whether it is takes time.

@@ -17,7 +17,6 @@ from groupmap.backends.kernels.knots import (
     make_starts,
 )
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.words import bit_length
 
 Rows = np.ndarray[Any, Any]
 
@@ -92,8 +91,8 @@ def merge_runs(knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows, made: S
             count += 1
             made.knots[g, count], made.heights[g, count] = knots[g, i], heights[g, i]
             made.at_knots[g, count], made.slopes[g, count] = at_knots[g, i], slopes[g, i + 1]
-        most = make_starts(made.knots[g, 1 : count + 1], made.starts[g], made.scales[g])
-        made.steps[g] = bit_length(np.uint64(most))
+        different = made.knots[g, 1 : count + 1]
+        made.steps[g] = make_starts(different, made.starts[g], made.scales[g])
 
 
 @njit(nogil=True, cache=True)
