@@ -16,21 +16,29 @@ __device__ __forceinline__ T* kept(T* address) {
 
 // Weight and bias of the entries (r, i) of rows: the ((r / each_rows) mod own_rows) · own_entries +
 // i / each_entries -th of them. Divided by `reciprocal`, which is 2^62 / each_entries, rounded up:
-// exact for i < 2^29.
+// exact for i < 2^29. Where an index has 16 bits, 2^32 / each_entries, rounded up, does.
 struct Scale {
     u32 each_rows;
     u32 own_rows;
     u32 own_entries;
     u64 reciprocal;
     u32 first;  // of the row
+#if INDEX_BITS == 16
+    u32 short_reciprocal;
+#endif
 
     __device__ __forceinline__ void go_to_row(u32 r) {
         first = r / each_rows % own_rows * own_entries;
+#if INDEX_BITS == 16
+        short_reciprocal = (u32)((reciprocal + ((1u << 30) - 1)) >> 30);
+#endif
     }
 
     __device__ __forceinline__ u32 own_entry(u32 i) const {
 #if PER_ENTRY
         return first + i;
+#elif INDEX_BITS == 16
+        return first + __umulhi(i, short_reciprocal);
 #else
         const u64 high = (u64)i * (u32)(reciprocal >> 32);
         return first + (u32)((high + __umulhi(i, (u32)reciprocal)) >> 30);
