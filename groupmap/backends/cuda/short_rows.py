@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
 from groupmap.backends.cuda import launching
@@ -21,7 +21,7 @@ FILES_OF_RESULTS = (
     "cursors.cuh",
 )
 FILES = {
-    OF_BUCKETS: ("bitonic.cuh", "segments.cuh", "ranking.cuh", "crowds.cuh", "map.cu"),
+    OF_BUCKETS: ("bitonic.cuh", "segments.cuh", "ranking.cuh", "crowds.cuh", "by_slots.cuh", "map.cu"),
     OF_BITS: ("distinct.cu",),
 }
 
@@ -31,8 +31,11 @@ BYTES_OF_PARTIALS = 24  # a warp
 ALIGNMENT = 16  # bytes, of what is read or written four words at a time
 MOST_UNDER_WAY = 4  # entries that a thread reads, or writes, at a time
 MOST_KEPT, MOST_KEPT_OF_DOUBLES = 16, 8  # entries whose keys a thread keeps in registers
+MOST_KEPT_IN_PAIRS = 32  # likewise, where two share one
 HELD_BY_WARPS = (4, 8, 16)  # likewise, where a row is a warp's
 FEW_THREADS, MOST_THREADS = 128, 1024
+HALF_OF_THREADS = MOST_THREADS // 2
+RESERVED = 1024  # bytes of shared memory, for each block
 LEAST_BLOCKS = 8  # of few threads, that a multiprocessor has registers for
 LEAST_BLOCKS_OF_DOUBLES = 6
 TEAMS_OF_WARPS = 4  # in a block
@@ -41,11 +44,15 @@ TEAMS_OF_WARPS = 4  # in a block
 LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
 LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
 GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
-CROWDED = 16  # keys of one bucket that are looked at one by one
+# Results are looked up by each entry, or in longer rows, and if the order is wanted, by slots. So
+# many keys of one bucket are looked at one by one; in the order of slots, neighbours look at the same.
+LONGEST_BY_ENTRIES = 256
+CROWDED, CROWDED_BY_SLOTS, CROWDED_IN_ORDER = 16, 32, 64
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
 
 # Rows of numbers of 8 or 16 bits, of which there is a bit for each.
 LEAST_OF_BITS = 513  # shorter ones are sooner ranked than all bits are counted up
+LONGEST_OF_SINGLES = 4096  # in longer ones, two keys share a register
 LONGEST_OF_BITS = 2**15  # of which 1024 threads can keep all in registers
 
 
@@ -68,11 +75,14 @@ class Plan(NamedTuple):
 
     def names(self) -> Names:
         """What programs are told of it."""
-        of_warps = self.threads == WARP
+        # Of so many threads that each has many entries, there are but two numbers.
+        is_known = self.threads == WARP or (
+            self.threads >= HALF_OF_THREADS and self.held > MOST_KEPT
+        )
         few = self.threads <= FEW_THREADS
         most, blocks = (FEW_THREADS, self.least_blocks) if few else (MOST_THREADS, 1)
         return (
-            *((("THREADS", WARP),) if of_warps else ()),
+            *((("THREADS", self.threads),) if is_known else ()),
             ("TEAMS", self.teams),
             *(("MOST_THREADS", most), ("LEAST_BLOCKS", blocks)),
             ("HELD", self.held),
@@ -82,7 +92,7 @@ class Plan(NamedTuple):
 
 
 @cache
-def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
+def plan_for(n: int, values: Numbers, most_threads: int = MOST_THREADS, *, ordered: bool) -> Plan:
     """How rows of n entries are ranked in shared memory; it may be more than a device has."""
     more, greatest, least_blocks = LOG_BINS_MORE, GREATEST_LOG_BINS, LEAST_BLOCKS
     if values.bits == 64:
@@ -90,7 +100,7 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
         least_blocks = LEAST_BLOCKS_OF_DOUBLES
     log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
     most_kept = MOST_KEPT_OF_DOUBLES if values.bits == 64 else MOST_KEPT
-    threads, held = _threads_and_held(n, most_kept)
+    threads, held = _threads_and_held(n, most_kept, most_threads)
     keeps_keys = held <= most_kept
     # In the order of `Layout` in source/map.cu.
     parts = (
@@ -108,9 +118,10 @@ def plan_for(n: int, values: Numbers, *, ordered: bool) -> Plan:
 
 
 @cache
-def plan_of_bits(n: int, values: Numbers) -> Plan:
+def plan_of_bits(n: int, values: Numbers, most_threads: int = MOST_THREADS) -> Plan:
     """How rows of n entries of 8 or 16 bits are; likewise."""
-    threads, held = _threads_and_held(n, MOST_KEPT)
+    most_kept = MOST_KEPT if n <= LONGEST_OF_SINGLES else MOST_KEPT_IN_PAIRS
+    threads, held = _threads_and_held(n, most_kept, most_threads)
     words = 2**values.bits // 32
     # In the order of source/distinct.cu.
     parts = (
@@ -122,15 +133,15 @@ def plan_of_bits(n: int, values: Numbers) -> Plan:
     return Plan(OF_BITS, threads, 1, held, True, 0, rounded_up(sum(parts), ALIGNMENT))
 
 
-def _threads_and_held(n: int, most_kept: int) -> tuple[int, int]:
+def _threads_and_held(n: int, most_kept: int, most_threads: int) -> tuple[int, int]:
     """A warp, as many as keep that many entries each, or else all there are."""
     each = -(-n // WARP)
     if each <= most_kept:
         return WARP, min(held for held in HELD_BY_WARPS if held >= each)
     warps = -(-each // most_kept)
-    if warps <= MOST_THREADS // WARP:
+    if warps <= most_threads // WARP:
         return WARP * warps, most_kept
-    return MOST_THREADS, rounded_up(-(-n // MOST_THREADS), MOST_UNDER_WAY)
+    return most_threads, rounded_up(-(-n // most_threads), MOST_UNDER_WAY)
 
 
 def plan_at(n: int, values: Numbers, device: int, *, ordered: bool) -> Plan | None:
@@ -142,10 +153,18 @@ def plan_at(n: int, values: Numbers, device: int, *, ordered: bool) -> Plan | No
 @cache
 def _plan_within(room: int, n: int, values: Numbers, *, ordered: bool) -> Plan | None:
     has_bits = values.bits <= 16 and not ordered and LEAST_OF_BITS <= n <= LONGEST_OF_BITS
-    plans = [plan_of_bits(n, values)] if has_bits else []
-    if n <= MOST_COUNTED:
-        plans.append(plan_for(n, values, ordered=ordered))
-    return next((plan for plan in plans if plan.shared_bytes <= room), None)
+    return (_plan_of(plan_of_bits, room, n, values) if has_bits else None) or (
+        _plan_of(partial(plan_for, ordered=ordered), room, n, values) if n <= MOST_COUNTED else None
+    )
+
+
+def _plan_of(planned: Callable[..., Plan], room: int, n: int, values: Numbers) -> Plan | None:
+    """With half of the threads, if two such blocks fit: one computes while the other waits."""
+    for blocks, most_threads in ((2, HALF_OF_THREADS), (1, MOST_THREADS)):
+        plan = planned(n, values, most_threads)
+        if blocks * (plan.shared_bytes + RESERVED) <= room + RESERVED:
+            return plan
+    return None
 
 
 def map_rows(at: Addresses, request: Request, plan: Plan, place: Place, *, ordered: bool) -> None:
@@ -170,11 +189,14 @@ class Prepared(NamedTuple):
 @lru_cache(maxsize=1024)  # the same shapes come again and again
 def prepared(request: Request, plan: Plan, asked: Asked) -> Prepared:
     """The launch of such a request."""
+    by_slots = _goes_by_slots(request, asked)
+    crowded = CROWDED_BY_SLOTS if by_slots else CROWDED
     names = (
         *plan.names(),
         *asked.names(request),
         ("INDEX_BITS", 16),
-        ("CROWDED", CROWDED),
+        ("BY_SLOTS", int(by_slots)),
+        ("CROWDED", CROWDED_IN_ORDER if by_slots and asked.ordered else crowded),
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
     )
     return Prepared(
@@ -183,6 +205,12 @@ def prepared(request: Request, plan: Plan, asked: Asked) -> Prepared:
         (request.n_rows, request.n),
         (*request.ways(), plan.log_bins, plan.bytes_per_team),
     )
+
+
+def _goes_by_slots(request: Request, asked: Asked) -> bool:
+    """Whether results are looked up in the order of slots, where they take the place of keys."""
+    has_room = request.table.bits <= 8 * _bytes_of_key(request.values)
+    return has_room and not asked.counted and (asked.ordered or request.n > LONGEST_BY_ENTRIES)
 
 
 def _bytes_of_key(values: Numbers) -> int:

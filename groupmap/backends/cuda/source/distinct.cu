@@ -45,6 +45,7 @@ struct ValuesOfDistinct : EachOfFour<ValuesOfDistinct> {
 // By the counters that have values.
 __device__ __forceinline__ void write_values_of_distinct(
     const Results& results, Entries& entries, const u32* values) {
+    forget(entries.thread);
 #pragma unroll
     for (int first = 0; first < HELD; first += BATCH) {
         if (first * THREADS >= entries.n) break;
@@ -52,14 +53,13 @@ __device__ __forceinline__ void write_values_of_distinct(
 #pragma unroll
         for (int k = 0; k < BATCH; ++k) {
             // Behind the end the number is that of some entry, and no counter's.
-            const bool is_there = entries.counting >> (first + k) & 1;
-            const u32 value = values[is_there ? entries.keys[first + k] : 0];
+            const u32 value = values[entries.counts(first + k) ? entries.keys.get(first + k) : 0];
             scaled[k] = results.scaled((Table)value, entries.within(entries.index(first + k)));
         }
 #pragma unroll
         for (int k = 0; k < BATCH; ++k) {
             const int i = entries.index(first + k);
-            const bool is_there = entries.counting >> (first + k) & 1;
+            const bool is_there = entries.counts(first + k);
             if (i < entries.n) results.y[i] = is_there ? scaled[k] : out_value(NOT_A_NUMBER);
         }
     }
@@ -81,25 +81,23 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
 
     set_to_zero(words, N_WORDS + n_counters, thread);
     team_sync();
-    u32 present = 0;
     entries.each([&](int, int, Key key, bool counts) {
         if (counts) atomicOr(words + (key >> 5), 1u << (key & 31));
-        present += counts;
     });
     team_sync();
     BitsBefore bits_before = {before_words};
     sum_up(words, N_WORDS, bits_before, partials, thread);
     team_sync();
     Results results = ALL_RESULTS;
-    results.go_to_row(r, n, total_of_team(present, partials, thread));
+    results.go_to_row(r, n, total_of_team(entries.n_counting(), partials, thread));
     const auto distinct_of = [&](Key key) {
         const u32 smaller = (1u << (key & 31)) - 1;
         return before_words[key >> 5] + (u32)__popc(words[key >> 5] & smaller);
     };
-    entries.each([&](int, int, Key& key, bool counts) {
+    entries.each([&](int k, int, Key key, bool counts) {
         const u32 distinct = distinct_of(key);
         if (counts) atomicAdd(counters + distinct, 1u);
-        key = distinct;
+        entries.keys.set(k, distinct);
     });
     team_sync();
     const int n_distinct = (int)before_words[N_WORDS - 1] + __popc(words[N_WORDS - 1]);

@@ -9,14 +9,14 @@
 // Ranks are counts, so they do not depend on the order in which atomic operations come about.
 //
 // The host defines TEAMS in a block; MOST_THREADS of a block, of which a multiprocessor has registers
-// for LEAST_BLOCKS (where that is not said, the compiler has done with 32 and spilled); and ORDERED,
-// whether the order of the row is wanted. Besides, see entries.cuh.
+// for LEAST_BLOCKS (where that is not said, the compiler has done with 32 and spilled); ORDERED,
+// whether the order of the row is wanted; and BY_SLOTS, see by_slots.cuh. Besides, see entries.cuh.
 
 struct Layout {
     u32* bins;
     Cursors cursors;
     void* partials;
-    u32* n_crowded;
+    Crowds* crowds;
     Slots slots;
     u16* crowded;  // buckets
 
@@ -26,8 +26,8 @@ struct Layout {
         memory = (unsigned char*)(bins + zeroed_words(n, n_bins));
         partials = memory;
         memory += BYTES_OF_PARTIALS * WARPS;
-        n_crowded = (u32*)memory;
-        memory += 8;
+        crowds = (Crowds*)memory;
+        memory += sizeof(Crowds);
         slots.keys = (Key*)memory;
         memory += n * (int)sizeof(Key);
 #if ORDERED
@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     Entries entries(rows, where, r, n, thread);
 
     set_to_zero(at.bins, Layout::zeroed_words(n, n_bins), thread);
-    if (thread == 0) *at.n_crowded = 0;
+    if (thread == 0) *at.crowds = {};
     Extremes extremes = NO_EXTREMES;
     entries.each([&](int, int, Key key, bool counts) {
         if (counts) extremes.include(key);
@@ -94,16 +94,24 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     sum_up(at.cursors.words, Cursors::n_words(n), of_cursors, at.partials, thread);
     const bool is_crowded = team_any(of_cursors.greatest > CROWDED);
 
+#if BY_SLOTS
+    Halves<HELD> own_slots;
+#endif
     entries.each([&](int k, int i, Key key, bool counts) {
-        if (!counts) return;
-        const int slot = at.cursors.begin(low_half(places[k])) + (int)high_half(places[k]);
-        at.slots.keys[slot] = key;
+        u32 slot = NO_SLOT;
+        if (counts) {
+            slot = at.cursors.begin(low_half(places[k])) + high_half(places[k]);
+            at.slots.keys[slot] = key;
 #if ORDERED
-        at.slots.indices[slot] = (Index)i;
+            at.slots.indices[slot] = (Index)i;
+#endif
+        }
+#if BY_SLOTS
+        own_slots.set(k, slot);
 #endif
     });
     team_sync();
-    if (is_crowded) sort_crowded(at.slots, at.cursors, n, at.crowded, at.n_crowded, thread);
+    if (is_crowded) sort_crowded(at.slots, at.cursors, n, at.crowded, *at.crowds, thread);
 
     Results results = ALL_RESULTS;
     results.go_to_row(r, n, extremes.present);
@@ -119,23 +127,32 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
         return;
     }
 #endif
+#if BY_SLOTS
+    const BySlots by_slots = {results, at.slots, buckets, at.cursors};
+    if (is_crowded) by_slots.replace_crowded_keys(entries, own_slots, at.crowds->are_sorted);
+    else by_slots.replace_keys(entries);
+    team_sync();
+    write_values(
+        results, entries,
+        [&](int k) {
+            const u32 slot = own_slots.get(k);
+            return slot == NO_SLOT ? MISSING : slot;
+        },
+        [&](u32 slot) { return (Table)at.slots.keys[slot]; });
+#else
     entries.each([&](int k, int i, Key key, bool counts) {
         if (!counts) {
             places[k] = MISSING;
             return;
         }
         const Rank rank = rank_of(low_half(places[k]), i, key);
-#if STAGES_ORDER
-        places[k] = (u32)results.place_of(rank) | (u32)rank.position << 16;
-#else
         results.write_rank(i, rank);
         places[k] = (u32)results.place_of(rank);
-#endif
     });
-#if STAGES_ORDER
-    write_order(results, entries, places, (u16*)at.slots.keys);
-#endif
 #if !COUNTED
-    write_values(results, entries, places);
+    write_values(
+        results, entries, [&](int k) { return places[k]; },
+        [&](u32 place) { return __ldg(results.table + place); });
+#endif
 #endif
 }
