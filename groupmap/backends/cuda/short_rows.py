@@ -21,7 +21,14 @@ FILES_OF_RESULTS = (
     "cursors.cuh",
 )
 FILES = {
-    OF_BUCKETS: ("bitonic.cuh", "segments.cuh", "ranking.cuh", "crowds.cuh", "by_slots.cuh", "map.cu"),
+    OF_BUCKETS: (
+        "bitonic.cuh",
+        "segments.cuh",
+        "ranking.cuh",
+        "crowds.cuh",
+        "by_slots.cuh",
+        "map.cu",
+    ),
     OF_BITS: ("distinct.cu",),
 }
 
@@ -45,7 +52,7 @@ LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
 LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
 GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
 # Results are looked up by each entry, or in longer rows, and if the order is wanted, by slots. So
-# many keys of one bucket are looked at one by one; in the order of slots, neighbours look at the same.
+# many keys of one bucket are looked at one by one; by slots, neighbours look at the same ones.
 LONGEST_BY_ENTRIES = 256
 CROWDED, CROWDED_BY_SLOTS, CROWDED_IN_ORDER = 16, 32, 64
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
