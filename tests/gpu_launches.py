@@ -33,6 +33,7 @@ HALVES = FLOATS[:2]
 NAMED = sorted(oracle.QUANTILES)
 TIES = ("average", "min", "max", "ordinal")
 ENTRIES_OF_A_WARP = 512  # and of more, a block takes care
+LONGEST_SORTED = 128  # by a warp
 NO_ROOM = (100, 132)  # for any row in shared memory
 
 needs_compiler = pytest.mark.skipif(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from groupmap.backends._ops import Scale
-from groupmap.backends.cuda import long_rows, partitions, programs, short_rows
+from groupmap.backends.cuda import long_rows, partitions, plans, programs
 from groupmap.backends.cuda.requests import Request
 from groupmap.ranks import COUNTING_TIES
 from tests import cuda_emulation
@@ -40,14 +40,14 @@ DEALING = {
     "fill_partitions", "rank_segments", "rank_hard_segments",
 }  # fmt: skip
 COUNTING = {"count_keys", "sum_up_keys", "write_by_keys"}
-PLAN_AT = short_rows.plan_at
+PLAN_AT = plans.plan_at
 SHORT_NUMBERS = ("float16", "bfloat16", "int16", "uint16", "int8", "uint8")
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """No row is taken for a short one; and segments, and what a block looks at, are small."""
-    monkeypatch.setattr(short_rows, "plan_at", lambda *_, **__: None)
+    monkeypatch.setattr(plans, "plan_at", lambda *_, **__: None)
     monkeypatch.setattr(partitions, "LEAST_LOG_SEGMENT", 10)
     monkeypatch.setattr(partitions, "LOG_SEGMENT", 10)
     monkeypatch.setattr(partitions, "LOG_SEGMENT_OF_DOUBLES", 10)
@@ -138,7 +138,7 @@ def test_weight_and_bias(rng, dtype, spans, results, monkeypatch):
             weight if with_weight else None, bias if with_bias else None, spans, dtype_of(results)
         )
         for plan_at in (lambda *_, **__: None, PLAN_AT):
-            monkeypatch.setattr(short_rows, "plan_at", plan_at)
+            monkeypatch.setattr(plans, "plan_at", plan_at)
             with launches() as launched:
                 y, _ = torch_cuda.map_rows(
                     x, None, table, COUNTING_TIES["average"], with_order=False, scale=scale

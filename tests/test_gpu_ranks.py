@@ -15,6 +15,7 @@ from tests.gpu_launches import (
     HARD_BITS,
     HARD_VALUES,
     KINDS,
+    LONGEST_SORTED,
     NO_ROOM,
     TIES,
     bytes_of,
@@ -85,7 +86,9 @@ def test_ranks_and_order(rng, dtype, n):
     shape = (5 if n <= ENTRIES_OF_A_WARP else 2, n)
     kernels = check_ranks(rng, dtype, shape, KINDS)
     is_counted = programs.numbers_of(dtype_of(dtype)).bits == 16 and n > ENTRIES_OF_A_WARP
-    assert kernels == {"map_rows"} | ({"map_rows_of_16_bits"} if is_counted else set())
+    own = {"map_rows_of_16_bits"} if is_counted else set()
+    own |= {"map_rows_sorted"} if n <= LONGEST_SORTED else set()
+    assert kernels == {"map_rows"} | own
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
@@ -205,8 +208,9 @@ def check_order_of_threads(rng, dtype, n, seeds=SEEDS, limits=LIMITS):
 def test_the_order_of_threads_changes_no_bit(rng, dtype, n):
     kernels = check_order_of_threads(rng, dtype, n)
     has_bits = dtype == "float16" and n > ENTRIES_OF_A_WARP
-    of_bits = {"map_rows_of_16_bits"} if has_bits else set()
-    assert kernels == {"fill_table", "map_rows", "transport"} | of_bits
+    own = {"map_rows_of_16_bits"} if has_bits else set()
+    own |= {"map_rows_sorted"} if n <= LONGEST_SORTED else set()
+    assert kernels == {"fill_table", "map_rows", "transport"} | own
 
 
 def test_nor_where_keys_are_counted(rng):

@@ -22,6 +22,7 @@ from tests.gpu_launches import (
     FLOATS,
     HALVES,
     INTEGERS,
+    LONGEST_SORTED,
     NAMED,
     NO_ROOM,
     TIES,
@@ -84,7 +85,9 @@ def test_what_is_missing_is_as_if_it_were_not_there(rng, target, dtype, n):
     kernels = check_as_if_not_there(rng, target, dtype, n)
     # Rows of 16 bits have bits, and what is left of them without their holes is shorter.
     has_bits = dtype in HALVES and n > ENTRIES_OF_A_WARP
-    assert kernels == {"fill_table", "map_rows"} | ({"map_rows_of_16_bits"} if has_bits else set())
+    own = {"map_rows_of_16_bits"} if has_bits else set()
+    own |= {"map_rows_sorted"} if n <= LONGEST_SORTED else set()
+    assert kernels == {"fill_table", "map_rows"} | own
 
 
 @pytest.mark.parametrize("target", NAMED)

@@ -21,7 +21,7 @@ STOREYS = (
     {"backends._ops", "backends._normal", "backends.generic", "backends.cuda",
      "backends.cuda.programs"},
     {"backends.cuda.launching", "backends.cuda.requests"},
-    {"backends.cuda.partitions"},
+    {"backends.cuda.partitions", "backends.cuda.plans"},
     {"backends.cuda.short_rows", "backends.cuda.long_rows"},
     {"backends.cuda.ranking"},
     {"backends.cuda.tables", "backends.cuda.estimating", "backends.cuda.interpolating",

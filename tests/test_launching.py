@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from groupmap.backends.cuda import launching, short_rows
+from groupmap.backends.cuda import launching, plans
 from groupmap.backends.cuda.launching import Place, Shape
 from groupmap.backends.cuda.programs import Program, numbers_of
 
@@ -145,8 +145,8 @@ def test_room_of_rows():
     """Shared memory that the plans ask for, for the lengths that the documentation names."""
     single = numbers_of("float32")
     for n, ordered in ((37_100, False), (28_000, True)):
-        assert short_rows.plan_for(n, single, ordered=ordered).shared_bytes <= 227 * 1024
-    assert short_rows.plan_for(37_200, single, ordered=False).shared_bytes > 227 * 1024
+        assert plans.plan_for(n, single, ordered=ordered).shared_bytes <= 227 * 1024
+    assert plans.plan_for(37_200, single, ordered=False).shared_bytes > 227 * 1024
 
 
 @pytest.fixture

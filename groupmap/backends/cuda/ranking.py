@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from groupmap.backends.cuda import long_rows, short_rows
+from groupmap.backends.cuda import long_rows, plans, short_rows
 from groupmap.backends.cuda.launching import Place
 from groupmap.backends.cuda.programs import Numbers
 from groupmap.backends.cuda.requests import Addresses, Request
@@ -12,7 +12,7 @@ LONGEST = 2**29  # so that doubled ranks are numbers of 32 bits
 
 def fits(n: int, values: Numbers, device: int, *, ordered: bool) -> bool:
     """Whether a row of n entries fits into the shared memory of a block there."""
-    return short_rows.plan_at(n, values, device, ordered=ordered) is not None
+    return plans.plan_at(n, values, device, ordered=ordered) is not None
 
 
 def scratch_bytes(request: Request, device: int, *, ordered: bool) -> tuple[int, int]:
@@ -31,7 +31,7 @@ def map_rows(
     row names the entries that count, ascending, and then −1 for each of the others.
     """
     ordered = request.tie_rule is None or at.order != 0
-    plan = short_rows.plan_at(request.n, request.values, place.device, ordered=ordered)
+    plan = plans.plan_at(request.n, request.values, place.device, ordered=ordered)
     if plan is None:
         long_rows.map_rows(at, request, place, zeros, scratch, ordered=ordered)
     else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from groupmap._typing import Array, DType
 from groupmap.backends._ops import Ask
-from groupmap.backends.cuda import short_rows
+from groupmap.backends.cuda import plans, short_rows
 from groupmap.backends.cuda.on_arrays import Memory
 from groupmap.backends.cuda.programs import Numbers, numbers_of
 from groupmap.backends.cuda.requests import Asked, Request, Spans
@@ -47,7 +47,7 @@ def step(memory: Memory, ask: Ask, table: Array) -> Step | None:
     values, of_table, *of_weights = numbers
     ordered = ask.tie_rule is None
     device = memory.place(table.device).device
-    plan = short_rows.plan_at(ask.n, values, device, ordered=ordered)
+    plan = plans.plan_at(ask.n, values, device, ordered=ordered)
     if plan is None:
         return None
     spans = None if ask.spans is None else Spans(*ask.spans)
