@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import groupmap as gm
+from groupmap.backends.cuda.estimating import Lent
 from tests import cuda_emulation
 from tests.backends import no_kernels
 from tests.emulated_gpu import LIMITS
 from tests.gpu_launches import (
     FLOATS,
     HALVES,
+    bytes_of,
     dtype_of,
     kernels_of,
     launches,
@@ -112,13 +114,19 @@ def test_gradient_in_lower_precision(rng, options, dtype, n):
 
 @pytest.mark.parametrize("name", ["defaults", "callable"])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_gradient_of_rows_beyond_shared_memory(rng, name, dtype):
+@pytest.mark.parametrize(("room", "lent"), [(40_000, Lent.ALL_BUT_SUMS), (20_000, Lent.ALL)])
+def test_gradient_of_rows_beyond_shared_memory(rng, name, dtype, room, lent):
     """Few blocks take several rows each, one after the other, in memory that is lent to them."""
     x, grad = rows_for_gradients(rng, ROWS, 3000, dtype)
-    launched = check_gradient(x, grad, (40_000, 2), **OPTIONS[name])
-    (shape,) = (each.shape for each in launched if each.kernel == "transport")
-    assert shape.blocks < len(x)
-    assert shape.shared_bytes < 1000
+    launched = check_gradient(x, grad, (room, 2), **OPTIONS[name])
+    (transport,) = (each for each in launched if each.kernel == "transport")
+    assert dict(transport.program.names)["LENT"] == lent
+    assert transport.shape.blocks < len(x)
+    found = []
+    for limits in (LIMITS, (room, 2)):
+        with launches(limits=limits):
+            found.append(bytes_of(gradient_of(x, grad, **OPTIONS[name])))
+    assert found[0] == found[1]
 
 
 def test_fewer_than_three_values_get_exact_zeros(rng):

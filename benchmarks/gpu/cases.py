@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
 )
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 TIED_LENGTHS = (1024, 4096, 16_384)
-BACKWARD_LENGTHS = (256, 1024, 4096, 16_384)
+BACKWARD_LENGTHS = (256, 1024, 4096, 16_384, 25_088)
 HOST_BOUND: tuple[tuple[str, tuple[int, ...], int | None], ...] = (
     ("GroupMap", (16, 96, 14, 14), 8),
     ("GroupMap", (6, 64, 28, 28), 32),

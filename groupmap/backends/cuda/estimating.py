@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import cache
 from typing import NamedTuple
 
 from groupmap.backends._ops import Formula
 from groupmap.backends.cuda import launching
-from groupmap.backends.cuda.launching import Place, Shape
+from groupmap.backends.cuda.launching import Place, Shape, rounded_up
 from groupmap.backends.cuda.programs import Numbers, Program
 from groupmap.backends.cuda.requests import kind_and_parameter
 
@@ -16,7 +17,9 @@ ENTRIES_PER_THREAD = 8
 WARP, TEAMS_OF_WARPS, LONGEST_OF_A_WARP = 32, 4, 512
 LEAST_BLOCKS_OF_WARPS = 24  # with registers on a multiprocessor; larger blocks: 1024 threads
 BYTES_OF_TOTALS = 24  # a warp
+ALIGNMENT = 16
 BLOCKS_PER_MULTIPROCESSOR = 2  # of rows too long for shared memory
+MOST_IN_RUNS = 2**16 - 1  # entries, of whose runs 16 bits tell where they begin and end
 
 
 class Addresses(NamedTuple):
@@ -31,13 +34,22 @@ class Addresses(NamedTuple):
     scratch: int
 
 
+class Lent(IntEnum):
+    """Which arrays of a row lie in global memory, as shared memory has no room for them."""
+
+    NOTHING = 0
+    ALL_BUT_SUMS = 1
+    ALL = 2
+
+
 class Plan(NamedTuple):
     """How many blocks of how many threads, and where they keep the arrays of a row."""
 
     blocks: int
     threads: int
     shared_bytes: int
-    scratch_bytes: int  # a block's; 0 where shared memory has room
+    lent: Lent = Lent.NOTHING
+    scratch_bytes: int = 0  # a block's
 
     @property
     def all_scratch_bytes(self) -> int:
@@ -50,12 +62,16 @@ def plan_for(n_rows: int, n: int, values: Numbers, device: int) -> Plan:
     threads = _threads_for(n)
     room, multiprocessors = launching.limits_of(device)
     partials = BYTES_OF_TOTALS * (threads // WARP)
-    # In the order of source/transport.cu: sums, x and v.
-    arrays = 8 * (n + 1) + 2 * n * (8 if values.bits == 64 else 4)
-    if partials + arrays <= room:
-        return Plan(n_rows, threads, partials + arrays, 0)
+    # In the order of source/transport.cu: sums, then x and v.
+    sums, others = 8 * (n + 1), 2 * n * (8 if values.bits == 64 else 4)
+    if partials + sums + others <= room:
+        return Plan(n_rows, threads, partials + sums + others)
+    if partials + sums <= room and n <= MOST_IN_RUNS:
+        lent = rounded_up(others + 4 * n, ALIGNMENT)  # with the runs
+        blocks = min(n_rows, multiprocessors)
+        return Plan(blocks, threads, partials + sums, Lent.ALL_BUT_SUMS, lent)
     blocks = min(n_rows, BLOCKS_PER_MULTIPROCESSOR * multiprocessors)
-    return Plan(blocks, threads, partials, -(-arrays // 16) * 16)
+    return Plan(blocks, threads, partials, Lent.ALL, rounded_up(sums + others, ALIGNMENT))
 
 
 def transport(
@@ -72,7 +88,7 @@ def transport(
     place: Place,
 ) -> None:
     """J·dL/dy of each row; mid-quantiles are doubles, a row for all (stride 0) or one each."""
-    program = _transport_program(values, results, plan.threads, plan.scratch_bytes > 0)
+    program = _transport_program(values, results, plan.threads, plan.lent)
     kind, parameter = kind_and_parameter(formula)
     launching.launch(
         program,
@@ -86,9 +102,9 @@ def transport(
 
 
 @cache
-def _transport_program(values: Numbers, results: Numbers, threads: int, is_lent: bool) -> Program:
+def _transport_program(values: Numbers, results: Numbers, threads: int, lent: Lent) -> Program:
     names = (
-        *values.as_values(), *results.as_results(), ("THREADS", threads), ("LENT", int(is_lent)),
+        *values.as_values(), *results.as_results(), ("THREADS", threads), ("LENT", int(lent)),
         ("LEAST_BLOCKS", LEAST_BLOCKS_OF_WARPS if threads == WARP else MOST_THREADS // threads),
     )  # fmt: skip
     return Program("transport", ("transport.cu",), names)

@@ -103,14 +103,15 @@ __device__ __forceinline__ Totals<COUNT> total_of_all(
     return value;
 }
 
-// The sum of the values of all threads before this one.
-template <class T>
-__device__ __forceinline__ T sum_before(T value, void* partials, int thread) {
+// What the values of all threads before this one come to; 0 where there is none, which changes no
+// value that it is combined with.
+template <class T, class Combine>
+__device__ __forceinline__ T of_all_before(T value, Combine combine, void* partials, int thread) {
     T through = value;
 #pragma unroll
     for (int gap = 1; gap < 32; gap *= 2) {
         const T other = __shfl_up_sync(ALL_LANES, through, gap);
-        if (thread % 32 >= gap) through += other;
+        if (thread % 32 >= gap) through = combine(through, other);
     }
     T before = __shfl_up_sync(ALL_LANES, through, 1);
     if (thread % 32 == 0) before = 0;
@@ -118,7 +119,7 @@ __device__ __forceinline__ T sum_before(T value, void* partials, int thread) {
     T* of_warps = (T*)partials;
     if (thread % 32 == 31) of_warps[thread / 32] = through;
     team_sync();
-    for (int warp = 0; warp < thread / 32; ++warp) before += of_warps[warp];
+    for (int warp = 0; warp < thread / 32; ++warp) before = combine(before, of_warps[warp]);
     team_sync();
 #endif
     return before;

@@ -9,12 +9,21 @@ typedef float Real;
 
 #define LONG_RUN 8  // of equals, whose end is searched for
 
+// Where the arrays of a row lie, which the host defines as LENT: in shared memory, or where that has
+// no room, all of them or all but the sums in global memory, which is lent.
+#define NOTHING 0
+#define ALL_BUT_SUMS 1
+#define ALL 2
+
 // One row in ascending order, of what counts in it.
 struct Sorted {
     int n;
     Real* x;
     Real* v;
     double* sums;  // n + 1
+#if LENT == ALL_BUT_SUMS
+    u32* runs;  // where the equals of each begin, and in the upper half where they end
+#endif
     double scale;  // a power of two; scaled, no x exceeds 1
     double mean;   // of the scaled x
     void* partials;
@@ -37,21 +46,62 @@ struct Sorted {
         const Part part = part_of(n, thread);
         double own = 0.0;
         // Shared memory keeps a term until it is needed again; global memory takes longer than the
-        // term does.
+        // term does. What terms are made of is read in order if it lies there.
+#if LENT == ALL_BUT_SUMS
+        for (int i = thread; i < n; i += THREADS) sums[i] = term(i);
+        team_sync();
+        for (int i = part.begin; i < part.end; ++i) own += sums[i];
+#else
         for (int i = part.begin; i < part.end; ++i) {
             const double value = term(i);
-            if (!LENT) sums[i] = value;
+            if (LENT == NOTHING) sums[i] = value;
             own += value;
         }
-        double before = sum_before(own, partials, thread);
+#endif
+        double before = of_all_before(own, Add(), partials, thread);
         for (int i = part.begin; i < part.end; ++i) {
-            const double value = LENT ? term(i) : sums[i];
+            const double value = LENT == ALL ? term(i) : sums[i];
             sums[i] = before;
             before += value;
         }
         if (part.begin < part.end && part.end == n) sums[n] = before;
         team_sync();
     }
+
+#if LENT == ALL_BUT_SUMS
+    // In the memory of the sums, which are not made yet.
+    __device__ __forceinline__ void find_runs() const {
+        u32* begins = (u32*)sums;
+        u32* ends = begins + n;
+        for (int i = thread; i < n; i += THREADS) begins[i] = i > 0 && x[i - 1] == x[i] ? 0 : i;
+        team_sync();
+        const Part part = part_of(n, thread);
+        u32 latest = 0;
+        for (int i = part.begin; i < part.end; ++i) latest = Greatest()(latest, begins[i]);
+        latest = of_all_before(latest, Greatest(), partials, thread);
+        for (int i = part.begin; i < part.end; ++i) {
+            latest = Greatest()(latest, begins[i]);
+            begins[i] = latest;
+        }
+        team_sync();
+        for (int i = thread; i < n; i += THREADS) {
+            if (i + 1 == n || x[i + 1] != x[i]) ends[begins[i]] = i + 1;
+        }
+        team_sync();
+        for (int i = thread; i < n; i += THREADS) runs[i] = begins[i] | ends[begins[i]] << 16;
+    }
+
+    // B: each value becomes the mean over its run of equals.
+    __device__ __forceinline__ void average_ties() const {
+        sum_up([&](int i) { return (double)v[i]; });
+        for (int i = thread; i < n; i += THREADS) {
+            const int begin = (int)(runs[i] & 0xFFFFu), end = (int)(runs[i] >> 16);
+            if (end - begin > 1) v[i] = (Real)((sums[end] - sums[begin]) / (end - begin));
+        }
+        team_sync();
+    }
+#else
+    __device__ __forceinline__ void find_runs() const {}
 
     __device__ __forceinline__ int search(Real value, bool above) const {
         int begin = 0, end = n;
@@ -90,6 +140,7 @@ struct Sorted {
         }
         team_sync();
     }
+#endif
 
     // I − Π: less the projection on 1 and on x. What is left of x when its mean is subtracted, a
     // rounding, is taken into account.
@@ -168,7 +219,10 @@ __device__ bool apply_estimate(Sorted row, int window, double floor_of_spread, Q
     const Window around = {n, w, 1.0 / (2 * w + 1)};
     const double least = floor_of_spread * row.spread(of_rest.of[1] / n) / n;
 
-    if (has_ties) row.average_ties();
+    if (has_ties) {
+        row.find_runs();
+        row.average_ties();
+    }
     row.subtract_affine_part(square, rest_of_x);
     row.sum_up([&](int i) { return (double)row.v[i]; });
     for (int i = thread; i < n; i += THREADS) {
@@ -196,9 +250,9 @@ __device__ bool apply_estimate(Sorted row, int window, double floor_of_spread, Q
 
 // dL/dx from dL/dy, rows (n_rows, n). The order of a row begins with its −inf, which are left out,
 // then has what counts. Mid-quantiles are one row for all, or `quantile_stride` apart; a row that
-// misses entries evaluates the formula at its own mid-positions, if there is one (kind ≥ 0). The
-// arrays of a row lie in shared memory, or if the host defines LENT, in the block's part of `lent`.
-// It defines besides for how many blocks, at least, a multiprocessor is to have registers.
+// misses entries evaluates the formula at its own mid-positions, if there is one (kind ≥ 0). What is
+// lent lies in the block's part of `lent`. The host defines besides for how many blocks, at least, a
+// multiprocessor is to have registers.
 extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS) transport(
     const Value* x, const Out* grad, const int* order, const bool* excluded,
     const double* mid_quantiles, Out* result, unsigned char* lent, i64 n_rows, i64 n_entries,
@@ -210,14 +264,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS) transport(
     Sorted row;
     row.thread = thread;
     row.partials = dynamic_shared;
-#if LENT
-    unsigned char* memory = lent + blockIdx.x * lent_bytes;
-#else
-    unsigned char* memory = dynamic_shared + BYTES_OF_TOTALS * WARPS;
-#endif
-    row.sums = (double*)memory;
-    row.x = (Real*)(row.sums + n + 1);
+    unsigned char* own = dynamic_shared + BYTES_OF_TOTALS * WARPS;
+    unsigned char* own_lent = lent + blockIdx.x * lent_bytes;
+    row.sums = (double*)(LENT == ALL ? own_lent : own);
+    row.x = (Real*)(LENT == ALL_BUT_SUMS ? own_lent : (unsigned char*)(row.sums + n + 1));
     row.v = row.x + n;
+#if LENT == ALL_BUT_SUMS
+    row.runs = (u32*)(row.v + n);
+#endif
     for (i64 r = blockIdx.x; r < n_rows; r += gridDim.x) {
         const i64 at = r * n;
         int inside = 0, below = 0;
