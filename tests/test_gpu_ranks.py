@@ -42,14 +42,16 @@ if not cuda_emulation.AVAILABLE:
 # Ranks and order.
 
 LENGTHS = {
-    "float32": (1, 2, 31, 32, 33, 129, 512, 513, 2048, 2049, 4500, 9000, 17_000),
+    "float32": (1, 2, 31, 32, 33, 129, 512, 513, 2048, 2049, 4500, 9000, 15_000, 17_000),
     "float64": (1, 2, 33, 129, 512, 513, 2048, 5000, 17_000),
     "float16": (1, 31, 512, 513, 2048, 4096),
     "bfloat16": (2, 32, 129, 4500),
+    "int8": (33, 700),
+    "uint8": (129, 5000),
     "int16": (33, 512, 2049, 20_000),
     "int32": (31, 513, 2048),
     "int64": (2, 129, 17_000),
-    "uint16": (32, 512, 4500),
+    "uint16": (32, 512, 4500, 27_000),
     "uint32": (1, 129, 513),
     "uint64": (33, 512, 2049),
 }
@@ -85,7 +87,7 @@ def check_ranks(rng, dtype, shape, kinds, limits=LIMITS):
 def test_ranks_and_order(rng, dtype, n):
     shape = (5 if n <= ENTRIES_OF_A_WARP else 2, n)
     kernels = check_ranks(rng, dtype, shape, KINDS)
-    is_counted = programs.numbers_of(dtype_of(dtype)).bits == 16 and n > ENTRIES_OF_A_WARP
+    is_counted = programs.numbers_of(dtype_of(dtype)).bits <= 16 and n > ENTRIES_OF_A_WARP
     own = {"map_rows_of_16_bits"} if is_counted else set()
     own |= {"map_rows_sorted"} if n <= LONGEST_SORTED else set()
     assert kernels == {"map_rows"} | own

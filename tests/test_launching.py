@@ -141,12 +141,19 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(monkeypatch):
     assert len(bytes(launching.compiled(PROGRAM, "sm_90").code)) > 1000
 
 
-def test_room_of_rows():
-    """Shared memory that the plans ask for, for the lengths that the documentation names."""
+@pytest.mark.parametrize(
+    ("room", "longest", "longest_in_order"), [(227, 37_100, 28_000), (163, 26_400, 19_900)]
+)
+def test_room_of_rows(room, longest, longest_in_order, monkeypatch):
+    """All rows have a plan to the lengths that the documentation names, of an H100 and an A100."""
+    monkeypatch.setattr(launching, "limits_of", lambda _: (room * 1024, 132))
     single = numbers_of("float32")
-    for n, ordered in ((37_100, False), (28_000, True)):
-        assert plans.plan_for(n, single, ordered=ordered).shared_bytes <= 227 * 1024
-    assert plans.plan_for(37_200, single, ordered=False).shared_bytes > 227 * 1024
+    for ordered, last in ((False, longest), (True, longest_in_order)):
+        planned = [plans.plan_at(n, single, 0, ordered=ordered) for n in range(1, last + 200)]
+        fitting = [each is not None for each in planned]
+        assert all(fitting[:last])
+        assert not fitting[-1]
+        assert all(each.shared_bytes <= room * 1024 for each in planned[:last])
 
 
 @pytest.fixture

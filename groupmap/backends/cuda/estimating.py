@@ -105,6 +105,7 @@ def transport(
 def _transport_program(values: Numbers, results: Numbers, threads: int, lent: Lent) -> Program:
     names = (
         *values.as_values(), *results.as_results(), ("THREADS", threads), ("LENT", int(lent)),
+        *((f"LENT_{each.name}", int(each)) for each in Lent),
         ("LEAST_BLOCKS", LEAST_BLOCKS_OF_WARPS if threads == WARP else MOST_THREADS // threads),
     )  # fmt: skip
     return Program("transport", ("transport.cu",), names)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from groupmap.backends.cuda import launching
@@ -31,7 +31,7 @@ TEAMS_OF_WARPS = 4  # in a block
 LEAST_LOG_BINS, GREATEST_LOG_BINS = 7, 10
 LOG_BINS_MORE, LOG_BINS_MORE_OF_DOUBLES = 0, 3  # than there are entries
 GREATEST_LOG_BINS_OF_DOUBLES = 11  # their exponents have more bits
-LEAST_CROWDED = 16  # keys of one bucket, whose number is then noted
+LEAST_CROWDED = 16  # keys of one bucket, or more, whose number is then noted
 
 # Rows that are sooner sorted, and searched, than their bins and buckets are counted up.
 LONGEST_SORTED = 128
@@ -61,11 +61,16 @@ class Plan(NamedTuple):
         """What a block needs."""
         return self.teams * self.bytes_per_team
 
+    def fits(self, blocks: int, room: int) -> bool:
+        """Whether so many share a multiprocessor that has this room for one."""
+        return blocks * (self.shared_bytes + BYTES_RESERVED) <= room + BYTES_RESERVED
+
     def names(self) -> Names:
         """What programs are told of it."""
-        # Of so many threads that each has many entries, there are but two numbers.
+        has_many = self.held > MOST_KEPT
+        # Others come in many numbers, for each of which there would be a program.
         is_known = self.threads == WARP or (
-            self.threads >= HALF_OF_THREADS and self.held > MOST_KEPT
+            has_many and self.threads in (HALF_OF_THREADS, MOST_THREADS)
         )
         few = self.threads <= FEW_THREADS
         most, blocks = (FEW_THREADS, self.least_blocks) if few else (MOST_THREADS, 1)
@@ -75,13 +80,24 @@ class Plan(NamedTuple):
             *(("MOST_THREADS", most), ("LEAST_BLOCKS", blocks)),
             ("HELD", self.held),
             ("KEEPS_KEYS", int(self.keeps_keys)),
+            ("IN_PAIRS", int(has_many and self.kernel == OF_BITS)),
             ("BATCH", min(self.held, MOST_UNDER_WAY)),
         )
 
 
 @cache
-def plan_for(n: int, values: Numbers, most_threads: int = MOST_THREADS, *, ordered: bool) -> Plan:
-    """How rows of n entries are ranked in shared memory; it may be more than a device has."""
+def plan_for(
+    n: int,
+    values: Numbers,
+    most_threads: int = MOST_THREADS,
+    *,
+    ordered: bool,
+    may_keep: bool = True,
+) -> Plan:
+    """How rows of n entries are ranked in shared memory; it may be more than a device has.
+
+    Keys that are not kept in registers take less of it.
+    """
     more, greatest, least_blocks = LOG_BINS_MORE, GREATEST_LOG_BINS, LEAST_BLOCKS
     if values.bits == 64:
         more, greatest = LOG_BINS_MORE_OF_DOUBLES, GREATEST_LOG_BINS_OF_DOUBLES
@@ -89,7 +105,7 @@ def plan_for(n: int, values: Numbers, most_threads: int = MOST_THREADS, *, order
     log_bins = min(max((n - 1).bit_length() + more, LEAST_LOG_BINS), greatest)
     most_kept = MOST_KEPT_OF_DOUBLES if values.bits == 64 else MOST_KEPT
     threads, held = _threads_and_held(n, most_kept, most_threads)
-    keeps_keys = held <= most_kept
+    keeps_keys = may_keep and held <= most_kept
     # In the order of `Layout` in source/map.cu.
     parts = (
         rounded_up(4 * (2**log_bins + (n if keeps_keys else n // 2 + 1)), ALIGNMENT),
@@ -108,7 +124,8 @@ def plan_for(n: int, values: Numbers, most_threads: int = MOST_THREADS, *, order
 @cache
 def plan_of_bits(n: int, values: Numbers, most_threads: int = MOST_THREADS) -> Plan:
     """How rows of n entries of 8 or 16 bits are; likewise."""
-    most_kept = MOST_KEPT if n <= LONGEST_OF_SINGLES else MOST_KEPT_IN_PAIRS
+    in_pairs = n > LONGEST_OF_SINGLES and most_threads == HALF_OF_THREADS
+    most_kept = MOST_KEPT_IN_PAIRS if in_pairs else MOST_KEPT
     threads, held = _threads_and_held(n, most_kept, most_threads)
     words = 2**values.bits // 32
     # In the order of source/distinct.cu.
@@ -150,24 +167,23 @@ def plan_at(n: int, values: Numbers, device: int, *, ordered: bool) -> Plan | No
 
 @cache
 def _plan_within(room: int, n: int, values: Numbers, *, ordered: bool) -> Plan | None:
-    if n <= LONGEST_SORTED and not ordered and plan_sorted(n, values).shared_bytes <= room:
-        return plan_sorted(n, values)
-    planned: list[Callable[..., Plan]] = []
+    candidates = _candidates(n, values, ordered=ordered)
+    return next((plan for blocks, plan in candidates if plan.fits(blocks, room)), None)
+
+
+def _candidates(n: int, values: Numbers, *, ordered: bool) -> Iterator[tuple[int, Plan]]:
+    """From the fastest plan to the one that needs the least room; how many blocks are to fit."""
+    if n <= LONGEST_SORTED and not ordered:
+        yield 1, plan_sorted(n, values)
+    # Of blocks of half the threads two are to fit: one computes while the other waits.
+    shares = ((2, HALF_OF_THREADS), (1, MOST_THREADS))
     if values.bits <= 16 and not ordered and LEAST_OF_BITS <= n <= LONGEST_OF_BITS:
-        planned.append(plan_of_bits)
+        for blocks, most_threads in shares:
+            yield blocks, plan_of_bits(n, values, most_threads)
     if n <= MOST_COUNTED:
-        planned.append(partial(plan_for, ordered=ordered))
-    found = (_plan_of(each, room, n, values) for each in planned)
-    return next((plan for plan in found if plan), None)
-
-
-def _plan_of(planned: Callable[..., Plan], room: int, n: int, values: Numbers) -> Plan | None:
-    """With half of the threads, if two such blocks fit: one computes while the other waits."""
-    for blocks, most_threads in ((2, HALF_OF_THREADS), (1, MOST_THREADS)):
-        plan = planned(n, values, most_threads)
-        if blocks * (plan.shared_bytes + BYTES_RESERVED) <= room + BYTES_RESERVED:
-            return plan
-    return None
+        for blocks, most_threads in shares:
+            yield blocks, plan_for(n, values, most_threads, ordered=ordered)
+        yield 1, plan_for(n, values, ordered=ordered, may_keep=False)
 
 
 def bytes_of_key(values: Numbers) -> int:

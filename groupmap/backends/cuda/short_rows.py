@@ -43,7 +43,7 @@ FILES = {
 # Results are looked up by each entry, or in longer rows by slots. So many keys of one bucket are
 # looked at one by one; by slots, neighbours look at the same ones.
 LONGEST_BY_ENTRIES, LONGEST_BY_ENTRIES_IN_ORDER = 256, 128
-CROWDED, CROWDED_BY_SLOTS, CROWDED_IN_ORDER = LEAST_CROWDED, 32, 64
+CROWDED, CROWDED_BY_SLOTS, CROWDED_BY_SLOTS_IN_ORDER = LEAST_CROWDED, 32, 64
 LONGEST_OF_WARP = 512  # the bucket that one warp sorts
 
 
@@ -70,13 +70,12 @@ class Prepared(NamedTuple):
 def prepared(request: Request, plan: Plan, asked: Asked) -> Prepared:
     """The launch of such a request."""
     by_slots = _goes_by_slots(request, asked)
-    crowded = CROWDED_BY_SLOTS if by_slots else CROWDED
     names = (
         *plan.names(),
         *asked.names(request),
         ("INDEX_BITS", 16),
         ("BY_SLOTS", int(by_slots)),
-        ("CROWDED", CROWDED_IN_ORDER if by_slots and asked.ordered else crowded),
+        ("CROWDED", _crowded(by_slots=by_slots, ordered=asked.ordered)),
         ("LONGEST_OF_WARP", LONGEST_OF_WARP),
     )
     return Prepared(
@@ -92,3 +91,9 @@ def _goes_by_slots(request: Request, asked: Asked) -> bool:
     by_entries = LONGEST_BY_ENTRIES_IN_ORDER if asked.ordered else LONGEST_BY_ENTRIES
     has_room = request.table.bits <= 8 * bytes_of_key(request.values)
     return request.n > by_entries and has_room and not asked.counted
+
+
+def _crowded(*, by_slots: bool, ordered: bool) -> int:
+    if not by_slots:
+        return CROWDED
+    return CROWDED_BY_SLOTS_IN_ORDER if ordered else CROWDED_BY_SLOTS

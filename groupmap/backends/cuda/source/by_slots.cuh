@@ -5,9 +5,11 @@
 // The host defines BY_SLOTS, whether that is done: it asks once more which bucket a key has fallen
 // into, which is too much for rows of a few keys a thread.
 
+#if BY_SLOTS
 #define NO_SLOT 0xFFFFu  // which no entry has, as rows are shorter
 
-#if BY_SLOTS
+static_assert(CROWDED <= 32 * BATCH, "a bucket is to reach no further than a batch of slots");
+
 struct BySlots {
     const Results& results;
     const Slots& slots;
@@ -28,8 +30,7 @@ struct BySlots {
         return __ldg(results.table + results.place_of(rank));
     }
 
-    // Where no bucket is crowded, so that none reaches further back than into the batch before: that
-    // has more slots than CROWDED.
+    // Where no bucket is crowded, so that none reaches further back than into the batch before.
     __device__ __forceinline__ void replace_keys(const Entries& entries) const {
         const int n = results.present;
         Table ready[BATCH] = {};

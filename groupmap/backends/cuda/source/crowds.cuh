@@ -5,7 +5,7 @@
 
 struct Crowds {
     u32 count;
-    u32 are_sorted;  // whether any bucket was
+    u32 are_sorted;  // whether any bucket was, which entries that go by slots want to know
 };
 
 // Whether all keys of a segment are one; asked by `workers` of the team, of which this is one.

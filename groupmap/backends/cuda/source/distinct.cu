@@ -5,7 +5,7 @@
 // The host defines MOST_THREADS and LEAST_BLOCKS as for map.cu. Keys are kept (see entries.cuh), and
 // the order of the row is not known.
 
-#define N_WORDS (VALUE_BITS == 8 ? 8 : 1 << 11)  // of the bits; 128 at least are summed up
+#define N_WORDS (VALUE_BITS == 8 ? 8 : 1 << 11)  // of the bits
 
 // The bits of a word come to how many there are before it.
 struct BitsBefore {

@@ -2,9 +2,9 @@
 // k·THREADS + thread.
 //
 // The host defines HELD, how many of them a thread has at most; KEEPS_KEYS, whether it keeps their
-// keys in registers, or else reads them again for each pass, from the caches; BATCH, a divisor of
-// HELD, how many are read, or written, at a time, so that one does not wait for the other; and
-// MASKED, whether there is a mask.
+// keys in registers, or else reads them again for each pass, from the caches, and IN_PAIRS, whether
+// two keys, of 16 bits, share one; BATCH, a divisor of HELD, how many are read, or written, at a time,
+// so that one does not wait for the other; and MASKED, whether there is a mask.
 
 // From here on the compiler does not know that it has seen a number before. Else it keeps what it has
 // made of it, for all entries of a thread, in registers that are not there.
@@ -41,8 +41,8 @@ struct Whole {
 };
 
 #if KEEPS_KEYS
-// Many share; and then as many are read together as there are registers for besides.
-#if VALUE_BITS <= 16 && HELD > 16
+// In pairs, no more are read together than there are registers for besides.
+#if IN_PAIRS
 typedef Halves<HELD> KeptKeys;
 #define READ_TOGETHER BATCH
 #else

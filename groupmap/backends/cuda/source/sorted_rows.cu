@@ -5,7 +5,7 @@
 // entries.cuh), and the order of the row is not known.
 
 #define N_SORTED (32 * HELD)
-#define FEW_EQUALS 3
+#define FEW_EQUALS 3  // which are looked for one by one: most numbers of 16 bits have no more
 
 __device__ __forceinline__ void put_in_order(Key& a, Key& b) {
     const Key lesser = a < b ? a : b;
@@ -52,7 +52,7 @@ __device__ __forceinline__ void sort_in_registers(Key* keys, int lane) {
 }
 
 // N_SORTED keys in order; what is not there has the greatest one.
-struct Sorted {
+struct SortedKeys {
     Key* keys;
 
     __device__ __forceinline__ int count_less(Key key) const {
@@ -87,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     const int team = threadIdx.x / 32, lane = threadIdx.x % 32, n = (int)n_entries;
     const u32 r = blockIdx.x * TEAMS + team;
     if (r >= n_rows) return;
-    const Sorted sorted = {(Key*)(dynamic_shared + team * (int)bytes_per_team)};
+    const SortedKeys sorted = {(Key*)(dynamic_shared + team * (int)bytes_per_team)};
     Entries entries(rows, where, r, n, lane);
     const int present = (int)__reduce_add_sync(ALL_LANES, entries.n_counting());
 

@@ -9,11 +9,8 @@ typedef float Real;
 
 #define LONG_RUN 8  // of equals, whose end is searched for
 
-// Where the arrays of a row lie, which the host defines as LENT: in shared memory, or where that has
-// no room, all of them or all but the sums in global memory, which is lent.
-#define NOTHING 0
-#define ALL_BUT_SUMS 1
-#define ALL 2
+// The arrays of a row lie in shared memory, or where that has no room, all of them or all but the sums
+// in global memory, which is lent: the host defines LENT, as one of the others that begin so.
 
 // One row in ascending order, of what counts in it.
 struct Sorted {
@@ -21,7 +18,7 @@ struct Sorted {
     Real* x;
     Real* v;
     double* sums;  // n + 1
-#if LENT == ALL_BUT_SUMS
+#if LENT == LENT_ALL_BUT_SUMS
     u32* runs;  // where the equals of each begin, and in the upper half where they end
 #endif
     double scale;  // a power of two; scaled, no x exceeds 1
@@ -47,20 +44,20 @@ struct Sorted {
         double own = 0.0;
         // Shared memory keeps a term until it is needed again; global memory takes longer than the
         // term does. What terms are made of is read in order if it lies there.
-#if LENT == ALL_BUT_SUMS
+#if LENT == LENT_ALL_BUT_SUMS
         for (int i = thread; i < n; i += THREADS) sums[i] = term(i);
         team_sync();
         for (int i = part.begin; i < part.end; ++i) own += sums[i];
 #else
         for (int i = part.begin; i < part.end; ++i) {
             const double value = term(i);
-            if (LENT == NOTHING) sums[i] = value;
+            if (LENT == LENT_NOTHING) sums[i] = value;
             own += value;
         }
 #endif
         double before = of_all_before(own, Add(), partials, thread);
         for (int i = part.begin; i < part.end; ++i) {
-            const double value = LENT == ALL ? term(i) : sums[i];
+            const double value = LENT == LENT_ALL ? term(i) : sums[i];
             sums[i] = before;
             before += value;
         }
@@ -68,7 +65,7 @@ struct Sorted {
         team_sync();
     }
 
-#if LENT == ALL_BUT_SUMS
+#if LENT == LENT_ALL_BUT_SUMS
     // In the memory of the sums, which are not made yet.
     __device__ __forceinline__ void find_runs() const {
         u32* begins = (u32*)sums;
@@ -266,10 +263,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS) transport(
     row.partials = dynamic_shared;
     unsigned char* own = dynamic_shared + BYTES_OF_TOTALS * WARPS;
     unsigned char* own_lent = lent + blockIdx.x * lent_bytes;
-    row.sums = (double*)(LENT == ALL ? own_lent : own);
-    row.x = (Real*)(LENT == ALL_BUT_SUMS ? own_lent : (unsigned char*)(row.sums + n + 1));
+    row.sums = (double*)(LENT == LENT_ALL ? own_lent : own);
+    row.x = (Real*)(LENT == LENT_ALL_BUT_SUMS ? own_lent : (unsigned char*)(row.sums + n + 1));
     row.v = row.x + n;
-#if LENT == ALL_BUT_SUMS
+#if LENT == LENT_ALL_BUT_SUMS
     row.runs = (u32*)(row.v + n);
 #endif
     for (i64 r = blockIdx.x; r < n_rows; r += gridDim.x) {
