@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 import groupmap as gm
@@ -1289,6 +1291,64 @@ def test_interpolation_between_knots(knots, x, at_knots):
         np.testing.assert_array_equal(found, expected)
         found = bisect(x, knots, values, on_runs, threads=1)
         np.testing.assert_array_equal(found, expected)
+
+
+HEAVY_TAILED = st.tuples(st.sampled_from([-1.0, 1.0]), st.floats(-40, 40)).map(
+    lambda sign_and_log: sign_and_log[0] * math.exp(sign_and_log[1])
+)
+
+
+@given(
+    hnp.arrays("float64", st.integers(1, 200), elements=HEAVY_TAILED),
+    hnp.arrays("float64", st.integers(1, 30), elements=HEAVY_TAILED),
+    st.sampled_from(["float32", "float64"]),
+)
+def test_buckets_of_knots_with_heavy_tails(knots, x, dtype):
+    """They rise with what lies in them, and the steps suffice that are left."""
+    from groupmap.backends.kernels.knot_buckets import Buckets, find_buckets, make_buckets
+
+    knots, x = np.unique(knots.astype(dtype)), x.astype(dtype)
+    x = np.sort(np.concatenate([x, knots, np.nextafter(knots, -np.inf), [-np.inf, np.inf]]))
+    starts, line, _ = (each[0] for each in Buckets.for_knots(1, len(knots)))
+    steps = make_buckets(knots, starts, line)
+    buckets = np.empty(len(x), dtype=np.int32)
+    find_buckets(x, line, len(starts) - 2, buckets)
+    assert np.all(np.diff(buckets) >= 0)
+    for side in ("left", "right"):
+        rest = np.searchsorted(knots, x, side) - starts[buckets]
+        assert np.all((rest >= 0) & (rest < 2**steps))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "reflected", "cauchy", "both"])
+def test_few_steps_are_left_between_knots(kind, dtype):
+    """Whichever way the tails are heavy; straight buckets would leave up to ten."""
+    from groupmap.backends.kernels.knot_buckets import Buckets, make_buckets
+
+    z = ndtri((np.arange(1000) + 0.5) / 1000)
+    knots = {
+        "normal": z,
+        "lognormal": np.exp(2 * z),
+        "reflected": -np.exp(-2 * z),
+        "cauchy": np.tan(np.pi * (ndtr(z) - 0.5)),
+        "both": np.sinh(3 * z),
+    }[kind].astype(dtype)
+    starts, line, _ = (each[0] for each in Buckets.for_knots(1, len(knots)))
+    assert make_buckets(knots, starts, line) <= 3
+
+
+@given(
+    hnp.arrays("float64", st.integers(5, 200), elements=HEAVY_TAILED),
+    hnp.arrays("float64", st.integers(1, 600), elements=HEAVY_TAILED),
+)
+def test_interpolation_between_knots_with_heavy_tails(knots, x):
+    from groupmap.backends.kernels.knots import Interpolator, bisect
+
+    knots = np.sort(knots)[None]
+    values = np.linspace(0, 1, knots.size)[None]
+    x = np.concatenate([x, knots[0], [np.nan, np.inf, -np.inf]])[None]
+    found = Interpolator(knots, values, "middle")(x, threads=1)
+    np.testing.assert_array_equal(found, bisect(x, knots, values, "middle", threads=1))
 
 
 @given(

@@ -1,9 +1,8 @@
 """Piecewise linear interpolation between the knots of fitted cdfs.
 
-A table of buckets of equal width stands in front of a bisection: a bucket says between which knots
-its values lie, so that few steps or none are left. Equal knots are looked at once, when the table
-is made, and not with each value. Little depends on a branch that could not be foretold: a wrong
-guess takes as long as all the rest.
+Buckets (see `knot_buckets`) stand in front of a bisection. Equal knots are looked at once, when the
+table is made, and not with each value. Nothing depends on a branch that could not be foretold: a
+wrong guess takes as long as all the rest.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from groupmap.backends.kernels.knot_buckets import CHUNK, Buckets, find_buckets, make_buckets
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.words import bit_length
 
 Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**16
-BUCKETS_PER_KNOT = 8  # so that most buckets hold no knot or one
 MIDDLE, FIRST, LAST = 0, 1, 2
 ON_RUNS = {"middle": MIDDLE, "first": FIRST, "last": LAST}
 
@@ -27,26 +25,24 @@ class MergedKnots(NamedTuple):
     """The different knots of each group, and what is taken on either side of each, and at it."""
 
     counts: Rows  # (g,): how many there are
-    knots: Rows  # (g, k + 2): those, from the second place on; NaN before and behind
+    knots: Rows  # (g, k + 2): those, from the second place on, between infinities
     before: Rows  # and so these
     at: Rows
     behind: Rows
-    starts: Rows  # (g, bucket): how many knots lie in the buckets before
-    scales: Rows  # (g, 2): the least knot, and buckets per unit
-    steps: Rows  # (g,): of a bisection of those in one bucket, whichever it is
+    buckets: Buckets
 
     @classmethod
     def of(cls, knots: Rows, values: Rows, on_runs: int) -> MergedKnots:
         """Those of knots and values ``(g, k)``."""
         n_groups, k = knots.shape
-        different, before = (np.full((n_groups, k + 2), np.nan) for _ in range(2))
+        different, before = (np.full((n_groups, k + 2), np.inf) for _ in range(2))
+        different[:, 0] = -np.inf
         at = behind = before  # unless knots are equal
         if np.any(knots[:, 1:] == knots[:, :-1]):
-            at, behind = np.full_like(before, np.nan), np.full_like(before, np.nan)
+            at, behind = np.full_like(before, np.inf), np.full_like(before, np.inf)
         made = cls(
             np.empty(n_groups, dtype=np.int64), different, before, at, behind,
-            np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32),
-            np.empty((n_groups, 2)), np.empty(n_groups, dtype=np.int64),
+            Buckets.for_knots(n_groups, k),
         )  # fmt: skip
         merge_runs(knots, values, on_runs, made)
         return made
@@ -77,35 +73,6 @@ class Interpolator:
 
 
 @njit(nogil=True, cache=True)
-def bucket_of(x: float, least: float, per_unit: float, n_buckets: int) -> int:
-    """The bucket of a value; rises with x. That of NaN is the first."""
-    position = (x - least) * per_unit
-    position = position if position > 0.0 else 0.0
-    return int(min(position, float(n_buckets)))
-
-
-@njit(nogil=True, cache=True)
-def make_starts(knots: Rows, starts: Rows, scale: Rows) -> int:
-    """Where the knots of each bucket begin; how many steps to bisect those of the fullest takes."""
-    n_buckets = starts.size - 2
-    least = np.float64(knots[0])  # as wide as what is read back
-    width = np.float64(knots[knots.size - 1]) - least
-    per_unit = n_buckets / width if width > 0.0 else 0.0
-    if not np.isfinite(per_unit):
-        per_unit = 0.0  # all in one bucket: plain bisection
-    scale[0], scale[1] = least, per_unit
-    starts[:] = 0
-    for i in range(knots.size):
-        starts[bucket_of(knots[i], least, per_unit, n_buckets) + 1] += 1
-    before = most = np.int32(0)
-    for bucket in range(starts.size):
-        most = max(most, starts[bucket])
-        before += starts[bucket]
-        starts[bucket] = before
-    return bit_length(np.uint64(most))
-
-
-@njit(nogil=True, cache=True)
 def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> None:
     """Each run of equal knots to one: before it the first of their values is taken, behind it the
     last, and at it either, or the middle."""
@@ -126,35 +93,38 @@ def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> No
             begin = end
         made.counts[g] = count
         different = made.knots[g, 1 : count + 1]
-        made.steps[g] = make_starts(different, made.starts[g], made.scales[g])
+        buckets = made.buckets
+        buckets.steps[g] = make_buckets(different, buckets.starts[g], buckets.lines[g])
 
 
 # Nothing is divided by 0, and to look whether it is takes time.
 @njit(nogil=True, cache=True, error_model="numpy")
 def interpolate_columns(x: Rows, of: MergedKnots, y: Rows) -> None:
     """The interpolant at ``(g, n)`` values."""
-    one, n_buckets = np.uint64(1), of.starts.shape[1] - 2
+    one, bucket_of = np.uint64(1), np.empty(CHUNK, dtype=np.int32)
     for g in range(x.shape[0]):
-        least, per_unit = of.scales[g]
-        knots, starts, steps = of.knots[g], of.starts[g], of.steps[g]
-        before, at_knots, behind = of.before[g], of.at[g], of.behind[g]
-        furthest = np.uint64(knots.size - 1)
-        for i in range(x.shape[1]):
-            at = x[g, i]
-            below = np.uint64(starts[np.uint64(bucket_of(at, least, per_unit, n_buckets))])
-            for s in range(steps - 1, 0, -1):
-                step = one << np.uint64(s)
-                below += np.uint64(knots[min(below + step, furthest)] < at) << np.uint64(s)
-            below += np.uint64(knots[below + one] < at)
-            low, high = knots[below], knots[below + one]
-            if (at == high) | ((low < at) & (at < high)):
-                fraction = fraction_between(low, high, at)
-                value = between(behind[below], before[below + one], fraction)
-                y[g, i] = at_knots[below + one] if at == high else value
-            elif np.isnan(at):
-                y[g, i] = np.nan
-            else:
-                y[g, i] = before[1] if below == 0 else behind[of.counts[g]]
+        starts, steps, line = of.buckets.starts[g], of.buckets.steps[g], of.buckets.lines[g]
+        knots, before, at_knots, behind = of.knots[g], of.before[g], of.at[g], of.behind[g]
+        furthest, n_knots = np.uint64(knots.size - 1), np.uint64(of.counts[g])
+        lowest, highest = before[1], behind[n_knots]
+        for begin in range(0, x.shape[1], CHUNK):
+            some, out = x[g, begin : begin + CHUNK], y[g, begin : begin + CHUNK]
+            find_buckets(some, line, starts.size - 2, bucket_of)
+            for i in range(some.size):
+                at = some[i]
+                below = np.uint64(starts[bucket_of[i]])
+                for s in range(steps - 1, 0, -1):
+                    step = one << np.uint64(s)
+                    below += np.uint64(knots[min(below + step, furthest)] < at) << np.uint64(s)
+                bucket_of[i] = below + np.uint64(knots[below + one] < at)
+            for i in range(some.size):
+                at, below = some[i], np.uint64(bucket_of[i])
+                low, high, at_high = knots[below], knots[below + one], at_knots[below + one]
+                value = between(behind[below], before[below + one], fraction_between(low, high, at))
+                value = lowest if below == 0 else value
+                value = at_high if at == high else value
+                value = highest if below == n_knots else value
+                out[i] = at if np.isnan(at) else value
 
 
 def bisect(x: Rows, knots: Rows, values: Rows, on_runs: str, *, threads: int) -> Rows:

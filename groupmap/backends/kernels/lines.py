@@ -1,6 +1,6 @@
 """Lines between knots with slopes that are known, and their derivatives: running quantiles.
 
-As `groupmap.nn._piecewise` says, and to the same bits; the buckets are those of `knots.py`.
+As `groupmap.nn._piecewise` says, and to the same bits.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends.kernels.knots import (
-    BUCKETS_PER_KNOT,
-    ENTRIES_PER_BLOCK,
-    bucket_of,
-    make_starts,
-)
+from groupmap.backends.kernels.knot_buckets import CHUNK, Buckets, find_buckets, make_buckets
+from groupmap.backends.kernels.knots import ENTRIES_PER_BLOCK
 from groupmap.backends.kernels.threads import over_rows
 
 Rows = np.ndarray[Any, Any]
@@ -29,9 +25,7 @@ class Segments(NamedTuple):
     heights: Rows  # just behind a knot
     at_knots: Rows
     slopes: Rows
-    starts: Rows  # (g, bucket): how many knots lie in the buckets before
-    scales: Rows  # (g, 2): the least knot, and buckets per unit
-    steps: Rows  # (g,): of a bisection of those in one bucket, whichever it is
+    buckets: Buckets
 
     @classmethod
     def between(cls, knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows) -> Segments:
@@ -40,8 +34,7 @@ class Segments(NamedTuple):
         per_knot = np.full((4, n_groups, k + 2), np.nan, dtype=knots.dtype)
         made = cls(
             per_knot[0], per_knot[1], per_knot[2], per_knot[3],
-            np.empty((n_groups, BUCKETS_PER_KNOT * k + 2), dtype=np.int32),
-            np.empty((n_groups, 2)), np.empty(n_groups, dtype=np.int64),
+            Buckets.for_knots(n_groups, k),
         )  # fmt: skip
         merge_runs(knots, heights, at_knots, slopes, made)
         return made
@@ -92,7 +85,8 @@ def merge_runs(knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows, made: S
             made.knots[g, count], made.heights[g, count] = knots[g, i], heights[g, i]
             made.at_knots[g, count], made.slopes[g, count] = at_knots[g, i], slopes[g, i + 1]
         different = made.knots[g, 1 : count + 1]
-        made.steps[g] = make_starts(different, made.starts[g], made.scales[g])
+        buckets = made.buckets
+        buckets.steps[g] = make_buckets(different, buckets.starts[g], buckets.lines[g])
 
 
 @njit(nogil=True, cache=True)
@@ -100,25 +94,28 @@ def fill_columns(
     x: Rows, of: Segments, half: float, zero: float, y: Rows, slopes_there: Rows | None
 ) -> None:
     """The same for some columns; half and zero are of x's dtype, which nothing widens so."""
-    one, n_buckets = np.uint64(1), of.starts.shape[1] - 2
+    one, bucket_of = np.uint64(1), np.empty(CHUNK, dtype=np.int32)
     for g in range(x.shape[0]):
-        least, per_unit = of.scales[g]
+        starts, steps, line = of.buckets.starts[g], of.buckets.steps[g], of.buckets.lines[g]
         knots, heights, at_knots, slopes = of.knots[g], of.heights[g], of.at_knots[g], of.slopes[g]
-        starts, steps, furthest = of.starts[g], of.steps[g], np.uint64(knots.size - 1)
-        for i in range(x.shape[1]):
-            at = x[g, i]
-            segment = np.uint64(starts[np.uint64(bucket_of(at, least, per_unit, n_buckets))])
-            for s in range(steps - 1, 0, -1):
-                step = one << np.uint64(s)
-                segment += np.uint64(knots[min(segment + step, furthest)] <= at) << np.uint64(s)
-            segment += np.uint64(knots[segment + one] <= at)
-            low, height, slope = knots[segment], heights[segment], slopes[segment]
-            rise = (at * half - low * half) * slope
-            # Infinity is not to meet a slope of 0.
-            value = height + (rise + rise) if slope != zero else height
-            value = at_knots[segment] if at == low else value
-            if np.isnan(at):
-                value, slope = at, zero
-            y[g, i] = value
-            if slopes_there is not None:
-                slopes_there[g, i] = slope
+        furthest = np.uint64(knots.size - 1)
+        for begin in range(0, x.shape[1], CHUNK):
+            some, out = x[g, begin : begin + CHUNK], y[g, begin : begin + CHUNK]
+            find_buckets(some, line, starts.size - 2, bucket_of)
+            for i in range(some.size):
+                at = some[i]
+                segment = np.uint64(starts[bucket_of[i]])
+                for s in range(steps - 1, 0, -1):
+                    step = one << np.uint64(s)
+                    segment += np.uint64(knots[min(segment + step, furthest)] <= at) << np.uint64(s)
+                bucket_of[i] = segment + np.uint64(knots[segment + one] <= at)
+            for i in range(some.size):
+                at, segment = some[i], np.uint64(bucket_of[i])
+                low, height, slope = knots[segment], heights[segment], slopes[segment]
+                at_low, rise = at_knots[segment], (at * half - low * half) * slope
+                # Infinity is not to meet a slope of 0.
+                value = height + (rise + rise) if slope != zero else height
+                value = at_low if at == low else value
+                out[i] = at if np.isnan(at) else value
+                if slopes_there is not None:
+                    slopes_there[g, begin + i] = zero if np.isnan(at) else slope
