@@ -38,6 +38,16 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) 
     return _between_whole(taken, sorted_rows.shape[-1], index, xp, ops)
 
 
+def ordered_statistics(rows: Array, order: Array, index: Array, xp: Namespace, ops: Ops) -> Array:
+    """The same of rows ``(..., m)`` that are not sorted, whose order is known."""
+
+    def taken(at: Array) -> Array:
+        which = take_rows(order, at, xp)
+        return take_rows(rows, xp.astype(which, default_dtype(xp, "integral")), xp)
+
+    return _between_whole(taken, rows.shape[-1], index, xp, ops)
+
+
 def counted_order_statistics(
     numbers: Array, less_equal: Array, m: int, index: Array, xp: Namespace, ops: Ops
 ) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,8 @@ from groupmap.positions import plotting_parameters
 from groupmap.ranks import COUNTING_TIES, check_ties, doubled_midranks, gather_by_rank
 from groupmap.tables import quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
+
+OnOrder = Callable[[Array, Array], object]  # of rows, and what that has found to be their order
 
 MID_POSITIONS = (0.5, 0.5)  # p = (rank + ½)/n
 OWN_TABLE_LENGTH = 2**14  # from which on it is worth a table that serves one row
@@ -61,10 +64,14 @@ def map_rows(
     rule: MapRule,
     dtype: DType,
     *,
+    on_order: OnOrder | None = None,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    """Each row ``(..., n)`` to the target, in `dtype`; NaN where an entry is NaN or masked."""
+    """Each row ``(..., n)`` to the target, in `dtype`; NaN where an entry is NaN or masked.
+
+    `on_order` is told the order of the rows, if the map finds it and knows all to be finite.
+    """
     if 0 in rows.shape:
         return xp.astype(rows, dtype)
     values = ops.detach(rows)
@@ -81,6 +88,8 @@ def map_rows(
         y, order = native
         if not is_connected:
             return y
+        if ops.reads_at_once(values):  # of those it has mapped none that are not finite
+            _tell(on_order, values, order)
         table = table_of_quantiles(
             target, values.shape[-1], MID_POSITIONS, ops.widest_real(values, xp), values,
             xp=xp, ops=ops,
@@ -106,8 +115,14 @@ def map_rows(
         order = None  # what is excluded goes behind all others, where the map had it elsewhere
     if order is not None:
         order = xp.astype(order, xp.int32)
+    _tell(on_order, values, order)
     saved = Saved(order, excluded, _mid_quantiles(target, values, excluded, xp, ops))
     return with_estimate(y, rows, saved, rule.gradient, xp, ops)
+
+
+def _tell(on_order: OnOrder | None, rows: Array, order: Array | None) -> None:
+    if on_order is not None and order is not None:
+        on_order(rows, order)
 
 
 def map_rows_scaled(

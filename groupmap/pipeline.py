@@ -10,7 +10,7 @@ from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops, Scale
 from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, along_axis, broadcast_mask
-from groupmap.mapping import MapRule, map_rows, map_rows_scaled
+from groupmap.mapping import MapRule, OnOrder, map_rows, map_rows_scaled
 from groupmap.references import target_of_given_samples, target_of_samples
 from groupmap.steps import spans_of_scale, step_for
 from groupmap.targets import Target
@@ -29,6 +29,7 @@ def map_groups(
     bias: Array | None = None,
     parameter_axis: int | None = None,
     name: str = "x",
+    on_order: OnOrder | None = None,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
@@ -38,6 +39,7 @@ def map_groups(
     with x's axes, pooled as x is; or a sequence, one for each index of the last axis that is not
     pooled. Where the mask `where` is false the result is `masked_value`.
     All arrays are of the namespace `xp`. Errors call x by the `name` that its owner has for it.
+    `on_order` is told the rows and their order, if the map finds it and knows all to be finite.
     """
     is_simple = where is None and isinstance(target, Target) and target.is_remembered
     kinds = ops.repeats(x, weight, bias) if is_simple else None
@@ -66,7 +68,9 @@ def map_groups(
         )  # fmt: skip
         if y is not None:
             return ops.keep_layout(_filled(y, where, masked_value, xp), x)
-    on_block = partial(_map_block, grouping=grouping, target=target, rule=rule, dtype=map_dtype)
+    on_block = partial(
+        _map_block, grouping=grouping, target=target, rule=rule, dtype=map_dtype, on_order=on_order
+    )
     y = ops.over_blocks(
         on_block,
         x,
@@ -164,6 +168,7 @@ def _map_block(
     target: Target | Sequence[Target | Array] | None,
     rule: MapRule,
     dtype: DType,
+    on_order: OnOrder | None,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
@@ -182,7 +187,7 @@ def _map_block(
             is_asked_for_some = ops.can_read(x) and 0 not in x.shape
             made = target_of_given_samples if is_asked_for_some else target_of_samples
             target = made(samples, rule.plotting_parameters, xp, ops)
-        y = map_rows(*parts, target, rule, dtype, xp=xp, ops=ops)
+        y = map_rows(*parts, target, rule, dtype, on_order=on_order, xp=xp, ops=ops)
     return layout.from_rows(y, xp)
 
 

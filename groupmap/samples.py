@@ -9,7 +9,7 @@ from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, default_dtype, sorted_in_widest_real
 from groupmap.grouping import Grouping
-from groupmap.interpolation import order_statistics
+from groupmap.interpolation import order_statistics, ordered_statistics
 from groupmap.positions import Positions, RankPositions
 
 
@@ -71,6 +71,20 @@ def quantiles_of_rows(
     index = positions.order_statistic(count, *parameters)
     index = xp.minimum(index, xp.maximum(count - 1.0, xp.zeros_like(count)))
     return xp.where(n_valid > 0, order_statistics(ascending, index, xp, ops), xp.nan)
+
+
+def quantiles_by_order(
+    rows: Array,
+    order: Array,
+    positions: Positions,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """The same of rows ``(..., n)`` of which all counts, in this order: to the same bits."""
+    n = rows.shape[-1]
+    index = xp.reshape(positions.order_statistic(n, *parameters), (1,) * (rows.ndim - 1) + (-1,))
+    return ordered_statistics(rows, order, index, xp, ops)
 
 
 def _one_for_all(n_valid: Array, xp: Namespace, ops: Ops) -> Array:

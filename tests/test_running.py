@@ -144,6 +144,38 @@ def test_batches_without_values_do_not_count():
     assert torch.all(layer.running_quantiles == 100.0)
 
 
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["finite", "ties", "missing", "infinite"])
+def test_the_order_that_the_map_has_found_teaches_the_same(name, dtype, kind):
+    """The transport gradient asks for it, the others do not."""
+    shape = (30, *BATCH_MAPS.get(name, BATCH_MAPS["BatchMap2d"])[1][1:-1], 7)
+    x = randn(*shape).to(dtype)
+    if kind == "ties":
+        x = (2 * x).round()
+    elif kind == "missing":
+        x[3, 1] = torch.nan
+    elif kind == "infinite":
+        x[2, 0], x[5, 2] = torch.inf, -torch.inf
+    learned = []
+    for gradient in ("transport", "straight_through", None):
+        layer = KINDS[name](shape[1], gradient=gradient)
+        layer(x.clone().requires_grad_())
+        learned.append(layer.running_quantiles)
+    for other in learned[1:]:
+        torch.testing.assert_close(learned[0], other, rtol=0, atol=0)
+
+
+def test_what_is_sorted_once_is_not_sorted_again(monkeypatch):
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("groupmap.nn._channels.quantiles_of_batch", refuse)
+    layer = gm.BatchMap(3)
+    layer(randn(40, 3, 50).requires_grad_())
+    assert layer.num_batches_tracked == 1
+
+
 @pytest.mark.parametrize("value", [0.1, 3.3, 5.7, 100.1, -1e-3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_constant_channel_is_learned_exactly(value, dtype):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
-from groupmap.mapping import MapRule
+from groupmap.mapping import MapRule, OnOrder
 from groupmap.nn._libraries import libraries
 from groupmap.nn._targets import TargetHolder
 from groupmap.pipeline import map_groups
@@ -57,6 +57,7 @@ class MapLayer(TargetHolder):
         parameter_axis: int | None = None,
         rule: MapRule | None = None,
         rng: torch.Generator | None = None,
+        on_order: OnOrder | None = None,
     ) -> Tensor:
         if where is not None:
             check_tensor(where, "where")
@@ -73,6 +74,7 @@ class MapLayer(TargetHolder):
             bias=bias,
             parameter_axis=parameter_axis,
             name="input",
+            on_order=on_order,
             xp=xp,
             ops=ops,
         )

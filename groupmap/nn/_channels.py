@@ -27,6 +27,7 @@ from groupmap.nn._running import (
     moved,
     probabilities,
     quantiles_of_batch,
+    quantiles_of_ordered,
     target_values,
 )
 from groupmap.nn._targets import check_target_count
@@ -216,9 +217,16 @@ class ChannelMapLayer(AffineMapLayer):
         """The map by the batch's own ranks; and the quantiles ``(..., C, k)``, once asked for."""
         grouping = self._grouping(tuple(x.shape))
         rule = self._rule_without_noise
-        y = self._map(x, grouping, where, self.weight, self.bias, parameter_axis=1, rule=rule)
+        ordered: list[tuple[Tensor, Tensor]] = []  # rows, and their order
+        y = self._map(
+            x, grouping, where, self.weight, self.bias, parameter_axis=1, rule=rule,
+            on_order=lambda *told: ordered.append(told),
+        )  # fmt: skip
 
         def of_batch() -> Tensor:
+            if ordered:  # else they are sorted anew
+                parameters = self.rule.plotting_parameters
+                return quantiles_of_ordered(*ordered[0], self.num_quantiles, parameters)
             mask = None if where is None else grouping.to_rows(where, xp_torch)
             return self._quantiles_of_rows(grouping.to_rows(x, xp_torch), mask)[0]
 

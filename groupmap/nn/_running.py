@@ -16,7 +16,7 @@ from groupmap.knots import equal_steps
 from groupmap.nn._libraries import libraries
 from groupmap.nn._piecewise import middles_of_runs, through_knots
 from groupmap.positions import Probabilities
-from groupmap.samples import quantiles_of_rows, sorted_valid
+from groupmap.samples import quantiles_by_order, quantiles_of_rows, sorted_valid
 from groupmap.tables import quantiles_of_probabilities
 from groupmap.targets import Target
 
@@ -85,6 +85,16 @@ def quantiles_of_batch(
     p = Probabilities(probabilities(num_quantiles, rows), xp)
     quantiles: Tensor = quantiles_of_rows(ascending, counts, p, parameters, xp, ops)
     return quantiles, counts
+
+
+def quantiles_of_ordered(
+    rows: Tensor, order: Tensor, num_quantiles: int, parameters: tuple[float, float]
+) -> Tensor:
+    """The quantiles ``(..., k)`` of rows ``(..., n)`` of finite entries, whose order is known."""
+    xp, ops = libraries()
+    p = Probabilities(probabilities(num_quantiles, rows), xp)
+    quantiles: Tensor = quantiles_by_order(rows, order, p, parameters, xp, ops)
+    return quantiles
 
 
 def _all_finite(rows: Tensor) -> bool:
