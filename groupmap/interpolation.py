@@ -38,12 +38,22 @@ def order_statistics(sorted_rows: Array, index: Array, xp: Namespace, ops: Ops) 
     return _between_whole(taken, sorted_rows.shape[-1], index, xp, ops)
 
 
-def ordered_statistics(rows: Array, order: Array, index: Array, xp: Namespace, ops: Ops) -> Array:
-    """The same of rows ``(..., m)`` that are not sorted, whose order is known."""
+def ordered_statistics(
+    rows: Array,
+    order: Array,
+    index: Array,
+    ends: tuple[Array, Array],
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """The same of rows ``(..., m)`` that are not sorted, whose order is known, between its entries
+    at these ends."""
+    first, last = ends
 
     def taken(at: Array) -> Array:
-        which = take_rows(order, at, xp)
-        return take_rows(rows, xp.astype(which, default_dtype(xp, "integral")), xp)
+        which = take_rows(order, xp.minimum(first + at, last), xp)
+        which = xp.astype(which, default_dtype(xp, "integral"))
+        return take_rows(rows, xp.maximum(which, xp.zeros_like(which)), xp)  # −1 has no entry
 
     return _between_whole(taken, rows.shape[-1], index, xp, ops)
 

@@ -70,7 +70,8 @@ def map_rows(
 ) -> Array:
     """Each row ``(..., n)`` to the target, in `dtype`; NaN where an entry is NaN or masked.
 
-    `on_order` is told the order of the rows, if the map finds it and knows all to be finite.
+    `on_order` is told the order of the rows, if the map finds it and there is no mask. It ends with
+    −1 where the row has NaN.
     """
     if 0 in rows.shape:
         return xp.astype(rows, dtype)
@@ -88,7 +89,7 @@ def map_rows(
         y, order = native
         if not is_connected:
             return y
-        if ops.reads_at_once(values):  # of those it has mapped none that are not finite
+        if where is None:
             _tell(on_order, values, order)
         table = table_of_quantiles(
             target, values.shape[-1], MID_POSITIONS, ops.widest_real(values, xp), values,

@@ -39,7 +39,7 @@ def map_groups(
     with x's axes, pooled as x is; or a sequence, one for each index of the last axis that is not
     pooled. Where the mask `where` is false the result is `masked_value`.
     All arrays are of the namespace `xp`. Errors call x by the `name` that its owner has for it.
-    `on_order` is told the rows and their order, if the map finds it and knows all to be finite.
+    `on_order` is told rows and their order, as `groupmap.mapping.map_rows` says.
     """
     is_simple = where is None and isinstance(target, Target) and target.is_remembered
     kinds = ops.repeats(x, weight, bias) if is_simple else None

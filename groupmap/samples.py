@@ -81,10 +81,23 @@ def quantiles_by_order(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
-    """The same of rows ``(..., n)`` of which all counts, in this order: to the same bits."""
+    """The same of the finite entries of rows ``(..., n)`` in this order, in which NaN come last."""
     n = rows.shape[-1]
-    index = xp.reshape(positions.order_statistic(n, *parameters), (1,) * (rows.ndim - 1) + (-1,))
-    return ordered_statistics(rows, order, index, xp, ops)
+    if ops.reads_at_once(rows) and _is_finite(rows, xp, ops):
+        counts = xp.full((1,) * rows.ndim, n, device=ops.device(rows))
+        first = xp.zeros_like(counts)
+    else:
+        values = as_widest_real(rows, xp, ops)
+        counts, first = (
+            xp.count_nonzero(each, axis=-1, keepdims=True)
+            for each in (xp.isfinite(values), values == -xp.inf)
+        )
+    count, first = as_widest_real(counts, xp, ops), xp.clip(first, 0, n - 1)
+    index = positions.order_statistic(count, *parameters)
+    index = xp.minimum(index, xp.maximum(count - 1.0, xp.zeros_like(count)))
+    last = first + xp.maximum(counts - 1, xp.zeros_like(counts))
+    quantiles = ordered_statistics(rows, order, index, (first, last), xp, ops)
+    return xp.where(counts > 0, quantiles, xp.nan)
 
 
 def _one_for_all(n_valid: Array, xp: Namespace, ops: Ops) -> Array:

@@ -84,6 +84,22 @@ def test_scaling_in_the_same_launch_changes_no_bit(rng, name, dtype, memory_form
     torch.testing.assert_close(*found, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("gradient", ["transport", "affine"])
+@pytest.mark.parametrize("dtype", DEVIATION, ids=str)
+def test_running_quantiles(rng, gradient, dtype):
+    """By the order, where the kernels have found it, in which what is missing comes last."""
+    x = torch.as_tensor(rng.normal(size=(9, 5, 8))).to(dtype)
+    x[0, 1], x[2, 3, :2], x[4, 3, 5] = torch.nan, -torch.inf, torch.inf
+    x[:, 4] = torch.tensor([-torch.inf, torch.inf, torch.nan] * 3).to(dtype)[:, None]
+    learned = []
+    for context in (launches, no_kernels):
+        layer = gm.BatchMap(5, gradient=gradient)
+        with context():
+            layer(x.clone().requires_grad_())
+        learned.append(layer.running_quantiles)
+    torch.testing.assert_close(*learned, rtol=0, atol=0)
+
+
 def test_scaling_keys_that_are_counted(rng):
     x = torch.as_tensor(rng.normal(size=(2, 4, 50, 50))).half()
     weight, bias = (torch.as_tensor(rng.normal(size=4)).float() for _ in "wb")

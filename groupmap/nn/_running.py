@@ -90,7 +90,7 @@ def quantiles_of_batch(
 def quantiles_of_ordered(
     rows: Tensor, order: Tensor, num_quantiles: int, parameters: tuple[float, float]
 ) -> Tensor:
-    """The quantiles ``(..., k)`` of rows ``(..., n)`` of finite entries, whose order is known."""
+    """The same of the finite entries of rows ``(..., n)`` whose order is known."""
     xp, ops = libraries()
     p = Probabilities(probabilities(num_quantiles, rows), xp)
     quantiles: Tensor = quantiles_by_order(rows, order, p, parameters, xp, ops)
