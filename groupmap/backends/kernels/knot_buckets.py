@@ -11,6 +11,7 @@ since each of its operations does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,3 +123,28 @@ def bent(x: float, centre: float, stretch: float) -> float:
 def along(x: float, line: Rows) -> float:
     """The place of x on the line."""
     return x if line[1] == 0.0 else bent(x, line[0], line[1])
+
+
+@njit(inline="always")
+def is_less(a: float, b: float) -> bool:
+    """Whether a is less than b."""
+    return a < b
+
+
+@njit(inline="always")
+def is_at_most(a: float, b: float) -> bool:
+    """Whether a is less than b, or equal to it."""
+    return a <= b
+
+
+@njit(inline="always")
+def count_before(
+    knots: Rows, first: np.uint64, steps: int, at: float, is_before: Callable[[float, float], bool]
+) -> np.uint64:
+    """How many of the knots come before a value: the first ones, which lie in the buckets before,
+    and what few steps add. They begin in the second place."""
+    one, furthest = np.uint64(1), np.uint64(knots.size - 1)
+    for s in range(steps - 1, 0, -1):
+        knot = knots[min(first + (one << np.uint64(s)), furthest)]
+        first += np.uint64(is_before(knot, at)) << np.uint64(s)
+    return first + np.uint64(is_before(knots[first + one], at))

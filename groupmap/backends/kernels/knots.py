@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends.kernels.knot_buckets import CHUNK, Buckets, find_buckets, make_buckets
+from groupmap.backends.kernels.knot_buckets import (
+    CHUNK,
+    Buckets,
+    count_before,
+    find_buckets,
+    is_less,
+    make_buckets,
+)
 from groupmap.backends.kernels.threads import over_rows
 
 Rows = np.ndarray[Any, Any]
@@ -101,24 +108,20 @@ def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> No
 @njit(nogil=True, cache=True, error_model="numpy")
 def interpolate_columns(x: Rows, of: MergedKnots, y: Rows) -> None:
     """The interpolant at ``(g, n)`` values."""
-    one, bucket_of = np.uint64(1), np.empty(CHUNK, dtype=np.int32)
+    one, places = np.uint64(1), np.empty(CHUNK, dtype=np.int32)
     for g in range(x.shape[0]):
         starts, steps, line = of.buckets.starts[g], of.buckets.steps[g], of.buckets.lines[g]
         knots, before, at_knots, behind = of.knots[g], of.before[g], of.at[g], of.behind[g]
-        furthest, n_knots = np.uint64(knots.size - 1), np.uint64(of.counts[g])
+        n_knots = np.uint64(of.counts[g])
         lowest, highest = before[1], behind[n_knots]
         for begin in range(0, x.shape[1], CHUNK):
             some, out = x[g, begin : begin + CHUNK], y[g, begin : begin + CHUNK]
-            find_buckets(some, line, starts.size - 2, bucket_of)
+            find_buckets(some, line, starts.size - 2, places)
             for i in range(some.size):
-                at = some[i]
-                below = np.uint64(starts[bucket_of[i]])
-                for s in range(steps - 1, 0, -1):
-                    step = one << np.uint64(s)
-                    below += np.uint64(knots[min(below + step, furthest)] < at) << np.uint64(s)
-                bucket_of[i] = below + np.uint64(knots[below + one] < at)
+                first = np.uint64(starts[places[i]])
+                places[i] = count_before(knots, first, steps, some[i], is_less)
             for i in range(some.size):
-                at, below = some[i], np.uint64(bucket_of[i])
+                at, below = some[i], np.uint64(places[i])
                 low, high, at_high = knots[below], knots[below + one], at_knots[below + one]
                 value = between(behind[below], before[below + one], fraction_between(low, high, at))
                 value = lowest if below == 0 else value

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends.kernels.knot_buckets import CHUNK, Buckets, find_buckets, make_buckets
+from groupmap.backends.kernels.knot_buckets import (
+    CHUNK,
+    Buckets,
+    count_before,
+    find_buckets,
+    is_at_most,
+    make_buckets,
+)
 from groupmap.backends.kernels.knots import ENTRIES_PER_BLOCK
 from groupmap.backends.kernels.threads import over_rows
 
@@ -94,23 +101,18 @@ def fill_columns(
     x: Rows, of: Segments, half: float, zero: float, y: Rows, slopes_there: Rows | None
 ) -> None:
     """The same for some columns; half and zero are of x's dtype, which nothing widens so."""
-    one, bucket_of = np.uint64(1), np.empty(CHUNK, dtype=np.int32)
+    places = np.empty(CHUNK, dtype=np.int32)
     for g in range(x.shape[0]):
         starts, steps, line = of.buckets.starts[g], of.buckets.steps[g], of.buckets.lines[g]
         knots, heights, at_knots, slopes = of.knots[g], of.heights[g], of.at_knots[g], of.slopes[g]
-        furthest = np.uint64(knots.size - 1)
         for begin in range(0, x.shape[1], CHUNK):
             some, out = x[g, begin : begin + CHUNK], y[g, begin : begin + CHUNK]
-            find_buckets(some, line, starts.size - 2, bucket_of)
+            find_buckets(some, line, starts.size - 2, places)
             for i in range(some.size):
-                at = some[i]
-                segment = np.uint64(starts[bucket_of[i]])
-                for s in range(steps - 1, 0, -1):
-                    step = one << np.uint64(s)
-                    segment += np.uint64(knots[min(segment + step, furthest)] <= at) << np.uint64(s)
-                bucket_of[i] = segment + np.uint64(knots[segment + one] <= at)
+                first = np.uint64(starts[places[i]])
+                places[i] = count_before(knots, first, steps, some[i], is_at_most)
             for i in range(some.size):
-                at, segment = some[i], np.uint64(bucket_of[i])
+                at, segment = some[i], np.uint64(places[i])
                 low, height, slope = knots[segment], heights[segment], slopes[segment]
                 at_low, rise = at_knots[segment], (at * half - low * half) * slope
                 # Infinity is not to meet a slope of 0.
