@@ -5,9 +5,9 @@
 // The host defines BY_SLOTS, whether that is done: it asks once more which bucket a key has fallen
 // into, which is too much for rows of a few keys a thread.
 
-#if BY_SLOTS
 #define NO_SLOT 0xFFFFu  // which no entry has, as rows are shorter
 
+#if BY_SLOTS
 static_assert(CROWDED <= 32 * BATCH, "a bucket is to reach no further than a batch of slots");
 
 struct BySlots {

@@ -98,15 +98,14 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, LEAST_BLOCKS) map_row
     Halves<HELD> own_slots;
 #endif
     entries.each([&](int k, int i, Key key, bool counts) {
-#if BY_SLOTS
-        if (!counts) own_slots.set(k, NO_SLOT);
-#endif
-        if (!counts) return;
-        const u32 slot = at.cursors.begin(low_half(places[k])) + high_half(places[k]);
-        at.slots.keys[slot] = key;
+        u32 slot = NO_SLOT;
+        if (counts) {
+            slot = at.cursors.begin(low_half(places[k])) + high_half(places[k]);
+            at.slots.keys[slot] = key;
 #if ORDERED
-        at.slots.indices[slot] = (Index)i;
+            at.slots.indices[slot] = (Index)i;
 #endif
+        }
 #if BY_SLOTS
         own_slots.set(k, slot);
 #endif
