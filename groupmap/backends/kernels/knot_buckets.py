@@ -138,13 +138,22 @@ def is_at_most(a: float, b: float) -> bool:
 
 
 @njit(inline="always")
-def count_before(
-    knots: Rows, first: np.uint64, steps: int, at: float, is_before: Callable[[float, float], bool]
-) -> np.uint64:
-    """How many of the knots come before a value: the first ones, which lie in the buckets before,
-    and what few steps add. They begin in the second place."""
+def find_places(
+    x: Rows,
+    knots: Rows,
+    starts: Rows,
+    line: Rows,
+    steps: int,
+    is_before: Callable[[float, float], bool],
+    places: Rows,
+) -> None:
+    """How many of the knots come before each of some values, no more than a CHUNK: those in the
+    buckets before, and what few steps add. The knots begin in the second place."""
     one, furthest = np.uint64(1), np.uint64(knots.size - 1)
-    for s in range(steps - 1, 0, -1):
-        knot = knots[min(first + (one << np.uint64(s)), furthest)]
-        first += np.uint64(is_before(knot, at)) << np.uint64(s)
-    return first + np.uint64(is_before(knots[first + one], at))
+    find_buckets(x, line, starts.size - 2, places)
+    for i in range(x.size):
+        at, count = x[i], np.uint64(starts[places[i]])
+        for s in range(steps - 1, 0, -1):
+            knot = knots[min(count + (one << np.uint64(s)), furthest)]
+            count += np.uint64(is_before(knot, at)) << np.uint64(s)
+        places[i] = count + np.uint64(is_before(knots[count + one], at))

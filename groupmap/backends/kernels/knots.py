@@ -15,8 +15,7 @@ from numba import njit
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
     Buckets,
-    count_before,
-    find_buckets,
+    find_places,
     is_less,
     make_buckets,
 )
@@ -116,10 +115,7 @@ def interpolate_columns(x: Rows, of: MergedKnots, y: Rows) -> None:
         lowest, highest = before[1], behind[n_knots]
         for begin in range(0, x.shape[1], CHUNK):
             some, out = x[g, begin : begin + CHUNK], y[g, begin : begin + CHUNK]
-            find_buckets(some, line, starts.size - 2, places)
-            for i in range(some.size):
-                first = np.uint64(starts[places[i]])
-                places[i] = count_before(knots, first, steps, some[i], is_less)
+            find_places(some, knots, starts, line, steps, is_less, places)
             for i in range(some.size):
                 at, below = some[i], np.uint64(places[i])
                 low, high, at_high = knots[below], knots[below + one], at_knots[below + one]

@@ -13,8 +13,7 @@ from numba import njit
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
     Buckets,
-    count_before,
-    find_buckets,
+    find_places,
     is_at_most,
     make_buckets,
 )
@@ -107,10 +106,7 @@ def fill_columns(
         knots, heights, at_knots, slopes = of.knots[g], of.heights[g], of.at_knots[g], of.slopes[g]
         for begin in range(0, x.shape[1], CHUNK):
             some, out = x[g, begin : begin + CHUNK], y[g, begin : begin + CHUNK]
-            find_buckets(some, line, starts.size - 2, places)
-            for i in range(some.size):
-                first = np.uint64(starts[places[i]])
-                places[i] = count_before(knots, first, steps, some[i], is_at_most)
+            find_places(some, knots, starts, line, steps, is_at_most, places)
             for i in range(some.size):
                 at, segment = some[i], np.uint64(places[i])
                 low, height, slope = knots[segment], heights[segment], slopes[segment]
