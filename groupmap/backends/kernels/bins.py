@@ -17,8 +17,8 @@ from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
-from groupmap.backends.kernels.vectors import IS_FAST, IS_FAST_ZEN
-from groupmap.backends.kernels.words import bit_length, bits_to_shift, least_and_greatest_key
+from groupmap.backends.kernels.vectors import IS_FAST, IS_FAST_ZEN, bit_length
+from groupmap.backends.kernels.words import bits_to_shift, least_and_greatest_key
 
 # NumPy sorts so many words of 32 bits by a network, three times as fast as more. But the memory
 # where the entries of ever more buckets are written does not stay in the cache.
@@ -61,10 +61,17 @@ class Bins(NamedTuple):
     span: Bits  # (one of `SPAN`)
     counts: Bits  # (stretch, bin); 0 when no row is at work
     bucket_of: Bits
+    some: Bits  # memory for entries that are counted in place of all
 
     @classmethod
     def for_rows_of(
-        cls, n: int, dtype: np.dtype[Any], stretches: int, most_buckets: int, memory: Memory
+        cls,
+        n: int,
+        dtype: np.dtype[Any],
+        stretches: int,
+        most_buckets: int,
+        memory: Memory,
+        n_some: int = 0,
     ) -> Bins:
         """Bins for rows of n entries, each in some stretches, that make no more buckets."""
         count = _power_of_two(n) * BINS_PER_LINE // line_length(n)
@@ -82,6 +89,7 @@ class Bins(NamedTuple):
             span=np.empty(len(SPAN), dtype=key),
             counts=counts,
             bucket_of=bucket_of,
+            some=memory.empty(n_some, key),
         )
 
 

@@ -1,17 +1,22 @@
-"""Entries of long rows dealt out to buckets that follow one another in order.
+"""Entries of a long row dealt out to buckets that follow one another in order.
 
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
+How many they have, a part of the entries tells well enough: there is room behind each bucket, and
+where it does not suffice, which is rare, all are counted. So they are where several threads share a
+row, since each needs spots of its own in every bucket.
 
 Each entry notes the spot that it was dealt out to, where what becomes of it is collected from (see
 `collecting`). Or, where memory is to be spared, it notes only its bucket, which takes 16 bits:
 entries keep their order of appearance there, so that it is enough to take the next one. Likewise
-values may take the place of the keys. Until it is dealt out it notes its bin, where there is room.
+values may take the place of the keys. Where all are counted, an entry notes its bin until it is
+dealt out, if there is room.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import cached_property
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,34 +25,37 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.bins import (
     CHUNK,
-    GROUP,
     Bins,
     can_note_bins,
     count_bins,
     find_bins,
-    line_length,
     look,
     set_span,
     width_of,
 )
 from groupmap.backends.kernels.compiled import uncounted
-from groupmap.backends.kernels.keys import key_at
+from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
+from groupmap.backends.kernels.sampling import IRREGULAR, IRREGULAR_BITS
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch, store_word
 
-# If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
-GAP = 16
-LONGEST_BESIDE = 2**16  # rows whose values lie beside the keys, which is a little faster
+LONGEST_BESIDE = 2**15  # rows whose values lie beside the keys, which is a little faster
 LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
 AHEAD = 8  # entries of a bucket: about a line of the cache
 # Numbers are noted a word at once, since each entry is written to two more places, and to write is
 # what takes the time. The first of them is the lowest part of the word.
 BITS_OF_WORD, IS_LITTLE_ENDIAN = 64, sys.byteorder == "little"
+ONE_OF = 8  # entries is counted, where a part of them is enough
+FEWEST_COUNTED = 512  # of fewer it is as well to count all
+LONGEST_IN_PART = 2**30  # spots have 32 bits
+# A bucket that is thought to have some entries has room for so many standard deviations more, and
+# for what so many of the counted ones stand for.
+DEVIATIONS, MORE_COUNTED = 4, 4
 
 
 class Entries(NamedTuple):
-    """Those of some rows, by buckets."""
+    """Those of a row, by buckets."""
 
     keys: Bits
     values: Bits  # perhaps in the place of the keys
@@ -70,40 +78,72 @@ class Entries(NamedTuple):
         return cls(keys, values, code_of(keys.dtype))
 
 
-class Dealt(NamedTuple):
-    """Where the entries of some rows are dealt out to."""
+class Buckets(NamedTuple):
+    """Of a row: where the entries of each begin and end, and how many the ones before have."""
 
-    noted: Bits  # (row, entry): its spot in the row, or its bucket; before, perhaps its bin
+    begins: Bits  # one more: where there is nothing behind the room of the last
+    ends: Bits
+    ranks: Bits
+
+    @classmethod
+    def for_rows(cls, most: int) -> Buckets:
+        """Memory for so many."""
+        return cls(*(np.zeros(most + 1, dtype=np.int64) for _ in range(3)))
+
+    def some(self, first: int, last: int) -> Buckets:
+        """Those from one up to another."""
+        return Buckets(*(each[first:last] for each in self))
+
+
+class Dealt(NamedTuple):
+    """Where the entries of a row are dealt out to."""
+
+    noted: Bits  # (entry): its spot, or its bucket; before, perhaps its bin
     at: Bits  # (stretch, bucket): the next spot for an entry of the stretch
-    bounds: Bits  # where each bucket begins, and where the last one ends
+    buckets: Buckets
     longest: int  # bucket of several bins
     notes_buckets: bool
 
     @classmethod
     def for_rows_of(
-        cls, memory: Memory, n_rows: int, n: int, *, stretches: int, notes_buckets: bool
-    ) -> Dealt:
-        """For some rows of n entries, each in some stretches."""
-        longest = line_length(n) - GAP
-        most = n_rows * (2 * n // longest + 2)  # any two that adjoin are too long for one
-        spot = np.uint16 if n <= 2**16 else np.uint32
+        cls, memory: Memory, n: int, slots: int, longest: int, *, stretches: int,
+        notes_buckets: bool,
+    ) -> Dealt:  # fmt: skip
+        """For a row of n entries, in some stretches, that are dealt out to so many slots."""
+        most = most_buckets(n, longest)
+        spot = np.uint16 if slots <= 2**16 else np.uint32
         bucket = np.uint16 if most <= 2**16 else np.uint32
         return cls(
-            noted=memory.empty((n_rows, n), bucket if notes_buckets else spot),
+            noted=memory.empty(n, bucket if notes_buckets else spot),
             at=memory.empty((stretches, most), np.uint32),
-            bounds=np.zeros(most + 1, dtype=np.int64),
+            buckets=Buckets.for_rows(most),
             longest=longest,
             notes_buckets=notes_buckets,
         )
 
 
+def most_buckets(n: int, longest: int) -> int:
+    """How many there may be: any two that adjoin are too long for one; the last may be empty."""
+    return 2 * n // longest + 3
+
+
+def slots_for(n: int, longest: int, one_of: int) -> int:
+    """How many slots a row needs, most likely, that is dealt out to buckets of such a length; and
+    one for entries that there is no room for."""
+    if one_of == 1:
+        return n + 1
+    likely = 5 * n // (4 * longest) + 2
+    return n + 1 + likely * (room_for.py_func(n // likely, one_of) - n // likely)
+
+
 class Dealer:
-    """Memory to deal out some rows of a task, each in some stretches."""
+    """Memory to deal out the rows of a task, one at a time, each in some stretches, to buckets that
+    are no longer, unless a bin is."""
 
     def __init__(
         self,
         task: Task,
-        n_rows: int,
+        longest: int,
         memory: Memory,
         *,
         stretches: int,
@@ -111,81 +151,135 @@ class Dealer:
         notes_buckets: bool,
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
-        self.task, self.n, self.line, self.memory = task, n, line_length(n), memory
+        self.task, self.n, self.memory = task, n, memory
         keys = np.dtype(f"u{dtype.itemsize}")
         self.limit = keys.type(np.iinfo(keys).max if task.limit is None else task.limit)
+        in_part = stretches == 1 and n <= LONGEST_IN_PART
+        self.slots = slots_for(n, longest, ONE_OF if in_part else 1)
         self.entries = Entries.of(
-            n_rows * n, dtype, task.dtype, memory, is_in_place=is_in_place or n > LONGEST_BESIDE
+            self.slots, dtype, task.dtype, memory, is_in_place=is_in_place or n > LONGEST_BESIDE
         )
         self.dealt = Dealt.for_rows_of(
-            memory, n_rows, n, stretches=stretches, notes_buckets=notes_buckets
+            memory, n, self.slots, longest, stretches=stretches, notes_buckets=notes_buckets
         )
-        self.bins = Bins.for_rows_of(n, dtype, stretches, self.dealt.at.shape[1], memory)
-
-    def beside(self, bounds: Bits) -> Bits | None:
-        """Where values take the place of the keys, memory for those of the longest of the buckets
-        with these bounds."""
-        keys, values, _ = self.entries
-        if values is not keys:
-            return None
-        return np.empty(longest_between(bounds), dtype=values.dtype)
+        self.bins = Bins.for_rows_of(
+            n, dtype, stretches, self.dealt.at.shape[1], memory, n // ONE_OF if in_part else 0
+        )
 
     @cached_property
     def indices(self) -> Bits:
         """Memory for the index of each entry in its row."""
-        return self.memory.empty(self.entries.keys.size, np.int32)
-
-
-@njit(cache=True)  # so short that other threads may wait
-def longest_between(bounds: Bits) -> int:
-    """The size of the longest bucket."""
-    longest = 0
-    for k in range(bounds.size - 1):
-        longest = max(longest, bounds[k + 1] - bounds[k])
-    return longest
+        return self.memory.empty(self.slots, np.int32)
 
 
 @njit(nogil=True, cache=True)
-def cut(bins: Bins, first: int, dealt: Dealt) -> int:
-    """Put the bins of a row together to buckets, from that one on; how many there are then."""
-    counts, bounds = bins.counts, dealt.bounds
-    n_stretches, n_bins = counts.shape
-    bucket, first_bin = first, 0
-    begin = end = bounds[first]
-    totals = np.empty(GROUP, dtype=np.int64)
-    for group in range(0, n_bins, GROUP):
-        totals[:] = 0
-        for s in range(n_stretches):
-            in_stretch = counts[s, group : group + GROUP]
-            for b in range(GROUP):
-                totals[b] += np.int64(in_stretch[b])
-        if totals.sum() == 0:
-            continue
-        for b in range(group, group + GROUP):
-            count = totals[b - group]
-            # In one branch that is rarely taken: which bins are empty could not be foretold.
-            if (count > 0) & (end > begin) & (end + count - begin > dealt.longest):
-                fill_bucket(bucket, first_bin, b, bins, dealt)
-                bucket, first_bin = bucket + 1, b
-                bounds[bucket] = begin = end
-            end += count
-    fill_bucket(bucket, first_bin, n_bins, bins, dealt)
-    bounds[bucket + 1] = end
-    return bucket + 1
+def deal_out_row(
+    row: Bits, bins: Bins, dealt: Dealt, dealt_keys: Bits, indices: Bits | None
+) -> int:
+    """Deal out all of a row; to how many buckets."""
+    some = bins.some[: row.size // ONE_OF]
+    if some.size >= FEWEST_COUNTED:
+        sample(row, some)
+        look(some, bins, 0)
+        set_span(bins)
+        count_bins(some, bins, 0, dealt.noted)
+        n_buckets = cut(bins, dealt, ONE_OF, dealt_keys.size)
+        if n_buckets > 0:
+            deal_out(row, 0, bins, 0, False, dealt.noted, dealt, dealt_keys, indices)
+            if settle(dealt, n_buckets, False):
+                return n_buckets
+    look(row, bins, 0)
+    set_span(bins)
+    count_bins(row, bins, 0, dealt.noted)
+    n_buckets = cut(bins, dealt, 1, dealt_keys.size)
+    deal_out(row, 0, bins, 0, True, dealt.noted, dealt, dealt_keys, indices)
+    settle(dealt, n_buckets, True)
+    return n_buckets
 
 
 @njit(inline="always")
-def fill_bucket(bucket: int, first_bin: int, end_bin: int, bins: Bins, dealt: Dealt) -> None:
-    """Give these bins to a bucket, and to each stretch its first spot there; empty their counts."""
-    bins.bucket_of[first_bin:end_bin] = bucket
-    spot = dealt.bounds[bucket]
-    for s in range(bins.counts.shape[0]):
-        counts = bins.counts[s, first_bin:end_bin]
-        dealt.at[s, bucket] = spot
-        if bins.counts.shape[0] > 1:
-            for b in range(counts.size):
-                spot += np.int64(counts[b])
-        counts[:] = 0
+def sample(row: Bits, some: Bits) -> None:
+    """One of each few entries that follow one another; not always the same, as what repeats itself
+    would be."""
+    one_of = np.uint32(ONE_OF)
+    for k in range(some.size):
+        irregular = np.uint16(np.uint32(k) * np.uint32(IRREGULAR))
+        within = (np.uint32(irregular) * one_of) >> np.uint32(IRREGULAR_BITS)
+        some[k] = row[np.uint32(k) * one_of + within]
+
+
+@njit(nogil=True, cache=True)
+def cut(bins: Bins, dealt: Dealt, one_of: int, slots: int) -> int:
+    """Put the bins of a row together to buckets, and empty their counts; how many buckets there
+    are. Of so many entries one has been counted. None if then there are too few slots."""
+    begins, totals = dealt.buckets.begins, bins.counts[0].copy()
+    for s in range(1, bins.counts.shape[0]):
+        totals += bins.counts[s]
+    bucket, size = 0, 0
+    begins[0] = 0
+    for b in range(totals.size):
+        count = one_of * int(totals[b])
+        # A bin that is too long stays alone: where not all are counted, the next one may only seem
+        # to be empty. In one branch that is rarely taken: which are could not be foretold.
+        is_alone = size > dealt.longest
+        if (size > 0) & (size + count > dealt.longest) & ((count > 0) | is_alone):
+            begins[bucket + 1] = begins[bucket] + room_for(size, one_of)
+            bucket, size = bucket + 1, 0
+        size += count
+        bins.bucket_of[b] = bucket
+    begins[bucket + 1] = begins[bucket] + room_for(size, one_of)
+    give_spots(bins, dealt, bucket + 1)
+    bins.counts.fill(0)
+    # One slot is left for entries that there is no room for.
+    return bucket + 1 if begins[bucket + 1] < slots else 0
+
+
+@njit(inline="always")
+def room_for(size: int, one_of: int) -> int:
+    """How many slots a bucket gets that is thought to have so many entries."""
+    if one_of == 1:
+        return size
+    return size + int(DEVIATIONS * sqrt(one_of * size)) + MORE_COUNTED * one_of
+
+
+@njit(nogil=True, cache=True)
+def give_spots(bins: Bins, dealt: Dealt, n_buckets: int) -> None:
+    """Give each stretch its first spot in each bucket."""
+    at, counts = dealt.at, bins.counts
+    for k in range(n_buckets):
+        at[0, k] = dealt.buckets.begins[k]
+    for s in range(counts.shape[0] - 1):
+        for k in range(n_buckets):
+            at[s + 1, k] = at[s, k]
+        for b in range(counts.shape[1]):
+            at[s + 1, bins.bucket_of[b]] += counts[s, b]
+
+
+@njit(nogil=True, cache=True)
+def settle(dealt: Dealt, n_buckets: int, are_counted: bool) -> bool:
+    """Note where buckets end when entries are dealt out; whether there was room for all."""
+    begins, ends, ranks = dealt.buckets
+    last = dealt.at[dealt.at.shape[0] - 1]
+    has_room, rank = True, 0
+    for k in range(n_buckets):
+        # Where entries were counted, it is known, even if somebody has written to the row since.
+        ends[k] = begins[k + 1] if are_counted else np.int64(last[k])
+        has_room &= ends[k] <= begins[k + 1]
+        ranks[k] = rank
+        rank += ends[k] - begins[k]
+    return has_room
+
+
+@njit(inline="always")
+def magnitude_of_dealt(keys: Bits, buckets: Buckets, n_buckets: int, code: Code) -> Unsigned:
+    """The greatest magnitude of entries that were dealt out, whose keys have that code."""
+    begins, ends = buckets.begins, buckets.ends
+    lowest, highest = keys[begins[0]], keys[begins[n_buckets - 1]]
+    for i in range(begins[0], ends[0]):
+        lowest = min(lowest, keys[i])
+    for i in range(begins[n_buckets - 1], ends[n_buckets - 1]):
+        highest = max(highest, keys[i])
+    return magnitude_of(lowest, highest, code)
 
 
 @njit(nogil=True, cache=True)
@@ -194,11 +288,10 @@ def deal_out(
     first_index: int,
     bins: Bins,
     stretch: int,
+    may_be_noted: bool,
     noted: Bits,
     dealt: Dealt,
     dealt_keys: Bits,
-    start: int,
-    end: int,
     indices: Bits | None,
 ) -> None:
     """Write the key of each entry of a stretch to the next spot of its bucket; and if anybody asks,
@@ -206,7 +299,7 @@ def deal_out(
 
     What each entry notes may have been the number of its bin.
     """
-    at, are_noted = dealt.at[stretch], can_note_bins(bins, noted)
+    at, are_noted = dealt.at[stretch], may_be_noted and can_note_bins(bins, noted)
     keys, bin_of = np.empty(CHUNK, dtype=row.dtype), np.empty(CHUNK, dtype=np.uint32)
     for begin in range(0, row.size, CHUNK):
         some = row[begin : begin + CHUNK]
@@ -220,7 +313,7 @@ def deal_out(
             find_bins(some, bins, keys, bin_of)
         deal_out_chunk(
             keys, bin_of, first_index + begin, bins.bucket_of, at, dealt.notes_buckets, own,
-            dealt_keys, start, end, indices,
+            dealt_keys, indices,
         )  # fmt: skip
 
 
@@ -234,8 +327,6 @@ def deal_out_chunk(
     notes_buckets: bool,
     noted: Bits,
     dealt_keys: Bits,
-    start: int,
-    end: int,
     indices: Bits | None,
 ) -> None:
     """The same for some entries, as many as there is to note, whose bins are known."""
@@ -243,20 +334,20 @@ def deal_out_chunk(
     per_word = BITS_OF_WORD // width
     if IS_LITTLE_ENDIAN:
         in_words = noted.size - noted.size % per_word
-    first_spot, last_spot = np.uint32(start), np.uint32(end - 1)
+    last_spot = np.uint32(dealt_keys.size - 1)
     for i in range(0, in_words, per_word):
         word = np.uint64(0)
         for j in range(per_word):
             note = deal_out_one(
-                keys[i + j], bucket_of[bin_of[i + j]], first_index + i + j, at, first_spot,
-                last_spot, notes_buckets, dealt_keys, indices,
+                keys[i + j], bucket_of[bin_of[i + j]], first_index + i + j, at, last_spot,
+                notes_buckets, dealt_keys, indices,
             )  # fmt: skip
             word |= np.uint64(note) << np.uint64(width * j)
         store_word(word, noted, i)
     for i in range(in_words, noted.size):
         noted[i] = deal_out_one(
-            keys[i], bucket_of[bin_of[i]], first_index + i, at, first_spot, last_spot,
-            notes_buckets, dealt_keys, indices,
+            keys[i], bucket_of[bin_of[i]], first_index + i, at, last_spot, notes_buckets,
+            dealt_keys, indices,
         )  # fmt: skip
 
 
@@ -266,43 +357,17 @@ def deal_out_one(
     bucket: Unsigned,
     index: int,
     at: Bits,
-    first_spot: Unsigned,
     last_spot: Unsigned,
     notes_buckets: bool,
     dealt_keys: Bits,
     indices: Bits | None,
 ) -> Unsigned:
     """Write the key of an entry, and if anybody asks, its index; what it notes."""
-    # The last spot is behind none, unless somebody else writes to the row in the meantime.
-    spot = min(at[bucket], last_spot)
+    spot = min(at[bucket], last_spot)  # where there is no room left, or somebody writes to the row
     at[bucket] = spot + np.uint32(1)
     dealt_keys[spot] = key
     if dealt_keys.size > LONGEST_NEAR:
         fetch(dealt_keys, np.int64(spot) + AHEAD)
     if indices is not None:
         indices[spot] = index
-    return bucket if notes_buckets else spot - first_spot
-
-
-@njit(nogil=True, cache=True)
-def deal_out_row(
-    row: Bits,
-    limit: Unsigned,
-    bins: Bins,
-    first_bucket: int,
-    noted: Bits,
-    dealt: Dealt,
-    dealt_keys: Bits,
-    indices: Bits | None,
-) -> tuple[int, Unsigned]:
-    """Deal out all of a row, to buckets from that one on; how many there are then, and the greatest
-    magnitude. If it exceeds the limit, there are no more than before."""
-    look(row, bins, 0)
-    magnitude = set_span(bins)
-    if magnitude > limit:
-        return first_bucket, magnitude
-    count_bins(row, bins, 0, noted)
-    n_buckets = cut(bins, first_bucket, dealt)
-    start, end = dealt.bounds[first_bucket], dealt.bounds[n_buckets]
-    deal_out(row, 0, bins, 0, noted, dealt, dealt_keys, start, end, indices)
-    return n_buckets, magnitude
+    return bucket if notes_buckets else spot

@@ -43,13 +43,10 @@ def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
 
 @njit(inline="always")
 def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """The same, a vector at once."""
-    last = words.size - 1
-    in_vectors = last - last % LANES
-    found = ZERO
-    for begin in range(0, in_vectors, LANES):
-        found = append_equal(words, begin, low, spots, found)
-    for i in range(in_vectors, last):
-        spots[found] = i
-        found += words[i] >> low == words[i + 1] >> low
+    """The same, a vector at once; the last one looks at some words again, if there are enough."""
+    last, found = words.size - 1, ZERO
+    if last < LANES:
+        return find_equal_words(words, low, spots)
+    for first in range(0, last, LANES):
+        found = append_equal(words, min(first, last - LANES), first, low, spots, found)
     return found

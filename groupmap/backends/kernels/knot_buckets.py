@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from groupmap.backends.kernels.words import bit_length
+from groupmap.backends.kernels.vectors import bit_length
 
 Rows = np.ndarray[Any, Any]
 BUCKETS_PER_KNOT = 8  # so that most buckets hold no knot or one
@@ -89,7 +89,7 @@ def count_knots(knots: Rows, line: Rows, bucket_of: Rows, starts: Rows) -> int:
         most = max(most, starts[b])
         before += starts[b]
         starts[b] = before
-    return bit_length(np.uint64(most))
+    return int(bit_length(np.uint64(most)))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from math import sqrt
 from threading import get_ident
 
 import numpy as np
@@ -17,24 +18,19 @@ import numpy as np
 from groupmap.backends._bits import Bits, for_reading
 from groupmap.backends.kernels import common
 from groupmap.backends.kernels import threads as thread_pool
-from groupmap.backends.kernels.bins import count_bins, look, set_span
-from groupmap.backends.kernels.buckets import (
-    Lines,
-    emit_buckets,
-    emit_crowded,
-    lines_of,
-    sort_words,
-    write_order_of_buckets,
-    write_words,
-)
+from groupmap.backends.kernels.bins import count_bins, line_length, look, set_span
+from groupmap.backends.kernels.bucket_lines import rank_in_lines
+from groupmap.backends.kernels.buckets import rank_left, ranking_of
 from groupmap.backends.kernels.collecting import collect_from_buckets, collect_from_spots
 from groupmap.backends.kernels.common import Gaps, Rest
 from groupmap.backends.kernels.dealing import (
+    ONE_OF,
     Dealer,
     cut,
     deal_out,
     deal_out_row,
-    longest_between,
+    magnitude_of_dealt,
+    settle,
 )
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.sampling import sampled_indices
@@ -43,6 +39,8 @@ from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.vectors import LANES
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
+# If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
+GAP = 16
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
 LONGEST_WITH_SPOTS = 2**18  # of longer ones the buckets are noted, to spare more memory
@@ -55,9 +53,11 @@ class LongRow(Dealer):
         self, task: Task, memory: Memory, threads: int = 1, lend: Lend | None = None
     ) -> None:
         self.threads, self.lend = _stretches(task.rows.shape[1], threads), lend
-        notes_buckets = task.rows.shape[1] > LONGEST_WITH_SPOTS
+        n = task.rows.shape[1]
+        self.line = line_length(n)
         super().__init__(
-            task, 1, memory, stretches=self.threads, is_in_place=True, notes_buckets=notes_buckets,
+            task, longest_for(self.line, self.threads), memory, stretches=self.threads,
+            is_in_place=True, notes_buckets=n > LONGEST_WITH_SPOTS,
         )  # fmt: skip
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
@@ -149,7 +149,7 @@ class LongRow(Dealer):
         there is nothing to finish."""
         dealt, indices = self.dealt, None if order is None else self.indices
         starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
-        noted = [dealt.noted[0, begin:end] for begin, end in pairwise(starts)]
+        noted = [dealt.noted[begin:end] for begin, end in pairwise(starts)]
         n_buckets = self._deal_out(rows, starts, noted, indices)
         n_crowded = self._rank_buckets(n_buckets, gaps, indices, order)
         in_place = None if finish is None else finish.in_place
@@ -185,23 +185,20 @@ class LongRow(Dealer):
         """Deal out the pieces of a row, which begin there, to so many buckets."""
         bins, dealt = self.bins, self.dealt
         if len(rows) == 1:
-            n_buckets, magnitude = deal_out_row(
-                rows[0], self.limit, bins, 0, noted[0], dealt, self.entries.keys, indices
-            )
-            self.task.check(magnitude)
+            n_buckets = deal_out_row(rows[0], bins, dealt, self.entries.keys, indices)
+            code = self.task.code
+            self.task.check(magnitude_of_dealt(self.entries.keys, dealt.buckets, n_buckets, code))
             return n_buckets
         self._for_each_stretch(lambda s: look(rows[s], bins, s))
         self.task.check(set_span(bins))
         self._for_each_stretch(lambda s: count_bins(rows[s], bins, s, noted[s]))
-        n_buckets = cut(bins, 0, dealt)
+        n_buckets = cut(bins, dealt, 1, self.slots)
 
         def deal(s: int) -> None:
-            deal_out(
-                rows[s], starts[s], bins, s, noted[s], dealt, self.entries.keys, 0, starts[-1],
-                indices,
-            )  # fmt: skip
+            deal_out(rows[s], starts[s], bins, s, True, noted[s], dealt, self.entries.keys, indices)
 
         self._for_each_stretch(deal)
+        settle(dealt, n_buckets, True)
         return n_buckets
 
     def _words(self, memory: Memory) -> Bits:
@@ -229,30 +226,32 @@ class LongRow(Dealer):
         self, n_buckets: int, gaps: Gaps, indices: Bits | None, order: Bits | None
     ) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
-        dealt, table, tie = self.dealt, self.task.table, self.task.tie
+        task, entries = self.task, self.entries
+        orders = None if order is None else order[np.newaxis]
         crowded: list[int] = []
 
         def work(words: Bits, first: int, last: int) -> None:
-            bounds, buckets = dealt.bounds[first : last + 1], (0, last - first)
-            n_lines = lines_of(bounds, self.line)
-            if n_lines > len(words):
-                words = np.empty((n_lines, self.line), dtype=np.uint32)
-            lines = Lines.for_buckets(last - first, words)
-            n_lines, n_long = write_words(self.entries.keys, bounds, lines)
-            sort_words(lines, n_lines, n_long, bounds)
-            asked = (buckets, 0, table, gaps, tie, self.entries, self.beside(bounds))
-            spots = np.empty(longest_between(bounds) + LANES, dtype=np.uint32)
-            n_crowded = emit_buckets(lines, bounds, *asked, spots)
-            if order is not None and indices is not None:
-                write_order_of_buckets(lines, bounds, buckets, 0, indices, order)
-            if n_crowded > 0:
-                crowded.append(emit_crowded(lines, bounds, *asked, indices, order))
+            buckets = self.dealt.buckets.some(first, last)
+            longest = int(np.max(buckets.ends - buckets.begins))
+            beside = np.empty(longest * (entries.values is entries.keys), entries.values.dtype)
+            spots = np.empty(longest + LANES, dtype=np.uint32)
+            ranking = ranking_of(task, gaps, entries, beside, spots, indices, orders)
+            are_left = rank_in_lines(buckets, words, task.table, ranking)
+            if np.any(are_left):
+                crowded.append(rank_left(are_left, buckets, task.table, ranking))
 
         over_rows(
-            work, self._own_words, n_buckets, -(-int(dealt.bounds[n_buckets]) // n_buckets),
+            work, self._own_words, n_buckets, -(-self.n // n_buckets),
             entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
         )  # fmt: skip
         return sum(crowded)
+
+
+def longest_for(line: int, threads: int) -> int:
+    """How long buckets may be that are to have their words in one such line, most often."""
+    if threads > 1:
+        return line - GAP
+    return line - int(2 * sqrt(ONE_OF * line))
 
 
 def _stretches(n: int, threads: int) -> int:

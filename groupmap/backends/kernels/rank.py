@@ -39,8 +39,9 @@ from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 # each entry has to be, too.
 SHORTEST_IN_BUCKETS, SHORTEST_WITH_ORDER = 2**13 + 1, 2**15
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
-LONGEST_AT_ONCE = ENTRIES_PER_BLOCK  # of longer rows some of the buckets are enough at once
+LONGEST_AT_ONCE = 2**19  # of longer rows some of the buckets are enough at once
 WIDEST = 8  # bytes an entry
+ENTRIES_PER_CALL = 2**19  # where one kernel does all
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
 
 IN_ORDER_OF_APPEARANCE: Tie = (1, 1, 1)
@@ -141,7 +142,7 @@ def _are_better_shared(rows: np.ndarray[Any, Any], threads: int) -> bool:
 def _rank_rows(task: Task, threads: int) -> None:
     """Some rows on each thread."""
     way, n = way_for(task), task.rows.shape[1]
-    entries = 1 if way.ONE_BY_ONE else _entries_at_once(task)
+    entries = 1 if way.ONE_BY_ONE else _entries_at_once(task, way)
     at_once = max(1, entries // n) if are_columns(task.rows) else len(task.rows)
     width = task.rows.itemsize + task.dtype.itemsize
     with lent() as lend:
@@ -154,9 +155,12 @@ def _rank_rows(task: Task, threads: int) -> None:
         )
 
 
-def _entries_at_once(task: Task) -> int:
+def _entries_at_once(task: Task, way: type[Way]) -> int:
     """The more, the narrower they and their values are, since as many bytes stay in the cache; of
-    rows that may be dealt out, for which there is more to remember, no more than of doubles."""
+    rows that may be dealt out, for which there is more to remember, no more than of doubles. Of
+    those that are dealt out none has to stay there until the next is done."""
+    if way is ByBucket and task.is_direct and not are_columns(task.rows):
+        return ENTRIES_PER_CALL
     if task.rows.shape[1] > LONGEST_UNTRIED and task.rows.itemsize > BYTES_OF_HALVES:
         return ENTRIES_PER_BLOCK
     return ENTRIES_PER_BLOCK * 2 * WIDEST // (task.rows.itemsize + task.dtype.itemsize)

@@ -38,21 +38,22 @@ IS_FAST_ZEN = IS_FAST and _is_zen()
 
 
 def _append_equal(
-    typing_context: Any, words: Any, begin: Any, low: Any, spots: Any, found: Any
+    typing_context: Any, words: Any, begin: Any, first: Any, low: Any, spots: Any, found: Any
 ) -> Any:
     """Append to `spots`, of which so many are `found`, where words have the prefix of the next.
 
-    Of `LANES` words from `begin` on, and one behind them, all but the `low` bits are the prefix.
+    Of `LANES` words from `begin` on, and one behind them, all but the `low` bits are the prefix;
+    those before the `first` one do not count.
     How many are found then comes back. Both arrays are contiguous; spots are of 32 bits, with room
     for a whole vector: what is found is pressed together, and what lies behind is overwritten by
     the next. That is one instruction where there is AVX-512, and slow elsewhere.
     """
-    del typing_context, begin, low, found
-    signature = types.intp(words, types.intp, words.dtype, spots, types.intp)
+    del typing_context, begin, first, low, found
+    signature = types.intp(words, types.intp, types.intp, words.dtype, spots, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, begin, low, _, found = arguments
-        to_words, to_spots = data_of(context, builder, signature, arguments, (0, 3))
+        _, begin, first, low, _, found = arguments
+        to_words, to_spots = data_of(context, builder, signature, arguments, (0, 4))
         spot = ir.IntType(32)
         vector = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), LANES)
 
@@ -63,9 +64,10 @@ def _append_equal(
         behind = builder.add(begin, ir.Constant(begin.type, 1))
         is_equal = builder.icmp_unsigned("==", prefixes_from(begin), prefixes_from(behind))
         lanes = ir.Constant(ir.VectorType(spot, LANES), list(range(LANES)))
-        first = in_each_lane(builder, builder.trunc(begin, spot), LANES)
-        places = builder.add(first, lanes)
-        return _append(builder, places, is_equal, to_spots, found)
+        places = builder.add(in_each_lane(builder, builder.trunc(begin, spot), LANES), lanes)
+        least = in_each_lane(builder, builder.trunc(first, spot), LANES)
+        counts = builder.and_(is_equal, builder.icmp_unsigned(">=", places, least))
+        return _append(builder, places, counts, to_spots, found)
 
     return signature, generate
 
@@ -249,6 +251,22 @@ def _store_word(typing_context: Any, word: Any, memory: Any, index: Any) -> Any:
 
 
 store_word: Any = intrinsic(_store_word)
+
+
+def _bit_length(typing_context: Any, number: Any) -> Any:
+    """How many bits a number of 64 bits has; of 0 none."""
+    del typing_context, number
+    signature = types.int64(types.uint64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+        return builder.sub(ir.Constant(zeros.type, 64), zeros)
+
+    return signature, generate
+
+
+bit_length: Any = intrinsic(_bit_length)
 
 
 def _fetch(typing_context: Any, memory: Any, index: Any) -> Any:

@@ -209,12 +209,10 @@ class _InBuckets(ByLevelFirst):
 class ByBucket(_InBuckets):
     """All of the rows at once."""
 
-    IN_TURNS = False  # with others that use the same memory
-
     @cached_property
     def several(self) -> SeveralRows:
         """Memory to deal them out."""
-        return SeveralRows(self.task, self.block, self.memory, in_turns=self.IN_TURNS)
+        return SeveralRows(self.task, self.block, self.memory)
 
     def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
         """The buckets of all of them together."""
@@ -234,19 +232,13 @@ class ByBucket(_InBuckets):
             self.were_crowded = self.several.rank(as_bits(rows), out, order, in_place)
 
 
-class _ByBucketInTurns(ByBucket):
-    """The same beside a way that keeps values of its own in memory, too."""
-
-    IN_TURNS = True
-
-
 class ByPlace(Way):
     """Words of 32 bits; rows whose places are crowded are ranked in another way."""
 
     def __init__(self, task: Task, block: int, memory: Memory) -> None:
         super().__init__(task, block, memory)
-        # Where rows are ranked in another way, the words have served, until the next rows.
-        self.block, self.memory = block, memory.again()
+        # Where rows are ranked by keys, the words have served, until the next rows.
+        self.block, self.memory, self.memory_again = block, memory, memory.again()
         n = task.rows.shape[1]
         self.words, self.ends = memory.empty((block, n), np.uint32), np.empty(2, task.rows.dtype)
         self.sort = Sorter(n, np.uint32, memory)
@@ -257,12 +249,12 @@ class ByPlace(Way):
     @cached_property
     def by_key(self) -> ByKey:
         """The way for short rows, and where the order is asked for."""
-        return ByKey(self.task, self.block, self.memory)
+        return ByKey(self.task, self.block, self.memory_again)
 
     @cached_property
     def by_bucket(self) -> ByBucket:
         """The way for longer ones."""
-        return _ByBucketInTurns(self.task, self.block, self.memory)
+        return ByBucket(self.task, self.block, self.memory)
 
     def rank(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """By places until many rows are crowded; then so are the next ones, most likely."""

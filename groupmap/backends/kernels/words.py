@@ -16,6 +16,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.compiled import uncounted
 from groupmap.backends.kernels.keys import key_at, magnitude_of
+from groupmap.backends.kernels.vectors import bit_length
 
 LONGEST_IN_PLACES = 2**14  # in longer rows too many entries would share one
 WORD_BITS = 32  # of the shorter words
@@ -32,19 +33,10 @@ def least_and_greatest_key(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     return row.dtype.type(least), row.dtype.type(greatest)
 
 
-@njit(nogil=True, cache=True)
-def bit_length(number: Unsigned) -> int:
-    """How many bits a number has."""
-    width = 0
-    while width < 64 and number >> np.uint64(width) != 0:
-        width += 1
-    return width
-
-
 @njit(inline="always")
 def index_bits(n: int) -> int:
     """How many bits of a word the index takes."""
-    return max(bit_length(np.uint64(n - 1)), LEAST_INDEX_BITS)
+    return int(max(bit_length(np.uint64(n - 1)), LEAST_INDEX_BITS))
 
 
 @njit(inline="always")
