@@ -127,6 +127,7 @@ def test_the_core_knows_no_library(path):
         "backends.kernels.sampling": {"numba"},
         "backends.kernels.buckets": {"numba"}, "backends.kernels.bucket_words": {"numba"},
         "backends.kernels.bucket_lines": {"numba"}, "backends.kernels.digits": {"numba"},
+        "backends.kernels.ordering": {"numba"},
         "backends.kernels.several_rows": {"numba"},
         "backends.kernels.common": {"numba"}, "backends.kernels.runs": {"numba"},
         "backends.kernels.scaling": {"numba"},

@@ -74,14 +74,15 @@ def rank_in_lanes(
     n_short = sort_by_length(n_buckets, buckets, memory)
     in_line = BYTES_OF_LINE // next_row.itemsize
     entries = in_line * -(-next_row.size // (n_buckets * in_line))
-    n_left = fetched = 0
-    for first in range(0, n_short, LANES):
-        some = memory.by_length[first : min(first + LANES, n_short)]
-        length = BLOCK * blocks_of(some[some.size - 1], buckets)
-        write_all(some, length, buckets, memory, table, ranking)
-        if length > 0:
-            words = memory.words[: LANES * length].reshape(LANES, length)
-            sort_side_by_side(words, memory.lanes[: LANES * length])
+    first = n_left = fetched = 0
+    while first < n_buckets:
+        if first < n_short:
+            some = memory.by_length[first : min(first + LANES, n_short)]
+            length = BLOCK * blocks_of(some[some.size - 1], buckets)
+            sort_some(some, length, buckets, memory, table, ranking)
+        else:
+            some, length = memory.by_length[first : first + 1], 0
+            sort_long(some[0], buckets, memory, table, ranking)
         for lane in range(some.size):
             k, begin = int(some[lane]), lane * length
             for i in range(fetched, min(fetched + entries, next_row.size), in_line):
@@ -92,11 +93,8 @@ def rank_in_lanes(
                 memory.is_left[k] = emit_unless_crowded(
                     own_words, k, memory.is_whole[lane], buckets, table, ranking
                 )
-                n_left += memory.is_left[k]
-    for i in range(n_short, n_buckets):
-        k = memory.by_length[i]
-        memory.is_left[k] = is_left_as_long(k, buckets, memory, table, ranking)
-        n_left += memory.is_left[k]
+            n_left += memory.is_left[k]
+        first += some.size
     return n_left
 
 
@@ -126,7 +124,7 @@ def sort_by_length(n_buckets: int, buckets: Buckets, memory: InLanes) -> int:
 
 
 @uncounted
-def write_all(
+def sort_some(
     some: Bits,
     length: int,
     buckets: Buckets,
@@ -134,7 +132,8 @@ def write_all(
     table: Bits | None,
     ranking: Ranking,
 ) -> None:
-    """The words of some buckets, so many of each; what sorts last, where there is nothing to sort.
+    """The sorted words of some buckets, so many of each; what sorts last, where there is nothing to
+    sort.
 
     Nor is there where all entries are equal, whose values are written.
     """
@@ -155,22 +154,25 @@ def write_all(
                 emit_level(k, buckets, table, ranking)
         for i in range(length):
             own_words[i] = BEHIND_ALL
+    if length > 0:
+        words = memory.words[: LANES * length].reshape(LANES, length)
+        sort_side_by_side(words, memory.lanes[: LANES * length])
 
 
 @uncounted
-def is_left_as_long(
+def sort_long(
     k: int, buckets: Buckets, memory: InLanes, table: Bits | None, ranking: Ranking
-) -> bool:
-    """The values of a bucket that is too long to go side by side, and the order; whether it is
-    left as it is."""
+) -> None:
+    """The same for one that is too long to lie beside others; if it is too long for that, too, it
+    is left."""
     keys = ranking.entries.keys[buckets.begins[k] : buckets.ends[k]]
     least, greatest = least_and_greatest(keys)
-    if least == greatest:
+    has_words = least < greatest and keys.size <= LONGEST
+    memory.has_words[0], memory.is_left[k] = has_words, least < greatest and not has_words
+    if has_words:
+        lost, words = bits_lost(least, greatest, keys.size), memory.words[: keys.size]
+        memory.is_whole[0] = lost == 0
+        write_words(keys, least, lost, words)
+        sort_by_digits(words, index_bits(keys.size), memory.lanes, memory.counts)
+    elif least == greatest:
         emit_level(k, buckets, table, ranking)
-        return False
-    if keys.size > LONGEST:
-        return True
-    lost, words = bits_lost(least, greatest, keys.size), memory.words[: keys.size]
-    write_words(keys, least, lost, words)
-    sort_by_digits(words, index_bits(keys.size), memory.lanes, memory.counts)
-    return emit_unless_crowded(words, k, lost == 0, buckets, table, ranking)

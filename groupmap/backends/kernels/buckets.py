@@ -18,7 +18,11 @@ from groupmap.backends.kernels.compiled import ZERO, counted, uncounted
 from groupmap.backends.kernels.dealing import Buckets, Entries
 from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
 from groupmap.backends.kernels.equals import find_equal
-from groupmap.backends.kernels.ordering import write_order_of_equal, write_order_of_one
+from groupmap.backends.kernels.ordering import (
+    write_ascending,
+    write_order_of_equal,
+    write_order_of_one,
+)
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.vectors import LANES
@@ -36,6 +40,7 @@ class Ranking(NamedTuple):
     indices: Bits  # of the entries in their row
     order: Bits  # of rows, of which this is one
     row: int
+    ascending: Bits  # keys of the row
 
 
 NOTHING = np.empty(0, np.int32)
@@ -49,11 +54,14 @@ def ranking_of(
     spots: Bits,
     indices: Bits | None,
     order: Bits | None,
+    ascending: Bits | None = None,
 ) -> Ranking:
     """What a task asks of the buckets of the first of some rows."""
     if indices is None or order is None:
         indices, order = NOTHING, NOTHING[np.newaxis]
-    return Ranking(gaps, task.tie, entries, beside, spots, indices, order, 0)
+    if ascending is None:
+        ascending = NOTHING.astype(entries.keys.dtype)
+    return Ranking(gaps, task.tie, entries, beside, spots, indices, order, 0, ascending)
 
 
 def rank_left(which: Bits, buckets: Buckets, table: Bits | None, ranking: Ranking) -> int:
@@ -72,7 +80,7 @@ def rank_left(which: Bits, buckets: Buckets, table: Bits | None, ranking: Rankin
     return n_entries
 
 
-@njit(inline="always")
+@uncounted
 def emit_unless_crowded(
     words: Bits, k: int, is_whole: bool, buckets: Buckets, table: Bits | None, ranking: Ranking
 ) -> bool:
@@ -125,6 +133,8 @@ def emit_bucket(
     else:
         rank = first + before
         emit_near(words, rank, spots, n_equal, low, is_exact, keys, code, table, tie, out)
+    if ranking.ascending.size > 0:
+        write_ascending(words, first, keys, ranking.ascending)
     if ranking.beside.size > 0:
         for i in range(words.size):
             values[i] = out[i]
@@ -138,6 +148,9 @@ def emit_level(k: int, buckets: Buckets, table: Bits | None, ranking: Ranking) -
     begin, first, tie = buckets.begins[k], buckets.ranks[k], ranking.tie
     size, less = buckets.ends[k] - begin, first + left_out(ranking.gaps, first)
     values = ranking.entries.values[begin : begin + size]
+    if ranking.ascending.size > 0:
+        for i in range(size):
+            ranking.ascending[first + i] = ranking.entries.keys[begin + i]
     if tie[0]:
         for i in range(size):
             values[i] = value_of_one(less + i, table)
@@ -171,7 +184,7 @@ def emit_across(
     emit_near(words, ZERO, spots, n_equal, low, is_exact, keys, code, own_table, tie, out)
 
 
-@njit(inline="always")
+@uncounted
 def emit_near(
     words: Bits,
     first: int,

@@ -178,23 +178,20 @@ def deal_out_row(
 ) -> int:
     """Deal out all of a row; to how many buckets."""
     some = bins.some[: row.size // ONE_OF]
+    seen, one_of = row, 1
     if some.size >= FEWEST_COUNTED:
         sample(row, some)
-        look(some, bins, 0)
+        seen, one_of = some, ONE_OF
+    while True:
+        look(seen, bins, 0)
         set_span(bins)
-        count_bins(some, bins, 0, dealt.noted)
-        n_buckets = cut(bins, dealt, ONE_OF, dealt_keys.size)
+        count_bins(seen, bins, 0, dealt.noted)
+        n_buckets, are_counted = cut(bins, dealt, one_of, dealt_keys.size), one_of == 1
         if n_buckets > 0:
-            deal_out(row, 0, bins, 0, False, dealt.noted, dealt, dealt_keys, indices)
-            if settle(dealt, n_buckets, False):
+            deal_out(row, 0, bins, 0, are_counted, dealt.noted, dealt, dealt_keys, indices)
+            if settle(dealt, n_buckets, are_counted):
                 return n_buckets
-    look(row, bins, 0)
-    set_span(bins)
-    count_bins(row, bins, 0, dealt.noted)
-    n_buckets = cut(bins, dealt, 1, dealt_keys.size)
-    deal_out(row, 0, bins, 0, True, dealt.noted, dealt, dealt_keys, indices)
-    settle(dealt, n_buckets, True)
-    return n_buckets
+        seen, one_of = row, 1
 
 
 @njit(inline="always")

@@ -1,7 +1,7 @@
 """Every row to the mean of all rows' order statistics, with one ranking of each.
 
-Ranks and order come to light together: the order adds the row, sorted, to the mean; the ranks wait
-until it is known.
+Ranks and order come to light together: the row, sorted, is added to the mean; the ranks wait until
+it is known.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.ways import ENTRIES_PER_BLOCK
 
 IN_LINE = 8  # so many of a table's columns, of doubles, lie in one line of the cache
+LONGEST_IN_UNITS = 2**16  # of longer ones each is a unit
+ENTRIES_COPIED = 2**19  # at once; of columns that lie in neighbouring lines, which come together
 # Entries of a table's row that are written one after the other. For fewer, a processor does not
 # foresee which lines it will take; more are read from too many places.
 IN_A_ROW = 2**8
@@ -72,13 +74,13 @@ def normalize_rows(
     return result.reshape(shape)
 
 
-class _Unit:
-    """Memory for some rows."""
+class _Units:
+    """Memory for some units, each of so many rows."""
 
-    def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
-        self.contiguous = Contiguous(task.rows, n_rows, memory)
-        self.order = memory.empty((n_rows, task.rows.shape[1]), np.int32)
-        self.way = way_for(task, with_order=True)(task, n_rows, memory)
+    def __init__(self, task: Task, n_units: int, size: int, memory: Memory) -> None:
+        self.contiguous = Contiguous(task.rows, n_units * size, memory)
+        self.order = memory.empty((size, task.rows.shape[1]), np.int32)
+        self.way = way_for(task, with_order=True)(task, size, memory)
 
 
 def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
@@ -89,40 +91,24 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
     """
     n_rows, n = task.rows.shape
     is_single = way_for(task, with_order=True).ONE_BY_ONE
-    size = 1 if is_single else max(1, min(IN_LINE, ENTRIES_PER_BLOCK // n))
+    size = 1 if is_single or n > LONGEST_IN_UNITS else IN_LINE
     sums = np.zeros((-(-n_rows // size), n))
 
-    def work(unit: _Unit, begin: int, end: int) -> None:
-        for u in range(begin, end):
-            rows = unit.contiguous(task.rows[u * size : (u + 1) * size])
-            order = unit.order[: len(rows)]
-            unit.way.rank(rows, task.result[u * size : (u + 1) * size], order)
-            add_in_order(rows, order.view(np.uint32), sums[u])  # which need not look for -1
+    def work(units: _Units, begin: int, end: int) -> None:
+        rows, ranks = (each[begin * size : end * size] for each in (task.rows, task.result))
+        rows = units.contiguous(rows)
+        for k, own_sums in enumerate(sums[begin:end]):
+            unit = slice(k * size, (k + 1) * size)
+            order = units.order[: len(rows[unit])]
+            units.way.rank_and_add(rows[unit], ranks[unit], order, own_sums)
 
     with lent() as lend:
         over_rows(
-            work, lambda _: _Unit(task, size, lend()), len(sums), size * n,
-            entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+            work, lambda block: _Units(task, block, size, lend()), len(sums), size * n,
+            entries_per_block=ENTRIES_COPIED, threads=threads,
         )  # fmt: skip
     mean: np.ndarray[Any, Any] = sums.sum(axis=0) / n_rows
     return mean
-
-
-@njit(nogil=True, cache=True)
-def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, Any]) -> None:
-    """Add each row, sorted; one after the other, but several while a sum is at hand."""
-    n_rows = rows.shape[0]
-    in_fours = n_rows - n_rows % 4
-    for r in range(0, in_fours, 4):
-        first, second, third, fourth = rows[r], rows[r + 1], rows[r + 2], rows[r + 3]
-        order_1, order_2, order_3, order_4 = order[r], order[r + 1], order[r + 2], order[r + 3]
-        for i in range(sums.size):
-            so_far = sums[i] + first[order_1[i]] + second[order_2[i]]
-            sums[i] = so_far + third[order_3[i]] + fourth[order_4[i]]
-    for r in range(in_fours, n_rows):
-        row, own_order = rows[r], order[r]
-        for i in range(sums.size):
-            sums[i] += row[own_order[i]]
 
 
 @njit(nogil=True, cache=True)

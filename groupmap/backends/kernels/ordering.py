@@ -1,8 +1,11 @@
-"""The order of rows: the index of each entry, as its word says once all of them are sorted."""
+"""The order of rows, as words say once they are sorted: the index of each entry, or its key."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 
 from groupmap.backends._bits import Bits
 from groupmap.backends.kernels.compiled import uncounted
@@ -37,3 +40,29 @@ def write_order_of_equal(size: int, begin: int, first: int, indices: Bits, order
     last = np.uint32(order.size - 1)
     for i in range(size):
         order[first + i] = min(np.uint32(indices[begin + i]), last)
+
+
+@uncounted
+def write_ascending(words: Bits, first: int, keys: Bits, ascending: Bits) -> None:
+    """The keys of a bucket in the order of its words, behind the first ones of its row."""
+    index = words.dtype.type((1 << index_bits(words.size)) - 1)
+    own = ascending[first : first + words.size]
+    for i in range(own.size):
+        own[i] = keys[words[i] & index]
+
+
+@njit(nogil=True, cache=True)
+def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, Any]) -> None:
+    """Add each row, sorted; one after the other, but several while a sum is at hand."""
+    n_rows = rows.shape[0]
+    in_fours = n_rows - n_rows % 4
+    for r in range(0, in_fours, 4):
+        first, second, third, fourth = rows[r], rows[r + 1], rows[r + 2], rows[r + 3]
+        order_1, order_2, order_3, order_4 = order[r], order[r + 1], order[r + 2], order[r + 3]
+        for i in range(sums.size):
+            so_far = sums[i] + first[order_1[i]] + second[order_2[i]]
+            sums[i] = so_far + third[order_3[i]] + fourth[order_4[i]]
+    for r in range(in_fours, n_rows):
+        row, own_order = rows[r], order[r]
+        for i in range(sums.size):
+            sums[i] += row[own_order[i]]

@@ -35,9 +35,7 @@ from groupmap.backends.kernels.ways import (
 )
 from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
-# Shorter ones are sorted as fast as they are dealt out. Where the order is asked for, the index of
-# each entry has to be, too.
-SHORTEST_IN_BUCKETS, SHORTEST_WITH_ORDER = 2**13 + 1, 2**15
+SHORTEST_IN_BUCKETS = 2**13 + 1  # shorter ones are sorted as fast as they are dealt out
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
 LONGEST_AT_ONCE = 2**19  # of longer rows some of the buckets are enough at once
 WIDEST = 8  # bytes an entry
@@ -198,6 +196,6 @@ def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
     longest_in_places = LONGEST_IN_PLACES if dtype == np.float32 else LONGEST_OF_DOUBLES
     if dtype.kind == "f" and n <= longest_in_places:
         return ByPlace
-    if n < (SHORTEST_WITH_ORDER if with_order else SHORTEST_IN_BUCKETS):
+    if n < SHORTEST_IN_BUCKETS:
         return ByKey
     return ByBucket if n <= LONGEST_AT_ONCE else ByBatch

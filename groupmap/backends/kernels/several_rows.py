@@ -6,11 +6,12 @@ All that is done with a row is done in one kernel, while it is in the cache.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
 from groupmap.backends.kernels.bins import SHORTEST_LINE, Bins
 from groupmap.backends.kernels.bucket_lanes import LONGEST, InLanes, rank_in_lanes
 from groupmap.backends.kernels.bucket_lines import rank_in_lines
@@ -31,6 +32,7 @@ from groupmap.backends.kernels.dealing import (
     deal_out_row,
     magnitude_of_dealt,
 )
+from groupmap.backends.kernels.keys import bits_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.scaling import InPlace, scale_part
@@ -66,28 +68,46 @@ class SeveralRows(Dealer):
         """What says that no row is divided."""
         return Rest.of_whole_rows(self.task, self.n_rows)
 
-    def rank(self, rows: Bits, out: Bits, order: Bits | None, in_place: InPlace | None) -> bool:
-        """Write the values of rows ``(r, n)``, which may be scaled in place, and their order;
-        whether most are crowded."""
-        task, rest = self.task, self.whole
-        may_be_divided = order is None and task.may_be_divided
+    @cached_property
+    def ascending(self) -> np.ndarray[Any, Any]:
+        """Memory for a row in ascending order."""
+        return self.memory.empty(self.n, self.task.rows.dtype)
+
+    def rank(
+        self,
+        rows: Bits,
+        out: Bits,
+        order: Bits | None,
+        in_place: InPlace | None,
+        sums: np.ndarray[Any, Any] | None = None,
+    ) -> bool:
+        """Write the values of rows ``(r, n)``, which may be scaled in place, and their order; and
+        add each row, in ascending order, to the sums, if there are any. Whether most are crowded.
+        """
+        task, rest, ascending = self.task, self.whole, None if sums is None else self.ascending
+        may_be_divided = order is None and sums is None and task.may_be_divided
         if may_be_divided and are_to_be_divided(rows, task.code, sampled_indices(self.n)):
             assert task.table is not None
             rest = self.rest
             task.check(set_aside_in_rows(rows, task.code, task.table, task.tie, rest))
         indices = None if order is None else self.indices
-        ranking = ranking_of(task, NO_GAPS, self.entries, self.beside, self.spots, indices, order)
+        ranking = ranking_of(
+            task, NO_GAPS, self.entries, self.beside, self.spots, indices, order,
+            None if ascending is None else as_bits(ascending),
+        )  # fmt: skip
         r = n_crowded = 0
         while r < len(rows):
             r, n_buckets, magnitude = rank_rows(
                 rows, r, rest, self.limit, self.bins, self.dealt, self.in_lanes, task.table,
-                indices, ranking, out, in_place,
+                indices, ranking, out, in_place, ascending, sums,
             )  # fmt: skip
             task.check(magnitude)
             if r < len(rows):
                 own_ranking = ranking._replace(gaps=tuple(rest.gaps[r].tolist()), row=r)
                 n_crowded += self._rank_left(n_buckets, own_ranking)
                 collect_row(rows, r, self.dealt.noted, self.entries.values, rest, out, in_place)
+                if sums is not None and ascending is not None:
+                    add_ascending(own_ranking.ascending, task.code, ascending, sums)
                 r += 1
         return 2 * n_crowded > rows.size
 
@@ -117,6 +137,8 @@ def rank_rows(
     ranking: Ranking,
     out: Bits,
     in_place: InPlace | None,
+    ascending: np.ndarray[Any, Any] | None,
+    sums: np.ndarray[Any, Any] | None,
 ) -> tuple[int, int, Unsigned]:
     """Rank rows ``(r, n)``, or the rest of them, from the first one on.
 
@@ -138,14 +160,27 @@ def rank_rows(
             own_gaps = rest.gaps[r, 0], rest.gaps[r, 1], rest.gaps[r, 2], rest.gaps[r, 3]
             own_ranking = Ranking(
                 own_gaps, ranking.tie, ranking.entries, ranking.beside, ranking.spots,
-                ranking.indices, ranking.order, r,
+                ranking.indices, ranking.order, r, ranking.ascending,
             )  # fmt: skip
             next_row = rows[min(r + 1, rows.shape[0] - 1)]
             n_left = rank_in_lanes(n_buckets, dealt.buckets, in_lanes, table, own_ranking, next_row)
             if n_left > 0:
                 return r, n_buckets, magnitude
         collect_row(rows, r, dealt.noted, ranking.entries.values, rest, out, in_place)
+        if sums is not None and ascending is not None:
+            add_ascending(ranking.ascending, bins.code, ascending, sums)
     return rows.shape[0], 0, magnitude
+
+
+@njit(nogil=True, cache=True)
+def add_ascending(
+    keys: Bits, code: Code, floats: np.ndarray[Any, Any], sums: np.ndarray[Any, Any]
+) -> None:
+    """Add the floats that have these keys, whose memory they share, to the sums."""
+    for i in range(keys.size):
+        keys[i] = bits_of(keys[i], code)
+    for i in range(keys.size):
+        sums[i] += floats[i]
 
 
 @njit(nogil=True, cache=True)

@@ -22,7 +22,7 @@ from groupmap.backends.kernels.common import has_common_between
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import Contiguous, Memory
-from groupmap.backends.kernels.ordering import write_order
+from groupmap.backends.kernels.ordering import add_in_order, write_order
 from groupmap.backends.kernels.scaling import Goal, Line
 from groupmap.backends.kernels.several_rows import SeveralRows
 from groupmap.backends.kernels.side_by_side import Sorter
@@ -102,6 +102,18 @@ class Way(ABC):
         """The same, and then what there is to do with the values."""
         self.rank(rows, out, order)
         finish(0, rows.shape[1])
+
+    def rank_and_add(
+        self,
+        rows: np.ndarray[Any, Any],
+        out: Bits,
+        order: Bits,
+        sums: np.ndarray[Any, Any],
+    ) -> None:
+        """The values of some rows of floats; each row, sorted, is added to the sums. There is
+        memory for the order."""
+        self.rank(rows, out, order)
+        add_in_order(rows, order.view(np.uint32), sums)  # which need not look for -1
 
     @classmethod
     def goes_by_line(cls, task: Task) -> bool:
@@ -218,6 +230,20 @@ class ByBucket(_InBuckets):
         """The buckets of all of them together."""
         return self.several.rank(rows, out, order, None)
 
+    def rank_and_add(
+        self,
+        rows: np.ndarray[Any, Any],
+        out: Bits,
+        order: Bits,
+        sums: np.ndarray[Any, Any],
+    ) -> None:
+        """The buckets give the sorted rows, and the order is not needed, unless some rows were
+        counted."""
+        if self.were_crowded or np.any(self.count(rows, out, None)):
+            super().rank_and_add(rows, out, order, sums)
+        else:
+            self.were_crowded = self.several.rank(as_bits(rows), out, None, None, sums)
+
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
     ) -> None:
@@ -248,7 +274,7 @@ class ByPlace(Way):
 
     @cached_property
     def by_key(self) -> ByKey:
-        """The way for short rows, and where the order is asked for."""
+        """The way for short rows."""
         return ByKey(self.task, self.block, self.memory_again)
 
     @cached_property
@@ -273,7 +299,7 @@ class ByPlace(Way):
 
     def rank_otherwise(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """The same, crowded or not."""
-        by_key_or_bucket = self.by_key if self.is_short or order is not None else self.by_bucket
+        by_key_or_bucket = self.by_key if self.is_short else self.by_bucket
         by_key_or_bucket.rank(rows, out, order)
 
     def rank_by_place(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
