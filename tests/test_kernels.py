@@ -34,8 +34,10 @@ pytest.importorskip("numba")
 from groupmap.backends.kernels import (
     bins,
     bucket_lines,
+    bucket_words,
     common,
     dealing,
+    digits,
     elementwise,
     emission,
     equals,
@@ -262,11 +264,18 @@ def test_quantile_normalisation_by_one_ranking(x, axis, ties):
         np.testing.assert_allclose(found, expected, rtol=precision, atol=8 * precision)
 
 
-@pytest.mark.parametrize("n", [2**15, 2**15 + 1])  # ranks of 16 bits, and of 32
-def test_quantile_normalisation_of_long_rows(rng, n):
-    x = rng.integers(0, 9, size=(3, n)) + rng.integers(0, n, size=(3, n)) / n
-    found, expected = with_kernels_and_without(lambda: gm.normalize_quantiles(x, axis=1))
-    np.testing.assert_allclose(found, expected, rtol=1e-14)
+@pytest.mark.parametrize("n", [9000, 2**15, 2**15 + 1])  # ranks of 16 bits, and of 32
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_quantile_normalisation_of_long_rows(rng, n, dtype):
+    """Rows of any length of bucket; crowded, of few levels, and with values that many share."""
+    levels, close = rng.integers(0, 9, size=(3, n)), rng.integers(0, n, size=(3, n)) / n
+    crowd = np.where(rng.random(size=(3, n)) < 0.6, 0.25 + 1e-9 * close, close)
+    shared = np.where(rng.random(size=(3, n)) < 0.1, -1.0, close)
+    for some in ([levels + close, crowd, shared], [levels, levels + close], [crowd]):
+        x = np.concatenate(some).astype(dtype)
+        found, expected = with_kernels_and_without(lambda x=x: gm.normalize_quantiles(x, axis=1))
+        precision = 1e-14 if dtype == "float64" else 1e-6
+        np.testing.assert_allclose(found, expected, rtol=precision, atol=precision)
 
 
 def test_quantile_normalisation_of_what_is_not_finite(rng):
@@ -1025,6 +1034,65 @@ def test_numbers_among_many_zeros_are_not_few(rng):
     zeros[: 1024 * 9 // 10] = 0
     for x, are_few in ((few, True), (rng.permutation(zeros), False)):
         assert levels.may_be_few(x, as_bits(x), code_of(x.dtype)) == are_few
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+def test_words_of_buckets(rng, dtype):
+    """By vectors, of which the last may not be full."""
+    for size in (1, 2, 15, 16, 17, 31, 32, 33, 500):
+        for span in (1, 2**20, np.iinfo(dtype).max):
+            keys = rng.integers(0, span, size=size, dtype=dtype, endpoint=True)
+            least, greatest = bucket_words.least_and_greatest(keys)
+            assert (least, greatest) == (keys.min(), keys.max())
+            words = np.zeros(size + 3, dtype=np.uint32)
+            ends = keys.dtype.type(least), keys.dtype.type(greatest)
+            lost = bucket_words.bits_lost(*ends, size)
+            bucket_words.write_words(keys, ends[0], lost, words)
+            distances = [int(key) - int(least) >> lost for key in keys]
+            expected = [distance << 9 | i for i, distance in enumerate(distances)]
+            assert words.tolist() == [*expected, *[2**32 - 1] * 3]
+            assert max(expected) < 2**32
+            assert lost == 0 or max(expected) >= 2**31
+
+
+@given(st.integers(9, 14), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_words_sorted_by_digits(low, size, seed):
+    rng = np.random.default_rng(seed)
+    size, highest = min(size, 2**low), 2 ** (32 - low)
+    words = rng.integers(0, highest, size=size, dtype=np.uint32) << low
+    words |= np.arange(size, dtype=np.uint32)
+    expected, other = np.sort(words), np.full(size + 5, 7, dtype=np.uint32)
+    digits.sort_by_digits(words, low, other, np.empty(digits.N_DIGITS, dtype=np.uint32))
+    np.testing.assert_array_equal(words, expected)
+    np.testing.assert_array_equal(other[size:], 7)
+
+
+@pytest.mark.parametrize("kind", ["even", "one bin", "no slots"])
+def test_rows_are_dealt_out_without_being_counted(rng, kind):
+    """But for those whose buckets have no room for what comes, or none at all."""
+    n = 20_000
+    x = rng.normal(size=(1, n)).astype(np.float32)
+    if kind == "one bin":
+        counted = np.empty(n // dealing.ONE_OF, dtype=np.int64)
+        dealing.sample(np.arange(n), counted)
+        x[0, counted] = np.linspace(-1, 1, counted.size)
+        x[0, np.setdiff1d(np.arange(n), counted)] *= 1e-6
+    task = Task(x, code_of(x.dtype), None, (0, 1, 1), np.dtype(np.uint64), np.empty((1, n)))
+    with lent() as lend:
+        own = several_rows.SeveralRows(task, 1, lend())
+        slots = own.slots if kind != "no slots" else n + 1
+        keys, noted, buckets = own.entries.keys[:slots], own.dealt.noted, own.dealt.buckets
+        for _ in range(2):  # the counts are empty again
+            n_buckets = dealing.deal_out_row(as_bits(x[0]), own.bins, own.dealt, keys, None)
+            begins, ends, ranks = (each[:n_buckets] for each in buckets)
+            np.testing.assert_array_equal(keys[noted], keys_of(x[0]))
+            assert len(set(noted.tolist())) == n
+            assert np.all(ends <= buckets.begins[1 : n_buckets + 1])
+            np.testing.assert_array_equal(ranks, np.cumsum(ends - begins) - (ends - begins))
+            assert (buckets.begins[n_buckets] == n) == (kind != "even")
+            for begin, end, rank_of_first in zip(begins, ends, ranks, strict=True):
+                expected = np.sort(keys_of(x[0]))[rank_of_first : rank_of_first + end - begin]
+                np.testing.assert_array_equal(np.sort(keys[begin:end]), expected)
 
 
 def test_where_equals_stand(rng):
