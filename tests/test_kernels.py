@@ -397,6 +397,9 @@ def test_rows_that_are_not_finite_are_found(rng, monkeypatch, dtype, n, n_thread
         y[1, n - 1] = np.copysign(np.nan, sign)
         assert not maps(y, only_finite=False)
         assert not maps(y, only_finite=True)
+        y = x.copy()
+        y[1, ::50] = np.copysign(np.nan, sign)  # too many for a bucket, and too few to set aside
+        assert not maps(y, only_finite=False)
 
 
 def rows_that_need_scratch(kind, n):
@@ -442,8 +445,7 @@ def test_scratch_of_float32_takes_no_more_than_16_bytes_an_entry(monkeypatch, ki
 
 BUCKETS = ("together", "in batches", "shared, sparing memory")
 ALL_BUCKETS = (
-    *BUCKETS, "together, sparing memory", "together, all counted", "in batches, sparing memory",
-    "in batches, all counted", "shared",
+    *BUCKETS, "together, all counted", "in batches, sparing memory", "shared",
 )  # fmt: skip
 
 
@@ -472,8 +474,7 @@ def all_in_buckets(how):
             lambda rows, _: "shared" in how and rows.dtype.kind == "f" and rows.shape[1] > 1,
         )  # fmt: skip
         patch.setattr(long_row, "LONGEST_WITH_SPOTS", 0 if "sparing" in how else 2**60)
-        patch.setattr(dealing, "LONGEST_BESIDE", 0 if "sparing" in how else 2**60)
-        patch.setattr(dealing, "LONGEST_IN_PART", 0 if "counted" in how else 2**30)
+        patch.setattr(several_rows, "IN_PART", "counted" not in how)
         patch.setattr(bins, "SHORTEST_LINE", 64)
         patch.setattr(several_rows, "LONGEST_BUCKET", 60)
         patch.setattr(long_row, "ENTRIES_PER_BATCH", 3000)

@@ -3,13 +3,13 @@
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
 How many they have, a part of the entries tells well enough: there is room behind each bucket, and
 where it does not suffice, which is rare, all are counted. So they are where several threads share a
-row, since each needs spots of its own in every bucket.
+row, since each needs spots of its own in every bucket, and where buckets are to have one length.
 
 Each entry notes the spot that it was dealt out to, where what becomes of it is collected from (see
 `collecting`). Or, where memory is to be spared, it notes only its bucket, which takes 16 bits:
-entries keep their order of appearance there, so that it is enough to take the next one. Likewise
-values may take the place of the keys. Where all are counted, an entry notes its bin until it is
-dealt out, if there is room.
+entries keep their order of appearance there, so that it is enough to take the next one. Where all
+are counted, an entry notes its bin until it is dealt out, if there is room. Values take the place
+of the keys, if they are as wide.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from groupmap.backends.kernels.sampling import IRREGULAR, IRREGULAR_BITS
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch, store_word
 
-LONGEST_BESIDE = 2**15  # rows whose values lie beside the keys, which is a little faster
 LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
 AHEAD = 8  # entries of a bucket: about a line of the cache
 # Numbers are noted a word at once, since each entry is written to two more places, and to write is
@@ -48,7 +47,6 @@ AHEAD = 8  # entries of a bucket: about a line of the cache
 BITS_OF_WORD, IS_LITTLE_ENDIAN = 64, sys.byteorder == "little"
 ONE_OF = 8  # entries is counted, where a part of them is enough
 FEWEST_COUNTED = 512  # of fewer it is as well to count all
-LONGEST_IN_PART = 2**30  # spots have 32 bits
 # A bucket that is thought to have some entries has room for so many standard deviations more, and
 # for what so many of the counted ones stand for.
 DEVIATIONS, MORE_COUNTED = 4, 4
@@ -63,17 +61,11 @@ class Entries(NamedTuple):
 
     @classmethod
     def of(
-        cls,
-        count: int,
-        kind: np.dtype[Any],
-        kind_of_values: np.dtype[Any],
-        memory: Memory,
-        *,
-        is_in_place: bool,
+        cls, count: int, kind: np.dtype[Any], kind_of_values: np.dtype[Any], memory: Memory
     ) -> Entries:
-        """Memory for so many, the values in the place of the keys, if they are to and fit there."""
+        """Memory for so many, the values in the place of the keys, if they fit there."""
         keys = values = memory.empty(count, f"u{kind.itemsize}")
-        if not is_in_place or kind_of_values.itemsize != kind.itemsize:
+        if kind_of_values.itemsize != kind.itemsize:
             values = memory.empty(count, f"u{kind_of_values.itemsize}")
         return cls(keys, values, code_of(keys.dtype))
 
@@ -138,7 +130,7 @@ def slots_for(n: int, longest: int, one_of: int) -> int:
 
 class Dealer:
     """Memory to deal out the rows of a task, one at a time, each in some stretches, to buckets that
-    are no longer, unless a bin is."""
+    are no longer, unless a bin is; or are not thought to be, where only a part is counted."""
 
     def __init__(
         self,
@@ -147,18 +139,15 @@ class Dealer:
         memory: Memory,
         *,
         stretches: int,
-        is_in_place: bool,
+        in_part: bool,
         notes_buckets: bool,
     ) -> None:
         n, dtype = task.rows.shape[1], task.rows.dtype
         self.task, self.n, self.memory = task, n, memory
         keys = np.dtype(f"u{dtype.itemsize}")
         self.limit = keys.type(np.iinfo(keys).max if task.limit is None else task.limit)
-        in_part = stretches == 1 and n <= LONGEST_IN_PART
         self.slots = slots_for(n, longest, ONE_OF if in_part else 1)
-        self.entries = Entries.of(
-            self.slots, dtype, task.dtype, memory, is_in_place=is_in_place or n > LONGEST_BESIDE
-        )
+        self.entries = Entries.of(self.slots, dtype, task.dtype, memory)
         self.dealt = Dealt.for_rows_of(
             memory, n, self.slots, longest, stretches=stretches, notes_buckets=notes_buckets
         )
@@ -271,10 +260,15 @@ def settle(dealt: Dealt, n_buckets: int, are_counted: bool) -> bool:
 def magnitude_of_dealt(keys: Bits, buckets: Buckets, n_buckets: int, code: Code) -> Unsigned:
     """The greatest magnitude of entries that were dealt out, whose keys have that code."""
     begins, ends = buckets.begins, buckets.ends
-    lowest, highest = keys[begins[0]], keys[begins[n_buckets - 1]]
-    for i in range(begins[0], ends[0]):
+    first, last = 0, n_buckets - 1
+    while first < last and begins[first] == ends[first]:
+        first += 1
+    while first < last and begins[last] == ends[last]:
+        last -= 1
+    lowest, highest = keys[begins[first]], keys[begins[last]]
+    for i in range(begins[first], ends[first]):
         lowest = min(lowest, keys[i])
-    for i in range(begins[n_buckets - 1], ends[n_buckets - 1]):
+    for i in range(begins[last], ends[last]):
         highest = max(highest, keys[i])
     return magnitude_of(lowest, highest, code)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from math import sqrt
 from threading import get_ident
 
 import numpy as np
@@ -23,15 +22,7 @@ from groupmap.backends.kernels.bucket_lines import rank_in_lines
 from groupmap.backends.kernels.buckets import rank_left, ranking_of
 from groupmap.backends.kernels.collecting import collect_from_buckets, collect_from_spots
 from groupmap.backends.kernels.common import Gaps, Rest
-from groupmap.backends.kernels.dealing import (
-    ONE_OF,
-    Dealer,
-    cut,
-    deal_out,
-    deal_out_row,
-    magnitude_of_dealt,
-    settle,
-)
+from groupmap.backends.kernels.dealing import Dealer, cut, deal_out, settle
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.task import Finish, Task
@@ -56,8 +47,8 @@ class LongRow(Dealer):
         n = task.rows.shape[1]
         self.line = line_length(n)
         super().__init__(
-            task, longest_for(self.line, self.threads), memory, stretches=self.threads,
-            is_in_place=True, notes_buckets=n > LONGEST_WITH_SPOTS,
+            task, self.line - GAP, memory, stretches=self.threads, in_part=False,
+            notes_buckets=n > LONGEST_WITH_SPOTS,
         )  # fmt: skip
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
@@ -184,11 +175,6 @@ class LongRow(Dealer):
     ) -> int:
         """Deal out the pieces of a row, which begin there, to so many buckets."""
         bins, dealt = self.bins, self.dealt
-        if len(rows) == 1:
-            n_buckets = deal_out_row(rows[0], bins, dealt, self.entries.keys, indices)
-            code = self.task.code
-            self.task.check(magnitude_of_dealt(self.entries.keys, dealt.buckets, n_buckets, code))
-            return n_buckets
         self._for_each_stretch(lambda s: look(rows[s], bins, s))
         self.task.check(set_span(bins))
         self._for_each_stretch(lambda s: count_bins(rows[s], bins, s, noted[s]))
@@ -228,6 +214,7 @@ class LongRow(Dealer):
         """Some of them at a time on each thread; how many entries were crowded."""
         task, entries = self.task, self.entries
         orders = None if order is None else order[np.newaxis]
+        size = int(self.dealt.buckets.begins[n_buckets])  # of the row, or of the rest of it
         crowded: list[int] = []
 
         def work(words: Bits, first: int, last: int) -> None:
@@ -241,17 +228,10 @@ class LongRow(Dealer):
                 crowded.append(rank_left(are_left, buckets, task.table, ranking))
 
         over_rows(
-            work, self._own_words, n_buckets, -(-self.n // n_buckets),
+            work, self._own_words, n_buckets, -(-size // n_buckets),
             entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
         )  # fmt: skip
         return sum(crowded)
-
-
-def longest_for(line: int, threads: int) -> int:
-    """How long buckets may be that are to have their words in one such line, most often."""
-    if threads > 1:
-        return line - GAP
-    return line - int(2 * sqrt(ONE_OF * line))
 
 
 def _stretches(n: int, threads: int) -> int:

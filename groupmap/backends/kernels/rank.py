@@ -157,7 +157,7 @@ def _entries_at_once(task: Task, way: type[Way]) -> int:
     """The more, the narrower they and their values are, since as many bytes stay in the cache; of
     rows that may be dealt out, for which there is more to remember, no more than of doubles. Of
     those that are dealt out none has to stay there until the next is done."""
-    if way is ByBucket and task.is_direct and not are_columns(task.rows):
+    if way is ByBucket:
         return ENTRIES_PER_CALL
     if task.rows.shape[1] > LONGEST_UNTRIED and task.rows.itemsize > BYTES_OF_HALVES:
         return ENTRIES_PER_BLOCK

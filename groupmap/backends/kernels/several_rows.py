@@ -41,6 +41,7 @@ from groupmap.backends.kernels.vectors import LANES
 
 # Entries of a bucket; more in longer rows, whose buckets would not stay in the cache.
 LONGEST_BUCKET, LONGEST_OF_LONG, LONG = 192, 480, 2**15
+IN_PART = True  # entries are counted before they are dealt out
 
 
 class SeveralRows(Dealer):
@@ -49,7 +50,7 @@ class SeveralRows(Dealer):
     def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
         super().__init__(
             task, LONGEST_BUCKET if task.rows.shape[1] <= LONG else LONGEST_OF_LONG, memory,
-            stretches=1, is_in_place=False, notes_buckets=False,
+            stretches=1, in_part=IN_PART, notes_buckets=False,
         )  # fmt: skip
         self.n_rows = n_rows
         keys, values, _ = self.entries
