@@ -27,7 +27,7 @@ MOST_LINES = 2**12  # if they were full
 # Where a store waits for its part of a line of the cache, fewer buckets make up for longer sorts.
 FEW_LINES, LONGEST_OF_FEW = (2**8, 2**13) if IS_FAST and not IS_FAST_ZEN else (MOST_LINES, 0)
 BINS_PER_LINE = 32  # some bins of most rows are empty
-GROUP = 16  # bins that are passed over at once where they are empty
+LEAST_BINS = 16
 CHUNK = 1024  # entries whose bins are found at once
 OCTAVES_BEYOND = 8  # the sample, where so few entries are that one bin is enough
 
@@ -61,7 +61,7 @@ class Bins(NamedTuple):
     span: Bits  # (one of `SPAN`)
     counts: Bits  # (stretch, bin); 0 when no row is at work
     bucket_of: Bits
-    some: Bits  # memory for entries that are counted in place of all
+    some: Bits  # memory for entries that are counted in place of all, if there may be any
 
     @classmethod
     def for_rows_of(
@@ -75,7 +75,7 @@ class Bins(NamedTuple):
     ) -> Bins:
         """Bins for rows of n entries, each in some stretches, that make no more buckets."""
         count = _power_of_two(n) * BINS_PER_LINE // line_length(n)
-        count = max(count, GROUP) + GROUP  # with room for those of zero
+        count = max(count, LEAST_BINS) + BINS_OF_ZERO
         counts = memory.empty((stretches, count), np.uint32)
         bucket_of = memory.empty(count, np.uint16 if most_buckets <= 2**16 else np.uint32)
         counts.fill(0)
@@ -138,7 +138,7 @@ def set_span(bins: Bins) -> Unsigned:
     low = span[BELOW] - min(span[FIRST], span[BELOW])
     high = max(span[LAST], span[ABOVE]) - span[ABOVE]
     width = bit_length(np.uint64(low + high))
-    n_bins = bins.counts.shape[1] - GROUP
+    n_bins = bins.counts.shape[1] - BINS_OF_ZERO
     span[SHIFT] = max(width + 1 - bit_length(np.uint64(n_bins)), 0)
     return magnitude_of(least, greatest, code)
 

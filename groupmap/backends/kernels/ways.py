@@ -219,7 +219,7 @@ class _InBuckets(ByLevelFirst):
 
 
 class ByBucket(_InBuckets):
-    """All of the rows at once."""
+    """One row after the other, in one call."""
 
     @cached_property
     def several(self) -> SeveralRows:
