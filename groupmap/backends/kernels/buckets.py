@@ -16,13 +16,14 @@ from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.common import Gaps, left_out, table_across
 from groupmap.backends.kernels.compiled import ZERO, counted, uncounted
 from groupmap.backends.kernels.dealing import Buckets, Entries
-from groupmap.backends.kernels.emission import CROWDED, count_conflicts, emit_row
+from groupmap.backends.kernels.emission import CROWDED, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.ordering import (
     write_ascending,
     write_order_of_equal,
     write_order_of_one,
 )
+from groupmap.backends.kernels.runs import count_conflicts
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.vectors import LANES

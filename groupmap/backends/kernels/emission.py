@@ -8,8 +8,13 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.compiled import ZERO, uncounted
 from groupmap.backends.kernels.equals import find_equal
-from groupmap.backends.kernels.keys import key_at
-from groupmap.backends.kernels.runs import emit_all_ties, emit_equals
+from groupmap.backends.kernels.runs import (
+    are_long,
+    count_conflicts,
+    emit_all_ties,
+    emit_equals,
+    emit_levels,
+)
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.vectors import fetch
 from groupmap.backends.kernels.words import index_bits, last_place
@@ -109,16 +114,6 @@ def emit_unless_crowded(
     return False
 
 
-@njit(nogil=True, cache=True)
-def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code: Code) -> int:
-    """Of the words whose prefixes are `equals` of the next, how many have another key."""
-    conflicts = 0
-    for i in range(equals.size):
-        one, other = words[equals[i]] & index, words[equals[i] + 1] & index
-        conflicts += key_at(row, one, code) != key_at(row, other, code)
-    return conflicts
-
-
 @njit(inline="always")
 def emit_row(
     words: Bits,
@@ -138,11 +133,12 @@ def emit_row(
     distinct, then again for those that are equal to the next, as the first of `spots` say. Loops
     without branches are several times faster, and most rows need no more.
 
-    Where it is exact, words of equal prefixes have equal keys, which need not be looked at. Where
+    Where it is exact, words of equal prefixes have equal keys, which need not be looked at. There,
+    many short runs are written without branches, but long ones, as of many zeros, run by run. Where
     `out` is far, beyond the nearest cache, what is written to is fetched.
     """
     n, index = words.size, words.dtype.type((1 << low) - 1)
-    if not tie[0] and is_exact and FEW * n_equal > n:
+    if not tie[0] and is_exact and FEW * n_equal > n and not are_long(spots[:n_equal]):
         emit_all_ties(words, first, low, index, table, tie, spots[:n], out)
         return
     if table is None:
@@ -159,9 +155,10 @@ def emit_row(
         else:
             for i in range(n):
                 out[words[i] & index] = own_table[2 * i]
-    # Else they are in order of appearance.
-    if n_equal > 0 and not (is_exact and tie[0]):
+    if n_equal > 0 and not is_exact:
         emit_equals(words, first, spots[:n_equal], low, row, code, table, tie, out)
+    elif n_equal > 0 and not tie[0]:  # else they are in order of appearance
+        emit_levels(words, first, spots[:n_equal], index, table, tie, out)
 
 
 @njit(inline="always")

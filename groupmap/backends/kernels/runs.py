@@ -6,11 +6,86 @@ import numpy as np
 from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import counted
+from groupmap.backends.kernels.compiled import counted, uncounted
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 
 LONGEST_INSERTION = 24
+LONG = 12  # so many words a run, on the average
+
+
+@njit(inline="always")
+def run_end(equals: Bits, begin: int) -> int:
+    """Where the numbers end that follow one another from there on, of ascending ones."""
+    step = 1
+    while begin + step < equals.size and equals[begin + step] - equals[begin] == step:
+        step *= 2
+    # The last of them is one of these.
+    low, high = begin + step // 2, min(begin + step, equals.size) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if equals[middle] - equals[begin] == middle - begin:
+            low = middle
+        else:
+            high = middle - 1
+    return low + 1
+
+
+@njit(inline="always")
+def level_end(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, code: Code) -> int:
+    """Up to which word entries are equal to that of the first one."""
+    bits, behind = row[words[begin] & index], begin + 1
+    same = bits ^ code.negative_zero if (bits == 0) | (bits == code.negative_zero) else bits
+    while behind < end:
+        other = row[words[behind] & index]
+        if (other != bits) & (other != same):
+            break
+        behind += 1
+    return behind
+
+
+@njit(nogil=True, cache=True)
+def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code: Code) -> int:
+    """Of the words whose prefixes are `equals` of the next, how many have another key."""
+    conflicts = begin = 0
+    while begin < equals.size:
+        end = run_end(equals, begin)
+        spot, behind = np.int64(equals[begin]), np.int64(equals[end - 1]) + 2
+        while spot < behind:
+            spot = level_end(words, spot, behind, index, row, code)
+            conflicts += spot < behind
+        begin = end
+    return conflicts
+
+
+@njit(inline="always")
+def are_long(equals: Bits) -> bool:
+    """Whether words whose prefixes are `equals` of the next form long runs, on the average."""
+    n_runs = 1
+    for i in range(equals.size - 1):
+        n_runs += equals[i] + np.uint32(1) != equals[i + 1]
+    return bool(LONG * n_runs < equals.size)
+
+
+@uncounted
+def emit_levels(
+    words: Bits,
+    first: int,
+    equals: Bits,
+    index: Unsigned,
+    table: Bits | None,
+    tie: Tie,
+    out: Bits,
+) -> None:
+    """The values of words whose prefixes are `equals` of the next, and their keys, too."""
+    begin = 0
+    while begin < equals.size:
+        end = run_end(equals, begin)
+        spot, behind = np.int64(equals[begin]), np.int64(equals[end - 1]) + 2
+        value = value_of_ties(first + spot, first + behind, table, tie)
+        for i in range(spot, behind):
+            out[words[i] & index] = value
+        begin = end
 
 
 # Not inline: what is rare would keep the compiler from making the most of what is not.
@@ -30,9 +105,7 @@ def emit_equals(
     index = words.dtype.type((1 << low) - 1)
     begin = 0
     while begin < equals.size:
-        end = begin + 1
-        while end < equals.size and equals[end] == equals[end - 1] + 1:
-            end += 1
+        end = run_end(equals, begin)
         if end - begin == 1:
             emit_pair(words, first, equals[begin], index, row, code, table, tie, out)
         else:
@@ -113,11 +186,13 @@ def emit_run(
     out: Bits,
 ) -> None:
     """The values of a run of equal prefixes."""
-    mend(words, begin, end, index, row, code)
+    behind = level_end(words, begin, end, index, row, code)
+    if behind < end:
+        mend(words, begin, end, index, row, code)
+        behind = begin
     while begin < end:
-        key, behind = key_at(row, words[begin] & index, code), begin + 1
-        while behind < end and key_at(row, words[behind] & index, code) == key:
-            behind += 1
+        if behind == begin:  # else it is one level, as most that are long
+            behind = level_end(words, begin, end, index, row, code)
         value = value_of_ties(first + begin, first + behind, table, tie)
         for i in range(begin, behind):
             # In order of appearance each entry is a run of its own.
