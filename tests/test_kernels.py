@@ -47,6 +47,7 @@ from groupmap.backends.kernels import (
     memory,
     rank,
     rounding,
+    runs,
     sampling,
     several_rows,
     threads,
@@ -475,7 +476,7 @@ def all_in_buckets(how):
             lambda rows, _: "shared" in how and rows.dtype.kind == "f" and rows.shape[1] > 1,
         )  # fmt: skip
         patch.setattr(long_row, "LONGEST_WITH_SPOTS", 0 if "sparing" in how else 2**60)
-        patch.setattr(several_rows, "IN_PART", "counted" not in how)
+        patch.setattr(several_rows, "LONGEST_IN_PART", 0 if "counted" in how else 2**60)
         patch.setattr(bins, "SHORTEST_LINE", 64)
         patch.setattr(several_rows, "LONGEST_BUCKET", 60)
         patch.setattr(long_row, "ENTRIES_PER_BATCH", 3000)
@@ -1069,9 +1070,26 @@ def test_words_sorted_by_digits(low, size, seed):
     np.testing.assert_array_equal(other[size:], 7)
 
 
-@pytest.mark.parametrize("kind", ["even", "one bin", "no slots"])
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 7, 8, 9, 15, 16, 40]), min_size=1, max_size=18),
+    st.sampled_from([60, 64, 120, 128]),
+)
+def test_slots_suffice_however_a_row_is_cut(counts, longest):
+    one_of = dealing.ONE_OF
+    n = one_of * max(sum(counts), 1)
+    with lent() as lend:
+        memory = lend()
+        own = dealing.Dealt.for_rows_of(memory, n, n, longest, stretches=1, notes_buckets=False)
+        own_bins = bins.Bins.for_rows_of(n, np.dtype("float32"), 1, own.at.shape[1], memory)
+        own_bins.counts[0, : len(counts)] = counts
+        n_buckets = dealing.cut(own_bins, own, one_of)
+        assert n_buckets <= dealing.most_buckets(n, longest)
+        assert own.buckets.begins[n_buckets] < dealing.slots_for(n, longest, one_of)
+
+
+@pytest.mark.parametrize("kind", ["even", "one bin"])
 def test_rows_are_dealt_out_without_being_counted(rng, kind):
-    """But for those whose buckets have no room for what comes, or none at all."""
+    """But for those whose buckets have no room for what comes."""
     n = 20_000
     x = rng.normal(size=(1, n)).astype(np.float32)
     if kind == "one bin":
@@ -1082,8 +1100,7 @@ def test_rows_are_dealt_out_without_being_counted(rng, kind):
     task = Task(x, code_of(x.dtype), None, (0, 1, 1), np.dtype(np.uint64), np.empty((1, n)))
     with lent() as lend:
         own = several_rows.SeveralRows(task, 1, lend())
-        slots = own.slots if kind != "no slots" else n + 1
-        keys, noted, buckets = own.entries.keys[:slots], own.dealt.noted, own.dealt.buckets
+        keys, noted, buckets = own.entries.keys, own.dealt.noted, own.dealt.buckets
         for _ in range(2):  # the counts are empty again
             n_buckets = dealing.deal_out_row(as_bits(x[0]), own.bins, own.dealt, keys, None)
             begins, ends, ranks = (each[:n_buckets] for each in buckets)
@@ -1107,6 +1124,37 @@ def test_where_equals_stand(rng):
             if found is equals.find_equal_by_vectors and not vectors.IS_KNOWN:
                 continue
             np.testing.assert_array_equal(spots[: found(words, np.uint32(9), spots)], expected)
+
+
+@given(st.sets(st.integers(0, 60)), st.lists(st.integers(0, 2), min_size=62, max_size=62))
+def test_runs_and_levels_among_words(drawn, bits):
+    """Where runs of consecutive numbers end, by steps that double, and how often a key changes."""
+    spots = np.array(sorted(drawn), dtype=np.uint32)
+    row = np.array([0, 2**31, 5], dtype=np.uint32)[bits]  # zero has two patterns
+    index, words = np.uint32(511), np.arange(62, dtype=np.uint32)
+    code = code_of(np.dtype(np.float32))
+    begin = 0
+    while begin < spots.size:
+        end = begin + 1
+        while end < spots.size and spots[end] == spots[begin] + end - begin:
+            end += 1
+        assert runs.run_end.py_func(spots.astype(np.int64), begin) == end
+        begin = end
+    keys = keys_of(row.view(np.float32))
+    conflicts = int(np.sum(keys[spots] != keys[spots + 1]))
+    assert runs.count_conflicts(words, spots, index, row, code) == conflicts
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [128, 768, 4096])
+def test_a_long_level_between_the_ends_of_a_row(rng, n, dtype):
+    """Zeros of both signs, and in some rows what shares their place."""
+    x = rng.normal(size=(6, n))
+    x[rng.random(x.shape) < 0.5] = 0
+    x[rng.random(x.shape) < 0.2] = -0.0
+    tiny = np.finfo(dtype).smallest_subnormal
+    x[2:, : n // 16] = rng.choice([-tiny, tiny, 2 * tiny, 0.0], size=(4, n // 16))
+    check_ranks_and_order(rng.permuted(x, axis=-1).astype(dtype), n_threads=1)
 
 
 def test_a_long_run_that_the_prefix_cannot_tell_apart_takes_no_quadratic_time(rng):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property
-from math import sqrt
+from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ from groupmap.backends.kernels.sampling import IRREGULAR, IRREGULAR_BITS
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import fetch, store_word
 
-LONGEST_NEAR = 2**19  # keys; where there are more they have to be fetched
+LONGEST_NEAR = 2**17  # keys; where there are more they have to be fetched
 AHEAD = 8  # entries of a bucket: about a line of the cache
 # Numbers are noted a word at once, since each entry is written to two more places, and to write is
 # what takes the time. The first of them is the lowest part of the word.
@@ -120,12 +120,13 @@ def most_buckets(n: int, longest: int) -> int:
 
 
 def slots_for(n: int, longest: int, one_of: int) -> int:
-    """How many slots a row needs, most likely, that is dealt out to buckets of such a length; and
-    one for entries that there is no room for."""
+    """How many slots the buckets of a row have at most, however it is cut; and one for entries that
+    there is no room for."""
     if one_of == 1:
         return n + 1
-    likely = 5 * n // (4 * longest) + 2
-    return n + 1 + likely * (room_for.py_func(n // likely, one_of) - n // likely)
+    # All together have the most room if there are as many as may be, of one size.
+    most = most_buckets(n, longest)
+    return n + ceil(DEVIATIONS * sqrt(one_of * n * most)) + MORE_COUNTED * one_of * most + 1
 
 
 class Dealer:
@@ -175,11 +176,10 @@ def deal_out_row(
         look(seen, bins, 0)
         set_span(bins)
         count_bins(seen, bins, 0, dealt.noted)
-        n_buckets, are_counted = cut(bins, dealt, one_of, dealt_keys.size), one_of == 1
-        if n_buckets > 0:
-            deal_out(row, 0, bins, 0, are_counted, dealt.noted, dealt, dealt_keys, indices)
-            if settle(dealt, n_buckets, are_counted):
-                return n_buckets
+        n_buckets, are_counted = cut(bins, dealt, one_of), one_of == 1
+        deal_out(row, 0, bins, 0, are_counted, dealt.noted, dealt, dealt_keys, indices)
+        if settle(dealt, n_buckets, are_counted):
+            return n_buckets
         seen, one_of = row, 1
 
 
@@ -195,9 +195,9 @@ def sample(row: Bits, some: Bits) -> None:
 
 
 @njit(nogil=True, cache=True)
-def cut(bins: Bins, dealt: Dealt, one_of: int, slots: int) -> int:
+def cut(bins: Bins, dealt: Dealt, one_of: int) -> int:
     """Put the bins of a row together to buckets, and empty their counts; how many buckets there
-    are. Of so many entries one has been counted. None if then there are too few slots."""
+    are. Of so many entries one has been counted."""
     begins, totals = dealt.buckets.begins, bins.counts[0].copy()
     for s in range(1, bins.counts.shape[0]):
         totals += bins.counts[s]
@@ -216,8 +216,7 @@ def cut(bins: Bins, dealt: Dealt, one_of: int, slots: int) -> int:
     begins[bucket + 1] = begins[bucket] + room_for(size, one_of)
     give_spots(bins, dealt, bucket + 1)
     bins.counts.fill(0)
-    # One slot is left for entries that there is no room for.
-    return bucket + 1 if begins[bucket + 1] < slots else 0
+    return bucket + 1
 
 
 @njit(inline="always")

@@ -178,7 +178,7 @@ class LongRow(Dealer):
         self._for_each_stretch(lambda s: look(rows[s], bins, s))
         self.task.check(set_span(bins))
         self._for_each_stretch(lambda s: count_bins(rows[s], bins, s, noted[s]))
-        n_buckets = cut(bins, dealt, 1, self.slots)
+        n_buckets = cut(bins, dealt, 1)
 
         def deal(s: int) -> None:
             deal_out(rows[s], starts[s], bins, s, True, noted[s], dealt, self.entries.keys, indices)

@@ -41,16 +41,19 @@ from groupmap.backends.kernels.vectors import LANES
 
 # Entries of a bucket; more in longer rows, whose buckets would not stay in the cache.
 LONGEST_BUCKET, LONGEST_OF_LONG, LONG = 192, 480, 2**15
-IN_PART = True  # entries are counted before they are dealt out
+# A part of the entries is counted before they are dealt out; of longer rows all are, since the room
+# that is left behind buckets would take up the cache.
+LONGEST_IN_PART = 2**17
 
 
 class SeveralRows(Dealer):
     """Memory for rows of a task, of which so many come at once."""
 
     def __init__(self, task: Task, n_rows: int, memory: Memory) -> None:
+        n = task.rows.shape[1]
         super().__init__(
-            task, LONGEST_BUCKET if task.rows.shape[1] <= LONG else LONGEST_OF_LONG, memory,
-            stretches=1, in_part=IN_PART, notes_buckets=False,
+            task, LONGEST_BUCKET if n <= LONG else LONGEST_OF_LONG, memory,
+            stretches=1, in_part=n <= LONGEST_IN_PART, notes_buckets=False,
         )  # fmt: skip
         self.n_rows = n_rows
         keys, values, _ = self.entries
