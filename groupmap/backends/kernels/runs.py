@@ -50,7 +50,7 @@ def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code:
     conflicts = begin = 0
     while begin < equals.size:
         end = run_end(equals, begin)
-        spot, behind = np.int64(equals[begin]), np.int64(equals[end - 1]) + 2
+        spot, behind = equals[begin], equals[end - 1] + 2
         while spot < behind:
             spot = level_end(words, spot, behind, index, row, code)
             conflicts += spot < behind
@@ -81,7 +81,7 @@ def emit_levels(
     begin = 0
     while begin < equals.size:
         end = run_end(equals, begin)
-        spot, behind = np.int64(equals[begin]), np.int64(equals[end - 1]) + 2
+        spot, behind = equals[begin], equals[end - 1] + 2
         value = value_of_ties(first + spot, first + behind, table, tie)
         for i in range(spot, behind):
             out[words[i] & index] = value
