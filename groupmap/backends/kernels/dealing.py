@@ -3,7 +3,8 @@
 Neighbouring bins make a bucket as long as together they have no more than some hundreds of entries.
 How many they have, a part of the entries tells well enough: there is room behind each bucket, and
 where it does not suffice, which is rare, all are counted. So they are where several threads share a
-row, since each needs spots of its own in every bucket, and where buckets are to have one length.
+row, since each needs spots of its own in every bucket, where buckets are to have one length, and
+where the room behind them would take up too much of the cache.
 
 Each entry notes the spot that it was dealt out to, where what becomes of it is collected from (see
 `collecting`). Or, where memory is to be spared, it notes only its bucket, which takes 16 bits:
