@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +19,13 @@ DATA = Path(__file__).parent / "data"
 settings.register_profile("groupmap", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("groupmap")
 
+# JAX compiles each operation anew for each shape, thousands of them here, and what takes the time
+# is to make them fast. Its compiler aborts on options that it does not know, which come and go.
+OPTIONS_OF_XLA = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
 if find_spec("jax"):
+    if version("jax").startswith("0.10."):
+        os.environ.setdefault("XLA_FLAGS", OPTIONS_OF_XLA)
     import jax
 
     jax.config.update("jax_enable_x64", True)
