@@ -1102,7 +1102,9 @@ def test_rows_are_dealt_out_without_being_counted(rng, kind):
         own = several_rows.SeveralRows(task, 1, lend())
         keys, noted, buckets = own.entries.keys, own.dealt.noted, own.dealt.buckets
         for _ in range(2):  # the counts are empty again
-            n_buckets = dealing.deal_out_row(as_bits(x[0]), own.bins, own.dealt, keys, None)
+            n_buckets = dealing.deal_out_row(
+                as_bits(x[0]), own.bins, own.dealt, keys, dealing.NOTHING
+            )
             begins, ends, ranks = (each[:n_buckets] for each in buckets)
             np.testing.assert_array_equal(keys[noted], keys_of(x[0]))
             assert len(set(noted.tolist())) == n

@@ -15,7 +15,7 @@ from numba import njit
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.common import Gaps, left_out, table_across
 from groupmap.backends.kernels.compiled import ZERO, counted, uncounted
-from groupmap.backends.kernels.dealing import Buckets, Entries
+from groupmap.backends.kernels.dealing import NOTHING, Buckets, Entries
 from groupmap.backends.kernels.emission import CROWDED, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.ordering import (
@@ -44,22 +44,19 @@ class Ranking(NamedTuple):
     ascending: Bits  # keys of the row
 
 
-NOTHING = np.empty(0, np.int32)
-
-
 def ranking_of(
     task: Task,
     gaps: Gaps,
     entries: Entries,
     beside: Bits,
     spots: Bits,
-    indices: Bits | None,
+    indices: Bits,
     order: Bits | None,
     ascending: Bits | None = None,
 ) -> Ranking:
     """What a task asks of the buckets of the first of some rows."""
-    if indices is None or order is None:
-        indices, order = NOTHING, NOTHING[np.newaxis]
+    if order is None:
+        order = NOTHING[np.newaxis]
     if ascending is None:
         ascending = NOTHING.astype(entries.keys.dtype)
     return Ranking(gaps, task.tie, entries, beside, spots, indices, order, 0, ascending)

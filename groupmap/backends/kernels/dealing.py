@@ -46,6 +46,7 @@ AHEAD = 8  # entries of a bucket: about a line of the cache
 # Numbers are noted a word at once, since each entry is written to two more places, and to write is
 # what takes the time. The first of them is the lowest part of the word.
 BITS_OF_WORD, IS_LITTLE_ENDIAN = 64, sys.byteorder == "little"
+NOTHING = np.empty(0, np.int32)
 ONE_OF = 8  # entries is counted, where a part of them is enough
 FEWEST_COUNTED = 512  # of fewer it is as well to count all
 # A bucket that is thought to have some entries has room for so many standard deviations more, and
@@ -164,9 +165,7 @@ class Dealer:
 
 
 @njit(nogil=True, cache=True)
-def deal_out_row(
-    row: Bits, bins: Bins, dealt: Dealt, dealt_keys: Bits, indices: Bits | None
-) -> int:
+def deal_out_row(row: Bits, bins: Bins, dealt: Dealt, dealt_keys: Bits, indices: Bits) -> int:
     """Deal out all of a row; to how many buckets."""
     some = bins.some[: row.size // ONE_OF]
     seen, one_of = row, 1
@@ -283,10 +282,10 @@ def deal_out(
     noted: Bits,
     dealt: Dealt,
     dealt_keys: Bits,
-    indices: Bits | None,
+    indices: Bits,
 ) -> None:
-    """Write the key of each entry of a stretch to the next spot of its bucket; and if anybody asks,
-    its index in the row, where the stretch begins with that one.
+    """Write the key of each entry of a stretch to the next spot of its bucket; and if there is
+    memory for it, its index in the row, where the stretch begins with that one.
 
     What each entry notes may have been the number of its bin.
     """
@@ -302,10 +301,17 @@ def deal_out(
                 bin_of[i] = own[i]
         else:
             find_bins(some, bins, keys, bin_of)
-        deal_out_chunk(
-            keys, bin_of, first_index + begin, bins.bucket_of, at, dealt.notes_buckets, own,
-            dealt_keys, indices,
-        )  # fmt: skip
+        # Asked here, and not for each entry.
+        if indices.size > 0:
+            deal_out_chunk(
+                keys, bin_of, first_index + begin, bins.bucket_of, at, dealt.notes_buckets, own,
+                dealt_keys, indices,
+            )  # fmt: skip
+        else:
+            deal_out_chunk(
+                keys, bin_of, first_index + begin, bins.bucket_of, at, dealt.notes_buckets, own,
+                dealt_keys, None,
+            )  # fmt: skip
 
 
 @uncounted

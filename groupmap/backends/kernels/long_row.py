@@ -22,7 +22,7 @@ from groupmap.backends.kernels.bucket_lines import rank_in_lines
 from groupmap.backends.kernels.buckets import rank_left, ranking_of
 from groupmap.backends.kernels.collecting import collect_from_buckets, collect_from_spots
 from groupmap.backends.kernels.common import Gaps, Rest
-from groupmap.backends.kernels.dealing import Dealer, cut, deal_out, settle
+from groupmap.backends.kernels.dealing import NOTHING, Dealer, cut, deal_out, settle
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.task import Finish, Task
@@ -138,7 +138,7 @@ class LongRow(Dealer):
     ) -> bool:
         """The same for a row that is given in pieces, one for each stretch, which may be shorter if
         there is nothing to finish."""
-        dealt, indices = self.dealt, None if order is None else self.indices
+        dealt, indices = self.dealt, NOTHING if order is None else self.indices
         starts = np.cumsum([0, *(row.size for row in rows)]).tolist()
         noted = [dealt.noted[begin:end] for begin, end in pairwise(starts)]
         n_buckets = self._deal_out(rows, starts, noted, indices)
@@ -171,7 +171,7 @@ class LongRow(Dealer):
         rows: Sequence[Bits],
         starts: Sequence[int],
         noted: Sequence[Bits],
-        indices: Bits | None,
+        indices: Bits,
     ) -> int:
         """Deal out the pieces of a row, which begin there, to so many buckets."""
         bins, dealt = self.bins, self.dealt
@@ -208,9 +208,7 @@ class LongRow(Dealer):
             entries_per_block=1, threads=self.threads,
         )  # fmt: skip
 
-    def _rank_buckets(
-        self, n_buckets: int, gaps: Gaps, indices: Bits | None, order: Bits | None
-    ) -> int:
+    def _rank_buckets(self, n_buckets: int, gaps: Gaps, indices: Bits, order: Bits | None) -> int:
         """Some of them at a time on each thread; how many entries were crowded."""
         task, entries = self.task, self.entries
         orders = None if order is None else order[np.newaxis]

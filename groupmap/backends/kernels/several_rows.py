@@ -26,6 +26,7 @@ from groupmap.backends.kernels.common import (
     spread,
 )
 from groupmap.backends.kernels.dealing import (
+    NOTHING,
     Buckets,
     Dealer,
     Dealt,
@@ -94,7 +95,7 @@ class SeveralRows(Dealer):
             assert task.table is not None
             rest = self.rest
             task.check(set_aside_in_rows(rows, task.code, task.table, task.tie, rest))
-        indices = None if order is None else self.indices
+        indices = NOTHING if order is None else self.indices
         ranking = ranking_of(
             task, NO_GAPS, self.entries, self.beside, self.spots, indices, order,
             None if ascending is None else as_bits(ascending),
@@ -103,7 +104,7 @@ class SeveralRows(Dealer):
         while r < len(rows):
             r, n_buckets, magnitude = rank_rows(
                 rows, r, rest, self.limit, self.bins, self.dealt, self.in_lanes, task.table,
-                indices, ranking, out, in_place, ascending, sums,
+                ranking, out, in_place, ascending, sums,
             )  # fmt: skip
             task.check(magnitude)
             if r < len(rows):
@@ -137,7 +138,6 @@ def rank_rows(
     dealt: Dealt,
     in_lanes: InLanes,
     table: Bits | None,
-    indices: Bits | None,
     ranking: Ranking,
     out: Bits,
     in_place: InPlace | None,
@@ -156,7 +156,7 @@ def rank_rows(
         if rest.sizes[r] != WHOLE:
             row = rest.bits[r, : rest.sizes[r]]
         if row.size > 0:
-            n_buckets = deal_out_row(row, bins, dealt, ranking.entries.keys, indices)
+            n_buckets = deal_out_row(row, bins, dealt, ranking.entries.keys, ranking.indices)
             own = magnitude_of_dealt(ranking.entries.keys, dealt.buckets, n_buckets, bins.code)
             magnitude = max(magnitude, own)
             if magnitude > limit:
