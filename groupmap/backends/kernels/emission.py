@@ -47,14 +47,14 @@ def emit(
     are_places = crowded is not None
     n_crowded = 0
     for r in range(words.shape[0]):
+        begin, end, is_crowded = 0, n, False
         if has_level_at_end(words[r], low, is_whole, are_places):
-            is_crowded = emit_between_levels(
-                words[r], spots, low, is_whole, are_places, rows[r], code, table, tie, out[r]
-            )
-        else:
+            begin, end = emit_levels_at_ends(words[r], low, are_places, table, tie, out[r])
+        if begin < end:
             is_crowded = emit_unless_crowded(
-                words[r], ZERO, spots, low, is_whole, are_places, rows[r], code, table, tie, out[r]
-            )
+                words[r, begin:end], begin, spots, low, is_whole, are_places, rows[r], code, table,
+                tie, out[r],
+            )  # fmt: skip
         if crowded is not None:
             crowded[r] = is_crowded
             n_crowded += is_crowded
@@ -62,28 +62,16 @@ def emit(
 
 
 @njit(nogil=True, cache=True)
-def emit_between_levels(
-    words: Bits,
-    spots: Bits,
-    low: Unsigned,
-    is_whole: bool,
-    are_places: bool,
-    row: Bits,
-    code: Code,
-    table: Bits | None,
-    tie: Tie,
-    out: Bits,
-) -> bool:
-    """The same for one row, in which many are equal to the least, or to the greatest."""
+def emit_levels_at_ends(
+    words: Bits, low: Unsigned, are_places: bool, table: Bits | None, tie: Tie, out: Bits
+) -> tuple[int, int]:
+    """The values of those of a row that are equal to the least, or to the greatest, where many are;
+    where the words of the others begin and end."""
     index = words.dtype.type((1 << low) - 1)
     begin, end = between_levels(words, low, are_places)
     emit_level(words[:begin], ZERO, index, table, tie, out)
     emit_level(words[end:], end, index, table, tie, out)
-    if begin == end:
-        return False
-    return emit_unless_crowded(
-        words[begin:end], begin, spots, low, is_whole, are_places, row, code, table, tie, out
-    )
+    return begin, end
 
 
 @njit(inline="always")
