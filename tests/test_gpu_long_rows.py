@@ -59,8 +59,11 @@ def small(monkeypatch):
     partitions.plan_for.cache_clear()
 
 
-@pytest.mark.parametrize("n", [1, 1024, 1025, 6000])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64"])
+@pytest.mark.parametrize(
+    ("dtype", "n"),
+    [("float32", 1), ("float32", 1024), ("float32", 1025), ("float32", 6000), ("float64", 6000),
+     ("int32", 6000), ("uint64", 1), ("uint64", 1025), ("uint64", 6000)],
+)  # fmt: skip
 def test_ranks_by_partitions(rng, dtype, n):
     assert check_ranks(rng, dtype, (2, n), KINDS) == DEALING
 
@@ -124,7 +127,7 @@ def test_the_order_of_threads_changes_no_bit(rng, dtype):
         ("float64", "float32"),
     ],
 )
-@pytest.mark.parametrize("spans", [(1, 3, 1, 2500), (1, 3, 2500, 1), (2, 2, 50, 50)])
+@pytest.mark.parametrize("spans", [(1, 3, 1, 2500), (2, 2, 50, 50)])
 def test_weight_and_bias(rng, dtype, spans, results, monkeypatch):
     """As rows that fit have them; where each entry has its own, and the results hold what is not
     yet scaled, in a pass of its own."""

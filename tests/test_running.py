@@ -176,7 +176,7 @@ def test_what_is_sorted_once_is_not_sorted_again(monkeypatch):
     assert layer.num_batches_tracked == 1
 
 
-@pytest.mark.parametrize("value", [0.1, 3.3, 5.7, 100.1, -1e-3])
+@pytest.mark.parametrize("value", [0.1, 100.1, -1e-3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_a_constant_channel_is_learned_exactly(value, dtype):
     layer = gm.BatchMap1d(1, dtype=dtype)
