@@ -29,8 +29,6 @@ LAYERS = {
     "SyncBatchMap": (lambda **k: gm.SyncBatchMap(4, **k), (4, 3, 5)),
     "Map": (lambda **k: gm.Map(2, 4, **k), (4, 3, 5)),
 }  # fmt: skip
-# Those that differ by more than what they check: to trace one takes seconds.
-TRACED = ("GroupMap", "LayerMap", "InstanceMap-tracking", "BatchMap1d", "BatchMap2d")
 BATCH = {"input": {0: torch.export.Dim("batch", min=1)}}
 SIZES = (3, 7, 1, 12, 5)
 
@@ -61,7 +59,7 @@ def trained(name, **options):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
     ("name", "kernels"),
-    [*((name, kernels_for_all_sizes) for name in (*TRACED, "Map")), ("LayerMap", no_kernels),
+    [*((name, kernels_for_all_sizes) for name in LAYERS), ("LayerMap", no_kernels),
      ("BatchMap2d", no_kernels)],
 )  # fmt: skip
 def test_two_graphs_serve_five_sizes(name, kernels, training):
@@ -200,8 +198,8 @@ def assert_same_in_onnx(layer, shape, path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", TRACED)
-def test_layers_in_onnx(name, tmp_path):
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_in_onnx(name, tmp_path):
     layer, shape = trained(name)
     assert_same_in_onnx(layer, shape, tmp_path / "layer.onnx")
 
