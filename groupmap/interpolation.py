@@ -127,12 +127,13 @@ def interpolator(
     row's last knot, where copies of it follow.
     """
     native = None if extrapolate else ops.interpolator(knots, values, on_runs)
+    interpolated = ops.program(
+        _interpolated, on_runs=on_runs, extrapolate=extrapolate, xp=xp, ops=ops
+    )
 
     def at(x: Array) -> Array:
         y = None if native is None else native(x)
-        if y is None:
-            y = _interpolate(x, knots, values, on_runs, extrapolate, last, xp, ops)
-        return y
+        return interpolated(x, knots, values, last) if y is None else y
 
     return at
 
@@ -142,13 +143,14 @@ def interpolate(x: Array, knots: Array, values: Array, **options: Any) -> Array:
     return interpolator(knots, values, **options)(x)
 
 
-def _interpolate(
+def _interpolated(
     x: Array,
     knots: Array,
     values: Array,
+    last: Array | None,
+    *,
     on_runs: str,
     extrapolate: bool,
-    last: Array | None,
     xp: Namespace,
     ops: Ops,
 ) -> Array:

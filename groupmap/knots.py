@@ -13,7 +13,7 @@ from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real
 from groupmap.interpolation import interpolate, interpolator
 from groupmap.positions import Probabilities, RankPositions
-from groupmap.samples import quantiles_of_rows, sorted_valid
+from groupmap.samples import check_no_infinity, quantiles_of_rows, sorted_valid
 
 Reading = Callable[[Array], Array]
 
@@ -68,18 +68,37 @@ def knots_of_sample(
     ops: Ops,
 ) -> Knots:
     """All values of each row at their positions, or `n_quantiles` of their quantiles."""
+    if not ops.programs_read:
+        check_no_infinity(rows, missing, xp, ops)
+    parts_of_knots = ops.program(
+        _parts_of_knots, n_quantiles=n_quantiles, parameters=parameters, xp=xp, ops=ops
+    )
+    values, probabilities, counts = parts_of_knots(rows, missing)
+    return Knots(values, probabilities, counts, keeps_all=n_quantiles is None)
+
+
+def _parts_of_knots(
+    rows: Array,
+    missing: Array | None,
+    *,
+    n_quantiles: int | None,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> tuple[Array, Array, Array]:
+    """Values, probabilities and counts."""
     ascending, counts = sorted_valid(rows, missing, xp, ops)
     on, dtype = device(ascending), ascending.dtype
     if n_quantiles is not None:
         p = equal_steps(n_quantiles, dtype, on, xp)
         values = quantiles_of_rows(ascending, counts, Probabilities(p, xp), parameters, xp, ops)
-        return Knots(values, xp.broadcast_to(p, values.shape), counts, keeps_all=False)
+        return values, xp.broadcast_to(p, values.shape), counts
     rank = xp.arange(ascending.shape[-1], dtype=dtype, device=on)
     n = as_widest_real(counts, xp, ops)
     last = xp.maximum(n - 1.0, xp.zeros_like(n))
     positions = RankPositions(2.0 * xp.minimum(rank, last), n, *parameters, xp=xp)
     values = xp.where(counts > 0, ascending, xp.nan)
-    return Knots(values, positions.p, counts, keeps_all=True)
+    return values, positions.p, counts
 
 
 def equal_steps(n_quantiles: int, dtype: DType, on: object, xp: Namespace) -> Array:
@@ -108,6 +127,17 @@ def pooled_knots(
 
 def averaged_knots(parts: Sequence[Knots], n_quantiles: int, xp: Namespace, ops: Ops) -> Knots:
     """Knots of the mean of cdfs, weighted by their counts."""
+    averaged = ops.program(_parts_of_average, n_quantiles=n_quantiles, xp=xp, ops=ops)
+    arrays = [(each.values, each.probabilities, each.counts) for each in parts]
+    values, probabilities, counts = averaged(arrays)
+    return Knots(values, probabilities, counts, keeps_all=False)
+
+
+def _parts_of_average(
+    arrays: Sequence[tuple[Array, Array, Array]], *, n_quantiles: int, xp: Namespace, ops: Ops
+) -> tuple[Array, Array, Array]:
+    """Values, probabilities and counts."""
+    parts = [Knots(*each, keeps_all=False) for each in arrays]
     weights = [as_widest_real(each.counts, xp, ops) for each in parts]
     counts = sum(each.counts for each in parts)
     parts = _without_absent(parts, xp)
@@ -127,7 +157,7 @@ def averaged_knots(parts: Sequence[Knots], n_quantiles: int, xp: Namespace, ops:
     wanted = equal_steps(n_quantiles, doubled.dtype, device(doubled), xp)
     wanted = xp.broadcast_to(wanted, (*doubled.shape[:-1], n_quantiles))
     thinned = interpolate(wanted, p, doubled, xp=xp, ops=ops)
-    return Knots(xp.where(counts > 0, thinned, xp.nan), wanted, counts, keeps_all=False)
+    return xp.where(counts > 0, thinned, xp.nan), wanted, counts
 
 
 def mean_of_cdfs(parts: Sequence[Knots], x: Array, xp: Namespace, ops: Ops) -> Array:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import Ops, Scale
 from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, along_axis, broadcast_mask
 from groupmap.mapping import MapRule, OnOrder, map_rows, map_rows_scaled
-from groupmap.references import target_of_given_samples, target_of_samples
+from groupmap.references import (
+    SAMPLE,
+    check_reference,
+    target_of_given_samples,
+    target_of_samples,
+)
 from groupmap.steps import spans_of_scale, step_for
 from groupmap.targets import Target
 
@@ -159,6 +165,26 @@ def with_noise(x: Array, eps: float, rng: RandomSource, xp: Namespace, ops: Ops)
 
 
 def _map_block(
+    x: Array,
+    where: Array | None,
+    random_keys: Array | None,
+    reference: Array | None,  # where there is no target
+    *,
+    target: Target | Sequence[Target | Array] | None,
+    on_order: OnOrder | None,
+    xp: Namespace,
+    ops: Ops,
+    **how: Any,
+) -> Array:
+    comes_again = target is None or (isinstance(target, Target) and target.is_remembered)
+    made = ops.program if comes_again and on_order is None else partial
+    mapped = made(_mapped_block, target=target, on_order=on_order, xp=xp, ops=ops, **how)
+    if reference is not None and not ops.programs_read:
+        check_reference(reference, SAMPLE, xp, ops)
+    return mapped(x, where, random_keys, reference)
+
+
+def _mapped_block(
     x: Array,
     where: Array | None,
     random_keys: Array | None,

@@ -128,6 +128,14 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
 
     They keep their dtype, unless the library cannot sort it: narrow numbers take less time.
     """
+    check_reference(reference, name, xp, ops)
+    if ops.sortable(reference, xp) is not reference:
+        reference = as_widest_real(reference, xp, ops)
+    return ops.sort_rows(reference, xp)
+
+
+def check_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> None:
+    """Refuse samples between whose values nothing interpolates."""
     check_not_empty(reference, name, xp)
     may_be_infinite = xp.isdtype(reference.dtype, "real floating") and 0 not in reference.shape
     if may_be_infinite and ops.can_read(reference) and ops.screen(reference, xp)[1]:
@@ -135,9 +143,6 @@ def sorted_reference(reference: Array, name: str, xp: Namespace, ops: Ops) -> Ar
             f"{name} holds NaN or infinite values, between which nothing interpolates; "
             "leave them out of the sample."
         )
-    if ops.sortable(reference, xp) is not reference:
-        reference = as_widest_real(reference, xp, ops)
-    return ops.sort_rows(reference, xp)
 
 
 def check_not_empty(reference: Array, name: str, xp: Namespace) -> None:

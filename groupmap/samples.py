@@ -13,8 +13,12 @@ from groupmap.interpolation import order_statistics, ordered_statistics
 from groupmap.positions import Positions, RankPositions
 
 
-def _check_no_infinity(values: Array, xp: Namespace, ops: Ops) -> None:
-    if ops.can_read(values) and bool(xp.any(xp.isinf(values))):
+def check_no_infinity(rows: Array, missing: Array | None, xp: Namespace, ops: Ops) -> None:
+    """Refuse rows that hold infinity, except where an entry is missing."""
+    if not (ops.can_read(rows) and xp.isdtype(rows.dtype, "real floating")):
+        return
+    is_infinite = xp.isinf(rows)
+    if bool(xp.any(is_infinite if missing is None else is_infinite & ~missing)):
         raise ValueError(
             "x holds infinity, between which and a finite value nothing interpolates; "
             "clip it, or put NaN in its place, which counts for nothing."
@@ -45,7 +49,7 @@ def sorted_valid(
     values = as_widest_real(rows, xp, ops)
     missing = xp.isnan(values) if missing is None else missing | xp.isnan(values)
     if may_be_infinite:
-        _check_no_infinity(xp.where(missing, 0.0, values), xp, ops)
+        check_no_infinity(values, missing, xp, ops)
     n_valid = xp.count_nonzero(~missing, axis=-1, keepdims=True)
     ascending = ops.sort_rows(xp.where(missing, xp.inf, values), xp)
     rank = xp.arange(values.shape[-1], device=ops.device(values))

@@ -15,7 +15,7 @@ from groupmap.backends import Ops, namespace_and_ops, ops_for
 from groupmap.dtypes import as_widest_real, default_dtype
 from groupmap.interpolation import take_rows
 from groupmap.positions import Probabilities, RankPositions
-from groupmap.targets import Target
+from groupmap.targets import Target, probabilities_of_formula, quantiles_of_formula
 
 # So many tables of at most so many bytes each, so that what is remembered stays small.
 REMEMBERED_TABLES, REMEMBERED_BYTES = 16, 2**23
@@ -180,8 +180,7 @@ def quantiles_of_probabilities(
 ) -> Array:
     """Q at any probabilities, in `dtype`; NaN where p is NaN."""
     if target.keeps_nan:
-        p = as_widest_real(p, xp, ops)
-        return xp.astype(target.quantiles(Probabilities(p, xp), dtype, ops), dtype, copy=False)
+        return ops.program(quantiles_of_formula, target=target, dtype=dtype, xp=xp, ops=ops)(p)
     missing = xp.isnan(p)
     p = as_widest_real(xp.where(missing, 0.5, p), xp, ops)
     if target.is_namespace_bound:
@@ -196,7 +195,7 @@ def quantiles_of_probabilities(
 def probabilities_of_values(target: Target, x: Array, *, xp: Namespace, ops: Ops) -> Array:
     """The target's cdf at x, in the widest real dtype; NaN where x is NaN."""
     if target.keeps_nan:
-        return as_widest_real(target.probabilities(x, xp, ops), xp, ops)
+        return ops.program(probabilities_of_formula, target=target, xp=xp, ops=ops)(x)
     if target.is_namespace_bound:
         p = target.probabilities(x, xp, ops)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, final
 
@@ -99,9 +99,8 @@ class FormulaTarget(Target):
         TypeError
             If p is not a real array.
         """
-        return self._on_arrays(p, "p", lambda p, xp, ops: self.quantiles(
-            Probabilities(as_widest_real(p, xp, ops), xp), p.dtype, ops
-        ))  # fmt: skip
+        p, dtype, xp, ops = _argument(p, "p")
+        return ops.program(quantiles_of_formula, target=self, dtype=dtype, xp=xp, ops=ops)(p)
 
     def cdf(self, x: Array) -> Array:
         """F(x), the cumulative distribution function, the inverse of `ppf`.
@@ -122,20 +121,36 @@ class FormulaTarget(Target):
         TypeError
             If x is not a real array.
         """
-        return self._on_arrays(x, "x", self.probabilities)
+        x, dtype, xp, ops = _argument(x, "x")
+        p = ops.program(probabilities_of_formula, target=self, xp=xp, ops=ops)(x)
+        return xp.astype(p, dtype, copy=False)
 
     def __call__(self, p: Array) -> Array:
         """Q(p), as `ppf`."""
         return self.ppf(p)
 
-    @staticmethod
-    def _on_arrays(x: Array, name: str, formula: Callable[..., Array]) -> Array:
-        if isinstance(x, (int, float)) and not isinstance(x, bool):
-            x = np.asarray(x, dtype=np.float64)
-        xp, ops = namespace_and_ops(**{name: x})
-        check_real(x, name, xp)
-        dtype = result_dtype(x, xp)
-        return xp.astype(formula(xp.astype(x, dtype, copy=False), xp, ops), dtype, copy=False)
+
+def _argument(x: Array, name: str) -> tuple[Array, DType, Namespace, Ops]:
+    """What a formula is asked at, the dtype of that and of the result, and what computes it."""
+    if isinstance(x, (int, float)) and not isinstance(x, bool):
+        x = np.asarray(x, dtype=np.float64)
+    xp, ops = namespace_and_ops(**{name: x})
+    check_real(x, name, xp)
+    dtype = result_dtype(x, xp)
+    return xp.astype(x, dtype, copy=False), dtype, xp, ops
+
+
+def quantiles_of_formula(
+    p: Array, *, target: Target, dtype: DType, xp: Namespace, ops: Ops
+) -> Array:
+    """Q at p, in `dtype`; NaN where p is, as `keeps_nan` says."""
+    positions = Probabilities(as_widest_real(p, xp, ops), xp)
+    return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
+
+
+def probabilities_of_formula(x: Array, *, target: Target, xp: Namespace, ops: Ops) -> Array:
+    """The target's cdf at x, in the widest real dtype; NaN where x is."""
+    return as_widest_real(target.probabilities(x, xp, ops), xp, ops)
 
 
 @final

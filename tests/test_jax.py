@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import groupmap as gm
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
+program = importlib.import_module("groupmap.backends.jax").program
 
 TARGETS = ["gaussian", "uniform", "cauchy", "sparse", "laplace", "logistic"]
 
@@ -41,6 +44,30 @@ def test_jit_of_ties_and_masks(rng, ties):
         return gm.quantile_map(x, "uniform", ties=ties, where=where)
 
     np.testing.assert_array_equal(jax.jit(f)(x, where), f(x, where))
+
+
+def test_calls_that_say_the_same_share_a_program(rng):
+    x = jnp.asarray(rng.normal(size=(4, 19)))
+    gm.quantile_map(x, "laplace", positions="weibull")
+    before = program.cache_info()
+    gm.quantile_map(x + 1.0, gm.laplace.clamped(1e-5), positions=(0, 0))
+    after = program.cache_info()
+    assert (after.misses, after.currsize) == (before.misses, before.currsize)
+    assert after.hits > before.hits
+
+
+def test_what_a_caller_makes_anew_is_not_kept(rng):
+    x = jnp.asarray(rng.normal(size=(2, 9)))
+    before = program.cache_info()
+    for _ in range(3):
+        gm.quantile_map(x, lambda p: 2.0 * p)
+    assert program.cache_info() == before
+
+
+def test_groups_of_three_axes(rng):
+    x = rng.normal(size=(2, 6, 3, 4)).round(1)
+    found = gm.group_map(jnp.asarray(x), 2, jnp.arange(6.0), ties="max")
+    np.testing.assert_allclose(found, gm.group_map(x, 2, np.arange(6.0), ties="max"), atol=1e-12)
 
 
 def test_vmap(rng):
@@ -99,6 +126,21 @@ def test_scipy_targets_cannot_be_traced():
     assert gm.quantile_map(x, stats.gamma(2.0), positions="hazen").shape == (4,)
     with pytest.raises(TypeError, match="cannot be traced"):
         jax.jit(lambda x: gm.quantile_map(x, stats.gamma(2.0)))(x)
+
+
+@pytest.mark.parametrize("gradient", ["transport", "affine", "straight_through"])
+def test_gradients_are_those_of_torch(rng, gradient):
+    torch = pytest.importorskip("torch")
+    x, g = rng.normal(size=(3, 25)).round(1), rng.normal(size=(3, 25))
+    x[1, 3], x[2, 4] = np.nan, np.inf
+    expected = torch.as_tensor(x).requires_grad_()
+    gm.quantile_map(expected, gradient=gradient).backward(torch.as_tensor(g))
+
+    def f(x):
+        return jnp.nansum(gm.quantile_map(x, gradient=gradient) * g)
+
+    for grad in (jax.grad(f), jax.jit(jax.grad(f))):
+        np.testing.assert_allclose(grad(jnp.asarray(x)), expected.grad, atol=1e-10)
 
 
 def test_straight_through():

@@ -245,6 +245,14 @@ class Ops:
     keeps_tables: bool
     """Whether an array made in one call may be used in a later one."""
 
+    program: Callable[..., Callable[..., Array]]
+    """``(function, **fixed)``: ``function(*arrays, **fixed)`` of arrays, None and lists of such, as
+    one program where the library makes such; it is kept for the same function with what is equal
+    to the fixed arguments, which are hashable."""
+
+    programs_read: bool
+    """Whether such a program may read data; else what they decide is to be decided before."""
+
     over_blocks: Callable[..., Array]
     """``(function, x, companions, reference, *, whole_axes, dtype, xp, ops)``: the function of x,
     of its companions (of x's shape, or None) and of the reference (1-D, or with x's axes, or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import array_api_compat
@@ -258,6 +259,11 @@ def keep_layout(y: Array, like: Array) -> Array:
     return y
 
 
+def program(function: Callable[..., Array], **fixed: object) -> Callable[..., Array]:
+    """The function itself: its operations are done one by one."""
+    return partial(function, **fixed)
+
+
 def over_blocks(
     function: Callable[..., Array],
     x: Array,
@@ -319,5 +325,7 @@ OPS = Ops(
     to_host=to_host,
     keep_layout=keep_layout,
     keeps_tables=True,
+    program=program,
+    programs_read=True,
     over_blocks=over_blocks,
 )

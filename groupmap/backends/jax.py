@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from groupmap._typing import Array, DType, Namespace, RandomSource
+from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import generic
+
+MOST_PROGRAMS = 128  # that are kept, each for as many shapes as it is asked for
 
 
 def _is_key(rng: RandomSource) -> bool:
@@ -27,6 +30,46 @@ def _host_generator(like: Array, rng: RandomSource) -> np.random.Generator:
             f"rng={rng!r} would draw on the host, and only once for a traced function; {remedy}"
         )
     return generic.host_generator(rng, remedy)
+
+
+def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
+    """`searchsorted` on the last axis, as one loop for all rows."""
+    del xp
+    search = partial(jnp.searchsorted, side=side)
+    for _ in sorted_rows.shape[:-1]:
+        search = jax.vmap(search)
+    return search(sorted_rows, values)
+
+
+def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
+    """How many entries of its row are less than each entry, and how many at most equal to it."""
+    ascending = generic.sort_rows(rows, xp)
+    return search_rows(ascending, rows, "left", xp), search_rows(ascending, rows, "right", xp)
+
+
+def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Where the run of equals of each entry begins, and where the next one does."""
+    return (
+        search_rows(sorted_rows, sorted_rows, "left", xp),
+        search_rows(sorted_rows, sorted_rows, "right", xp),
+    )
+
+
+def unsort(values: Array, order: Array, xp: Namespace) -> Array:
+    """Back where the values stood, put there one by one."""
+    return xp.put_along_axis(xp.empty_like(values), order, values, axis=-1, inplace=False)
+
+
+def ndtri(p: Array, xp: Namespace) -> Array:
+    """The quantile function of the standard normal distribution."""
+    del xp
+    return jax.scipy.special.ndtri(p)
+
+
+def ndtr(x: Array, xp: Namespace) -> Array:
+    """The cdf of the standard normal distribution."""
+    del xp
+    return jax.scipy.special.ndtr(x)
 
 
 def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
@@ -75,8 +118,20 @@ def connect(
     return connected(y, x, saved)
 
 
+@lru_cache(maxsize=MOST_PROGRAMS)
+def program(function: Callable[..., Array], **fixed: object) -> Callable[..., Array]:
+    """The function, compiled for each shape that comes."""
+    return jax.jit(partial(function, **fixed))
+
+
 OPS = replace(
     generic.OPS,
+    count_less=count_less,
+    runs=runs,
+    unsort=unsort,
+    search_rows=search_rows,
+    ndtri=ndtri,
+    ndtr=ndtr,
     standard_normal=standard_normal,
     random_keys=random_keys,
     can_read=can_read,
@@ -85,4 +140,6 @@ OPS = replace(
     detach=jax.lax.stop_gradient,
     wants_gradient=wants_gradient,
     connect=connect,
+    program=program,
+    programs_read=False,
 )
