@@ -68,7 +68,7 @@ def knots_of_sample(
     ops: Ops,
 ) -> Knots:
     """All values of each row at their positions, or `n_quantiles` of their quantiles."""
-    if not ops.programs_read:
+    if not ops.programs_read(rows, missing):
         check_no_infinity(rows, missing, xp, ops)
     parts_of_knots = ops.program(
         _parts_of_knots, n_quantiles=n_quantiles, parameters=parameters, xp=xp, ops=ops

@@ -179,7 +179,7 @@ def _map_block(
     comes_again = target is None or (isinstance(target, Target) and target.is_remembered)
     made = ops.program if comes_again and on_order is None else partial
     mapped = made(_mapped_block, target=target, on_order=on_order, xp=xp, ops=ops, **how)
-    if reference is not None and not ops.programs_read:
+    if reference is not None and not ops.programs_read(x, where, random_keys, reference):
         check_reference(reference, SAMPLE, xp, ops)
     return mapped(x, where, random_keys, reference)
 

@@ -97,6 +97,14 @@ def no_kernels():
         yield
 
 
+@contextlib.contextmanager
+def without_numpy():
+    """JAX computes itself even what NumPy could do for it, as it does where arrays are traced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("groupmap.backends.jax.KINDS_OF_NUMPY", "")
+        yield
+
+
 def _numpy(x, dtype):
     return np.array(x, dtype=dtype)
 
@@ -212,7 +220,10 @@ BACKENDS = (
         "cupy", "cupy", ("float16", *FLOATS, *INTEGERS), _cupy, lambda x: x.get(),
         needs_gpu=True, reads_host=False,
     ),
-    Backend("jax", "jax", (*HALVES, *FLOATS, *INTEGERS), _jax, _jax_to_numpy),
+    Backend(
+        "jax", "jax", (*HALVES, *FLOATS, *INTEGERS), _jax, _jax_to_numpy, context=without_numpy
+    ),
+    Backend("jax-shared", "jax", ("float16", *FLOATS, *INTEGERS), _jax, _jax_to_numpy),
     Backend("dask", "dask", ("float16", *FLOATS, *INTEGERS), _dask, lambda x: x.compute()),
 )  # fmt: skip
 

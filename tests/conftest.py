@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from importlib.metadata import version
@@ -47,14 +48,16 @@ def eager_backend(request):
         yield request.param
 
 
-TABLES = ("numpy", "torch", "torch-cuda", "cupy", "jax")
+TABLES = ("numpy", "torch", "torch-cuda", "cupy", "jax", "jax-shared")
 
 
 @pytest.fixture(params=[each for each in BACKENDS if each.name in TABLES], ids=repr)
 def library(request):
     """The libraries whose arrays a transformer takes; kernels as they are by default."""
     request.param.skip_if_absent()
-    return request.param
+    is_jax = request.param.module == "jax"
+    with request.param.context() if is_jax else contextlib.nullcontext():
+        yield request.param
 
 
 @pytest.fixture(

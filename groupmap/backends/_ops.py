@@ -247,11 +247,13 @@ class Ops:
 
     program: Callable[..., Callable[..., Array]]
     """``(function, **fixed)``: ``function(*arrays, **fixed)`` of arrays, None and lists of such, as
-    one program where the library makes such; it is kept for the same function with what is equal
-    to the fixed arguments, which are hashable."""
+    one program where the library makes such, which is kept for the same function with what is equal
+    to the fixed arguments; these are hashable. Or by another library that sees the arrays' memory:
+    so `xp`, `ops` and `dtype` are among what is fixed where the function needs them."""
 
-    programs_read: bool
-    """Whether such a program may read data; else what they decide is to be decided before."""
+    programs_read: Callable[..., bool]
+    """``(*arrays)``: whether a program of these reads data; else what they decide is to be decided
+    before."""
 
     over_blocks: Callable[..., Array]
     """``(function, x, companions, reference, *, whole_axes, dtype, xp, ops)``: the function of x,

@@ -1,4 +1,5 @@
-"""JAX: keys as its source of randomness, and gradients that are said and not inherited."""
+"""JAX: what is traced as one program, what lies in main memory by NumPy; keys as its source of
+randomness, and gradients that are said and not inherited."""
 
 from __future__ import annotations
 
@@ -7,14 +8,16 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
+import array_api_compat.numpy
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
-from groupmap.backends import generic
+from groupmap.backends import Ops, generic, numpy
 
 MOST_PROGRAMS = 128  # that are kept, each for as many shapes as it is asked for
+KINDS_OF_NUMPY = "biuf"  # bfloat16 and the like are of another
 
 
 def _is_key(rng: RandomSource) -> bool:
@@ -118,10 +121,54 @@ def connect(
     return connected(y, x, saved)
 
 
+def program(function: Callable[..., Array], **fixed: Any) -> Callable[..., Array]:
+    """The function: by NumPy where its arrays lie in main memory, else compiled for each shape."""
+
+    def run(*arrays: Any) -> Any:
+        if not are_shared_with_numpy(*arrays):
+            return compiled(function, **fixed)(*arrays)
+        changed = {"xp": array_api_compat.numpy, "ops": numpy.OPS}
+        if "dtype" in fixed:
+            changed["dtype"] = np.dtype(fixed["dtype"])
+        like = jax.tree.leaves(arrays)[0]
+        results = function(*jax.tree.map(np.asarray, arrays), **fixed | changed)
+        return jax.tree.map(lambda result: _placed_as(like, result), results)
+
+    return run
+
+
 @lru_cache(maxsize=MOST_PROGRAMS)
-def program(function: Callable[..., Array], **fixed: object) -> Callable[..., Array]:
-    """The function, compiled for each shape that comes."""
+def compiled(function: Callable[..., Array], **fixed: object) -> Callable[..., Array]:
+    """The function as one program of XLA, which sorts many times slower than NumPy on a CPU."""
     return jax.jit(partial(function, **fixed))
+
+
+def are_shared_with_numpy(*arrays: Any) -> bool:
+    """Whether NumPy sees the memory of all of them, and knows their dtypes."""
+    return all(
+        can_read(each)
+        and each.dtype.kind in KINDS_OF_NUMPY
+        and [device.platform for device in each.devices()] == ["cpu"]
+        for each in jax.tree.leaves(arrays)
+    )
+
+
+def _placed_as(like: Array, result: np.ndarray[Any, Any]) -> Array:
+    """The result on the device of an array; bound to it only if that one is."""
+    return jax.device_put(result, like.sharding) if like.committed else jnp.asarray(result)
+
+
+def scale_learning(y: Array, weight: Array | None, bias: Array | None, dtype: DType) -> Array:
+    """The same, as one program; whether something learns is seen only later."""
+    del dtype
+    return program(_scaled_where_valid, xp=jnp, ops=OPS)(y, weight, bias)
+
+
+def _scaled_where_valid(
+    y: Array, weight: Array | None, bias: Array | None, *, xp: Namespace, ops: Ops
+) -> Array:
+    missing = xp.isnan(y)
+    return xp.where(missing, xp.nan, ops.scale(xp.where(missing, 0.0, y), weight, bias))
 
 
 OPS = replace(
@@ -140,6 +187,7 @@ OPS = replace(
     detach=jax.lax.stop_gradient,
     wants_gradient=wants_gradient,
     connect=connect,
+    scale_learning=scale_learning,
     program=program,
-    programs_read=False,
+    programs_read=are_shared_with_numpy,
 )
