@@ -35,7 +35,9 @@ def doubles(values):
 
 
 def by_library_ops(x, knots, values, on_runs):
-    return interpolation._interpolate(x, knots, values, on_runs, False, None, xp_torch, OPS)
+    return interpolation._interpolated(
+        x, knots, values, None, on_runs=on_runs, extrapolate=False, xp=xp_torch, ops=OPS
+    )
 
 
 def by_kernel(x, knots, values, on_runs="middle", **options):
