@@ -180,7 +180,7 @@ def _map_block(
     made = ops.program if comes_again and on_order is None else partial
     mapped = made(_mapped_block, target=target, on_order=on_order, xp=xp, ops=ops, **how)
     if reference is not None and not ops.programs_read(x, where, random_keys, reference):
-        check_reference(reference, SAMPLE, xp, ops)
+        check_reference(_samples(reference, how["grouping"], xp), SAMPLE, xp, ops)
     return mapped(x, where, random_keys, reference)
 
 
@@ -207,7 +207,7 @@ def _mapped_block(
         y = _map_rows_each_to_its_own(*parts, target, rule, dtype, xp=xp, ops=ops)
     else:
         if target is None:
-            samples = reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
+            samples = _samples(reference, grouping, xp)
             # Where nothing is mapped, or by whom one cannot see the values, the sample is put in
             # order at once: what cannot serve is refused, and what is traced has one way.
             is_asked_for_some = ops.can_read(x) and 0 not in x.shape
@@ -215,6 +215,11 @@ def _mapped_block(
             target = made(samples, rule.plotting_parameters, xp, ops)
         y = map_rows(*parts, target, rule, dtype, on_order=on_order, xp=xp, ops=ops)
     return layout.from_rows(y, xp)
+
+
+def _samples(reference: Array, grouping: Grouping, xp: Namespace) -> Array:
+    """One for all groups, or a row each."""
+    return reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
 
 
 def _map_rows_each_to_its_own(

@@ -15,7 +15,8 @@ from groupmap.positions import Positions, RankPositions
 
 def check_no_infinity(rows: Array, missing: Array | None, xp: Namespace, ops: Ops) -> None:
     """Refuse rows that hold infinity, except where an entry is missing."""
-    if not (ops.can_read(rows) and xp.isdtype(rows.dtype, "real floating")):
+    can_read = ops.can_read(rows) and (missing is None or ops.can_read(missing))
+    if not (can_read and xp.isdtype(rows.dtype, "real floating")):
         return
     is_infinite = xp.isinf(rows)
     if bool(xp.any(is_infinite if missing is None else is_infinite & ~missing)):

@@ -101,7 +101,7 @@ def no_kernels():
 def without_numpy():
     """JAX computes itself even what NumPy could do for it, as it does where arrays are traced."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("groupmap.backends.jax.KINDS_OF_NUMPY", "")
+        patch.setattr("groupmap.backends.jax.PLATFORM_OF_NUMPY", "")
         yield
 
 

@@ -94,6 +94,72 @@ def test_groups_of_three_axes(rng):
     np.testing.assert_allclose(found, gm.group_map(x, 2, np.arange(6.0), ties="max"), atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [(), (3,)], ids=str)
+def test_gradients_of_references_are_those_of_torch(rng, rows):
+    torch = pytest.importorskip("torch")
+    x, reference, g = (rng.normal(size=(*shape, 9)) for shape in ((3,), rows, (3,)))
+    expected = torch.as_tensor(reference).requires_grad_()
+    gm.match_quantiles(torch.as_tensor(x), expected, axis=-1).backward(torch.as_tensor(g))
+
+    def f(reference):
+        return jnp.sum(gm.match_quantiles(jnp.asarray(x), reference, axis=-1) * g)
+
+    for grad in (jax.grad(f), jax.jit(jax.grad(f))):
+        np.testing.assert_allclose(grad(jnp.asarray(reference)), expected.grad, atol=1e-12)
+
+
+def test_masks_may_be_traced_alone(rng):
+    x, masks = jnp.asarray(rng.normal(size=7)), jnp.asarray(rng.random((3, 7)) < 0.7)
+    found = jax.vmap(lambda where: gm.EmpiricalCDF.fit(x, where=where).counts)(masks)
+    np.testing.assert_array_equal(found[:, 0], masks.sum(axis=1))
+
+
+def test_references_without_axes(rng):
+    x, references = jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=3))
+    np.testing.assert_array_equal(jax.vmap(gm.match_quantiles)(x, references), references)
+
+
+@pytest.mark.parametrize("ties", ["average", "max", "ordinal"])
+def test_a_users_target_of_what_jax_ranks(rng, ties):
+    data = rng.normal(size=(2, 40)).round(1)
+    x = jnp.asarray(data)
+
+    def square(p):
+        return p * p
+
+    expected = gm.quantile_map(data, square, ties=ties)
+    np.testing.assert_allclose(gm.quantile_map(x, square, ties=ties), expected, atol=1e-15)
+    with without_numpy():
+        np.testing.assert_allclose(gm.quantile_map(x, square, ties=ties), expected, atol=1e-15)
+
+
+def test_floats_of_8_bits():
+    x = jnp.asarray([3.0, 1.0, jnp.nan, 2.0], dtype=jnp.float8_e5m2)
+    found = np.asarray(gm.quantile_map(x, "uniform"), dtype=np.float32)
+    np.testing.assert_array_equal(found, [1.0, 0.0, np.nan, 0.5])
+
+
+@pytest.mark.filterwarnings("error")
+def test_overflow_is_silent_as_in_jax():
+    x = jnp.asarray([[1.0, 2.0, 3.0]], dtype=jnp.float32)
+    found = gm.layer_map(x, 3, weight=jnp.full(3, 3e38, dtype=jnp.float32))
+    np.testing.assert_array_equal(found, [[-np.inf, 0.0, np.inf]])
+
+
+def test_extremes_are_certain_wherever_they_were_mapped(rng):
+    x = jnp.asarray(rng.normal(size=50))
+    for mapped in (gm.quantile_map(x), jax.jit(gm.quantile_map)(x)):
+        for p in (gm.gaussian.cdf(mapped), jax.jit(gm.gaussian.cdf)(mapped)):
+            assert (float(p.min()), float(p.max())) == (0.0, 1.0)
+
+
+def test_fitted_cdfs_read_by_kernels(rng):
+    data = rng.normal(size=(3000, 3))
+    found = gm.GroupMapTransformer(n_quantiles=100).fit_transform(jnp.asarray(data))
+    expected = gm.GroupMapTransformer(n_quantiles=100).fit_transform(data)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_vmap(rng):
     x = jnp.asarray(rng.normal(size=(3, 4, 10)))
     with without_numpy():

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
-from groupmap.backends import Ops, generic, numpy
+from groupmap.backends import Ops, TieRule, generic, numpy
 
 MOST_PROGRAMS = 128  # that are kept, each for as many shapes as it is asked for
-KINDS_OF_NUMPY = "biuf"  # bfloat16 and the like are of another
+PLATFORM_OF_NUMPY = "cpu"
 
 
 def _is_key(rng: RandomSource) -> bool:
@@ -36,10 +36,11 @@ def _host_generator(like: Array, rng: RandomSource) -> np.random.Generator:
 
 
 def _keys(rows: Array) -> Array:
-    """Integers in the order of the rows' entries, which XLA sorts several times as fast on a CPU,
-    and by digits on a GPU; it takes negative zero for less than zero."""
+    """Integers that compare as the rows' entries do, which XLA sorts several times as fast on a
+    CPU, and by digits on a GPU."""
     if not jnp.issubdtype(rows.dtype, jnp.floating):
         return rows
+    rows = jnp.where(rows == 0.0, jnp.zeros_like(rows), rows)  # which may be negative
     kind = jnp.dtype(f"i{rows.dtype.itemsize}")
     return _flipped_where_negative(jax.lax.bitcast_convert_type(rows, kind))
 
@@ -52,20 +53,42 @@ def _flipped_where_negative(bits: Array) -> Array:
 
 def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order."""
-    ascending = xp.sort(_keys(rows), axis=-1, stable=False)
-    if ascending.dtype != rows.dtype:
-        bits = _flipped_where_negative(ascending)
-        ascending = jax.lax.bitcast_convert_type(bits, rows.dtype)
+    is_real = xp.issubdtype(rows.dtype, xp.floating)
+    ascending = _sorted_floats(rows) if is_real else xp.sort(rows, axis=-1, stable=False)
     return ascending if dtype is None else xp.astype(ascending, dtype, copy=False)
+
+
+@jax.custom_jvp
+def _sorted_floats(rows: Array) -> Array:
+    keys = jnp.sort(_keys(rows), axis=-1, stable=False)
+    return jax.lax.bitcast_convert_type(_flipped_where_negative(keys), rows.dtype)
+
+
+@_sorted_floats.defjvp
+def _sorted_floats_jvp(rows: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """What is sorted as integers has no derivative of its own."""
+    order = stable_argsort(rows[0], jnp)
+    return _sorted_floats(rows[0]), jnp.take_along_axis(tangents[0], order, axis=-1)
 
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
     """The order of each row's entries, equal ones in order of appearance."""
-    return xp.argsort(_keys(_without_signed_zero(rows)), axis=-1, stable=True)
+    return xp.argsort(_keys(rows), axis=-1, stable=True)
 
 
-def _without_signed_zero(rows: Array) -> Array:
-    return jnp.where(rows == 0, jnp.zeros_like(rows), rows)
+def rank_and_gather(
+    rows: Array, table: Array, tie_rule: TieRule | None, with_order: bool, xp: Namespace
+) -> tuple[Array, Array | None]:
+    """The value of the table at each entry's doubled mid-rank; and the order, if it was found."""
+    if are_shared_with_numpy(rows, table):
+        shared = np.asarray(rows), np.asarray(table)
+        y, _ = numpy.rank_and_gather(*shared, tie_rule, with_order, array_api_compat.numpy)
+        return _placed_as(rows, y), None
+    if tie_rule is None:
+        order = stable_argsort(rows, xp)
+        index = xp.broadcast_to(xp.arange(rows.shape[-1]), rows.shape)
+        return xp.take(table, 2 * unsort(index, order, xp), axis=0), order
+    return xp.take(table, tie_rule.doubled_midrank(*count_less(rows, xp)), axis=0), None
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
@@ -79,7 +102,7 @@ def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) ->
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
-    keys = _keys(_without_signed_zero(rows))
+    keys = _keys(rows)
     ascending = xp.sort(keys, axis=-1, stable=False)
     less = search_rows(ascending, keys, "left", xp)  # where the run of the entry's equals begins
     _, ends = runs(ascending, xp)
@@ -173,8 +196,9 @@ def program(function: Callable[..., Array], **fixed: Any) -> Callable[..., Array
         changed = {"xp": array_api_compat.numpy, "ops": numpy.OPS}
         if "dtype" in fixed:
             changed["dtype"] = np.dtype(fixed["dtype"])
-        like = jax.tree.leaves(arrays)[0]
-        results = function(*jax.tree.map(np.asarray, arrays), **fixed | changed)
+        with np.errstate(all="ignore"):  # as JAX does
+            results = function(*jax.tree.map(np.asarray, arrays), **fixed | changed)
+        like = max(jax.tree.leaves(arrays), key=lambda each: each.committed)
         return jax.tree.map(lambda result: _placed_as(like, result), results)
 
     return run
@@ -187,18 +211,41 @@ def compiled(function: Callable[..., Array], **fixed: object) -> Callable[..., A
 
 
 def are_shared_with_numpy(*arrays: Any) -> bool:
-    """Whether NumPy sees the memory of all of them, and knows their dtypes."""
+    """Whether NumPy sees the memory of all of them, and has their dtypes; they are on one device,
+    unless they are bound to none."""
+    leaves = jax.tree.leaves(arrays)
     return all(
         can_read(each)
-        and each.dtype.kind in KINDS_OF_NUMPY
-        and [device.platform for device in each.devices()] == ["cpu"]
-        for each in jax.tree.leaves(arrays)
-    )
+        and each.dtype.isbuiltin == 1  # to NumPy, to which bfloat16 is not
+        and [device.platform for device in each.devices()] == [PLATFORM_OF_NUMPY]
+        for each in leaves
+    ) and (len({device for each in leaves if each.committed for device in each.devices()}) <= 1)
 
 
 def _placed_as(like: Array, result: np.ndarray[Any, Any]) -> Array:
     """The result on the device of an array; bound to it only if that one is."""
-    return jax.device_put(result, like.sharding) if like.committed else jnp.asarray(result)
+    (device,) = like.devices()
+    if like.committed:
+        return jax.device_put(result, device)
+    with jax.default_device(device):
+        return jnp.asarray(result)
+
+
+def interpolator(
+    knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """NumPy's, for arrays that it sees."""
+    if not are_shared_with_numpy(knots, values):
+        return None
+    native = numpy.interpolator(np.asarray(knots), np.asarray(values), on_runs)
+    if native is None:
+        return None
+
+    def at(x: Array) -> Array | None:
+        y = native(np.asarray(x)) if are_shared_with_numpy(x, knots) else None
+        return None if y is None else _placed_as(knots, y)
+
+    return at
 
 
 def scale_learning(y: Array, weight: Array | None, bias: Array | None, dtype: DType) -> Array:
@@ -219,6 +266,8 @@ OPS = replace(
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,
     count_less=count_less,
+    rank_and_gather=rank_and_gather,
+    interpolator=interpolator,
     runs=runs,
     unsort=unsort,
     search_rows=search_rows,
