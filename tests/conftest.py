@@ -24,6 +24,12 @@ settings.load_profile("groupmap")
 # is to make them fast. Its compiler aborts on options that it does not know, which come and go.
 OPTIONS_OF_XLA = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
+# Inductor: no processes that import torch, too, no programs that find out about the processor, and
+# plain loops, as vectors take twice as long to compile. Here and not in a test: inductor asks for
+# the processor once a process, and what one test turns off would be off for those after it, too.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
+
 if find_spec("jax"):
     if version("jax").startswith("0.10."):
         os.environ.setdefault("XLA_FLAGS", OPTIONS_OF_XLA)
