@@ -170,6 +170,7 @@ def _map_block(
     random_keys: Array | None,
     reference: Array | None,  # where there is no target
     *,
+    grouping: Grouping,
     target: Target | Sequence[Target | Array] | None,
     on_order: OnOrder | None,
     xp: Namespace,
@@ -178,9 +179,11 @@ def _map_block(
 ) -> Array:
     comes_again = target is None or (isinstance(target, Target) and target.is_remembered)
     made = ops.program if comes_again and on_order is None else partial
-    mapped = made(_mapped_block, target=target, on_order=on_order, xp=xp, ops=ops, **how)
+    mapped = made(
+        _mapped_block, grouping=grouping, target=target, on_order=on_order, xp=xp, ops=ops, **how
+    )
     if reference is not None and not ops.programs_read(x, where, random_keys, reference):
-        check_reference(_samples(reference, how["grouping"], xp), SAMPLE, xp, ops)
+        check_reference(_samples(reference, grouping, xp), SAMPLE, xp, ops)
     return mapped(x, where, random_keys, reference)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -12,22 +10,29 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the sdist has no examples")
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 pytest.importorskip("rich")
 
 
-def printed_by(script, *arguments):
-    ended = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *arguments],
-        capture_output=True, text=True, check=False, timeout=300,
-        env=dict(os.environ, OMP_NUM_THREADS="1"),
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+@pytest.fixture
+def printed_by(monkeypatch, capsys):
+    """What a script prints: run in this process, as it takes others longer to import torch."""
+    threads = torch.get_num_threads()
+
+    def run(script, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", [script, *arguments])
+            patch.syspath_prepend(EXAMPLES)
+            runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    torch.set_num_threads(1)
+    yield run
+    torch.set_num_threads(threads)
 
 
-def test_training_on_digits():
+def test_training_on_digits(printed_by):
     options = ("--norm", "GroupNorm", "GroupMap", "--gradient", "transport", "--seeds", "1")
     rows = [line.split() for line in printed_by("train_digits.py", *options).splitlines()]
     accuracy = {
@@ -37,7 +42,7 @@ def test_training_on_digits():
     assert min(accuracy.values()) > 90.0
 
 
-def test_a_mapped_input_loses_nothing_to_a_monotone_warp():
+def test_a_mapped_input_loses_nothing_to_a_monotone_warp(printed_by):
     lines = printed_by("robustness.py", "--seeds", "1").splitlines()
     cells = [[cell.strip() for cell in line.split("│")] for line in lines if "│" in line]
     mapped = [row for row in cells if row[1].startswith("Map, then")]
@@ -47,7 +52,7 @@ def test_a_mapped_input_loses_nothing_to_a_monotone_warp():
         assert warped == clean
 
 
-def test_tables(tmp_path):
+def test_tables(tmp_path, printed_by):
     pytest.importorskip("matplotlib")
     printed_by("tables.py", "--picture", str(tmp_path / "tables.png"))
     assert (tmp_path / "tables.png").read_bytes().startswith(b"\x89PNG")
@@ -59,7 +64,7 @@ def test_tables(tmp_path):
         assert mapped > standardised + 0.05
 
 
-def test_the_population_table():
+def test_the_population_table(printed_by):
     assert "modes at ±2, sd 0.05" in printed_by("population.py", "--n", "512", "--seeds", "1")
 
 
@@ -67,7 +72,7 @@ def cells_of(text):
     return [[cell.strip() for cell in line.split("│")] for line in text.splitlines() if "│" in line]
 
 
-def test_a_batch_map_needs_no_batch():
+def test_a_batch_map_needs_no_batch(printed_by):
     """One sample at a time it is within a point of its batches, and of BatchNorm."""
     rows = cells_of(printed_by("replace_norms.py", "evaluation", "--seeds", "1"))
     norm, layer = ([float(cell.partition(" ")[0]) for cell in row[2:5]] for row in rows)
@@ -77,7 +82,7 @@ def test_a_batch_map_needs_no_batch():
     assert abs(layer[0] - norm[0]) <= 1.0
 
 
-def test_targets_that_learn(tmp_path):
+def test_targets_that_learn(tmp_path, printed_by):
     pytest.importorskip("matplotlib")
     learned = ("learned, from gaussian", "learned, from uniform")
     picture = tmp_path / "targets.png"

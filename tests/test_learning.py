@@ -229,9 +229,9 @@ def test_there_is_no_third_axis(rng):
             gm.quantile_transform(rng.normal(size=(4, 4)), axis=axis)
 
 
-@pytest.mark.parametrize("size", [1, 7])
-def test_small_chunks_have_no_bias(rng, size):
-    X = rng.lognormal(size=(3000, 1))
+@pytest.mark.parametrize(("size", "n"), [(1, 1000), (7, 3000)])
+def test_small_chunks_have_no_bias(rng, size, n):
+    X = rng.lognormal(size=(n, 1))
     transformer = uniform(500)
     for begin in range(0, len(X), size):
         transformer.partial_fit(X[begin : begin + size])

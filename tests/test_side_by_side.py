@@ -168,6 +168,7 @@ def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, is_
         for kind in ("normal", "few", "bits"):
             x = halves_of(kind, "float16", (n_rows, n), rng)
             x[1::3] = halves_of("few", "float16", x[1::3].shape, rng)
+            counts = counted(x)
             for rule in COUNTING_TIES.values():
                 asked = {"with_order": False, "threads": 1}
                 found, _ = rank.map_rows(x, table, rule, scaling=scaling, **asked)
@@ -175,7 +176,7 @@ def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, is_
                 of_columns, _ = rank.map_rows(columns, table, rule, scaling=scaling, **asked)
                 np.testing.assert_array_equal(as_bits(of_columns), as_bits(found))
                 wide, _ = rank.map_rows(x, table, rule, scaling=plain, **asked)
-                y = table[np.stack([midranks(row, rule) for row in x])] * weight + bias
+                y = table[rule.doubled_midrank(*counts)] * weight + bias
                 np.testing.assert_array_equal(wide, y)
                 expected = np.empty(y.shape, dtype=np.uint16)
                 if is_bfloat:
@@ -185,11 +186,13 @@ def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, is_
                 np.testing.assert_array_equal(as_bits(found), expected)
 
 
-def midranks(row, rule):
-    row = row.astype(np.float32)  # NumPy does not sort all floats of 16 bits
-    ascending = np.sort(row)
-    less, less_equal = (np.searchsorted(ascending, row, side) for side in ("left", "right"))
-    return rule.doubled_midrank(less, less_equal)
+def counted(rows):
+    """How many entries of its row are less than each, and how many at most equal to it."""
+    rows = rows.astype(np.float32)  # NumPy does not sort all floats of 16 bits
+    return [
+        np.stack([np.searchsorted(np.sort(row), row, side) for row in rows])
+        for side in ("left", "right")
+    ]
 
 
 @pytest.mark.parametrize("way", ["lanes", "side by side", "keys"])
