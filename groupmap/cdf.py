@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import final
 
 from array_api_compat import device, is_dask_namespace
@@ -193,8 +194,9 @@ class EmpiricalCDF:
         return self._read(p, "p", self.knots.ppf)
 
     def _read(self, x: Array, name: str, reading: Callable[..., Array]) -> Array:
-        if isinstance(x, (int, float)) and not isinstance(x, bool):
-            x = self._in_every_group(x)
+        is_asked_of_one = self.values.ndim == 1  # where NumPy's numbers are arrays of their dtype
+        if isinstance(x, (int, float) if is_asked_of_one else Real) and not isinstance(x, bool):
+            x = self._in_every_group(float(x))
         xp, ops = namespace_and_ops(**{"the fitted data": self.values, name: x})
         check_real(x, name, xp)
         grouping, shape = self._evaluation_grouping(x, name)
@@ -307,5 +309,5 @@ def _refuse_dask(xp: Namespace) -> None:
     if is_dask_namespace(xp):
         raise TypeError(
             "EmpiricalCDF is fitted to arrays in memory; fit it to x.compute(), and evaluate it "
-            "block by block, as x.map_blocks(fitted.cdf)."
+            "block by block, as x.map_blocks(fitted.cdf, dtype=x.dtype)."
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,25 +12,27 @@ from typing import IO
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of `path` when all went well."""
+    """A file to write to, which takes the place of `path` when all went well.
+
+    Of a link, what it leads to is replaced; and the permissions of a file that was there stay.
+    """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        place = path.resolve()
+        mode = place.stat().st_mode if place.exists() else None
+        if mode is not None and not stat.S_ISREG(mode):
+            raise ValueError(f"{path}: cannot be written: it is there, and no file; name another.")
+        unfinished = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+        file = unfinished.open("xb")
     except OSError as error:
         raise ValueError(f"{path}: cannot be written: {error.strerror}") from error
-    unfinished = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             yield file
-        unfinished.chmod(0o666 & ~_umask())  # as open() would have made it
+        if mode is not None:
+            unfinished.chmod(stat.S_IMODE(mode))
         try:
-            unfinished.replace(path)
+            unfinished.replace(place)
         except OSError as error:
             raise ValueError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

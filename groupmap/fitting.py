@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from groupmap._typing import Array, Namespace, RandomSource
-from groupmap.backends import Ops, namespace_and_ops
+from groupmap.backends import Ops, is_array, namespace_and_ops
 from groupmap.dtypes import result_dtype
 from groupmap.feature_groups import FeatureGroups, TableLayout, feature_groups
 from groupmap.grouping import pool_axes
@@ -120,7 +120,7 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
 
     def _checked_parameters(self, X: Array) -> tuple[MapRule, Target]:
         rule = MapRule.checked(self.positions, "average", self.eps)
-        if compat.is_array_api_obj(self.target_quantiles):
+        if is_array(self.target_quantiles):
             namespace_and_ops(X=X, target_quantiles=self.target_quantiles)
         if self.cdf == "sample" and self.groups is None:
             raise ValueError(

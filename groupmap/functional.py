@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from array_api_compat import is_array_api_obj, is_dask_array
+from array_api_compat import is_dask_array
 
 from groupmap._typing import Array, Namespace, RandomSource
-from groupmap.backends import namespace_and_ops
+from groupmap.backends import is_array, namespace_and_ops
 from groupmap.dtypes import check_real
 from groupmap.gradients import GradientRule
 from groupmap.grouping import (
@@ -370,10 +370,14 @@ def _rule(
 def _targets_for(x: Array, target_quantiles: object) -> Target | Array | list[Target | Array]:
     """The target that is named, or one for each group."""
     if isinstance(target_quantiles, (list, tuple)):
-        if any(is_dask_array(each) for each in target_quantiles):
+        lies_in_blocks = is_dask_array(x)
+        if any(
+            is_array(each) and (lies_in_blocks or is_dask_array(each)) for each in target_quantiles
+        ):
             raise TypeError(
-                "target_quantiles holds a Dask array, which no block can read; compute() it and "
-                "pass a target that interpolates it, or map the groups one by one."
+                "target_quantiles holds a sample, which no block of a Dask array can read; pass a "
+                "function that interpolates it, such as lambda p: numpy.quantile(sample, p), or "
+                "map the groups one by one."
             )
         return [_target_for(x, each) for each in target_quantiles]
     return _target_for(x, target_quantiles)
@@ -381,7 +385,7 @@ def _targets_for(x: Array, target_quantiles: object) -> Target | Array | list[Ta
 
 def _target_for(x: Array, target_quantiles: object) -> Target | Array:
     """The target that is named, or the reference sample that stands for one."""
-    if not is_array_api_obj(target_quantiles):
+    if not is_array(target_quantiles):
         return as_target(target_quantiles)
     namespace_and_ops(x=x, target_quantiles=target_quantiles)
     return check_one_sample(target_quantiles)

@@ -8,6 +8,8 @@ from functools import lru_cache
 from operator import index
 from typing import NamedTuple
 
+import numpy as np
+
 from groupmap._typing import Array, Namespace
 from groupmap.counts import checked_count
 
@@ -56,6 +58,12 @@ class Grouping(NamedTuple):
             return self.pooled
         after = tuple(axis - (axis > self.split_axis) for axis in self.pooled)
         return tuple(sorted({self.split_axis, *after}))
+
+    def axes_of_last_groups(self, ndim: int) -> tuple[int, ...]:
+        """The axis of the array itself along which the last axis of groups lies, if any."""
+        if self.split_axis is not None:
+            return (self.split_axis,)
+        return self._free(ndim)[-1:]
 
     def _split_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.split_axis is None:
@@ -262,6 +270,11 @@ def normalized_channel_axis(shape: tuple[int, ...], channel_axis: int) -> int:
 
 def broadcast_mask(where: Array, x: Array, xp: Namespace) -> Array:
     """The mask in the shape of x, if it is one."""
+    if isinstance(where, np.ma.MaskedArray):
+        raise TypeError(
+            f"where is a masked array of dtype {where.dtype}, and so some of it says neither; pass "
+            "where.filled(False), or True in its place."
+        )
     if not xp.isdtype(where.dtype, "bool"):
         raise TypeError(
             f"where has dtype {where.dtype}; it must be bool, True where an entry counts."

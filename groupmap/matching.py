@@ -75,6 +75,7 @@ def match_quantiles(
     """
     xp, ops = namespace_and_ops(x=x, reference=reference, where=where)
     check_real(x, "x", xp)
+    check_real(reference, "reference", xp)
     rule = MapRule.checked(positions, ties, 0.0)
     grouping = pool_axes(axis, x.ndim)
     reference = _aligned_reference(x, reference, grouping, xp)

@@ -54,6 +54,9 @@ def map_groups(
         if step is not None:
             return step(x, weight, bias)
     check_real(x, name, xp)
+    for parameter, its_name in ((weight, "weight"), (bias, "bias")):
+        if parameter is not None:
+            check_real(parameter, its_name, xp)
     dtype = result_dtype(x, xp)
     if where is not None:
         where = broadcast_mask(where, x, xp)
@@ -74,6 +77,10 @@ def map_groups(
         )  # fmt: skip
         if y is not None:
             return ops.keep_layout(_filled(y, where, masked_value, xp), x)
+    whole_axes = grouping.whole_axes
+    if isinstance(target, Sequence):
+        _check_one_each(target, grouping, x.shape)
+        whole_axes = tuple(sorted({*whole_axes, *grouping.axes_of_last_groups(x.ndim)}))
     on_block = partial(
         _map_block, grouping=grouping, target=target, rule=rule, dtype=map_dtype, on_order=on_order
     )
@@ -82,7 +89,7 @@ def map_groups(
         x,
         (where, random_keys),
         reference,
-        whole_axes=grouping.whole_axes,
+        whole_axes=whole_axes,
         dtype=map_dtype,
         xp=xp,
         ops=ops,
@@ -225,6 +232,18 @@ def _samples(reference: Array, grouping: Grouping, xp: Namespace) -> Array:
     return reference if reference.ndim == 1 else grouping.to_rows(reference, xp)
 
 
+def _check_one_each(
+    targets: Sequence[Target | Array], grouping: Grouping, shape: tuple[int, ...]
+) -> None:
+    """Refuse as many targets as there are not groups."""
+    n_groups = (1, *grouping.layout(shape).rows)[-2]
+    if n_groups != len(targets):
+        raise ValueError(
+            f"target_quantiles is a sequence of {len(targets)} targets for {n_groups} groups; "
+            "pass one target for each of them, or one for all."
+        )
+
+
 def _map_rows_each_to_its_own(
     rows: Array,
     where: Array | None,
@@ -237,12 +256,6 @@ def _map_rows_each_to_its_own(
     ops: Ops,
 ) -> Array:
     """Rows ``(..., groups, n)``, each group to its own target."""
-    if rows.ndim < 2 or rows.shape[-2] != len(targets):
-        n_groups = rows.shape[-2] if rows.ndim >= 2 else 1
-        raise ValueError(
-            f"target_quantiles is a sequence of {len(targets)} targets for {n_groups} groups; "
-            "pass one target for each of them, or one for all."
-        )
     members: dict[int, list[int]] = {}  # the groups of each distinct target
     for g, target in enumerate(targets):
         members.setdefault(id(target), []).append(g)

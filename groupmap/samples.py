@@ -27,7 +27,7 @@ def check_no_infinity(rows: Array, missing: Array | None, xp: Namespace, ops: Op
 
 
 def _is_finite(rows: Array, xp: Namespace, ops: Ops) -> bool:
-    if not xp.isdtype(rows.dtype, "real floating"):
+    if not xp.isdtype(rows.dtype, "real floating") or 0 in rows.shape:
         return True
     _, not_finite = ops.screen(rows, xp)
     return not not_finite
@@ -107,8 +107,10 @@ def quantiles_by_order(
 
 def _one_for_all(n_valid: Array, xp: Namespace, ops: Ops) -> Array:
     """The number of valid entries, ``(..., 1)``; if it is the same in all rows, once for them."""
+    if 0 in n_valid.shape:
+        return n_valid
     one = xp.reshape(n_valid, (-1,))[:1]
-    if one.shape[0] == 1 and ops.reads_at_once(n_valid) and bool(xp.all(n_valid == one)):
+    if ops.reads_at_once(n_valid) and bool(xp.all(n_valid == one)):
         return xp.reshape(one, (1,) * n_valid.ndim)
     return n_valid
 

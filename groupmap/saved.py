@@ -9,11 +9,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import array_api_compat as compat
 import numpy as np
 
 from groupmap._typing import Array
-from groupmap.backends import namespace_and_ops
+from groupmap.backends import is_array, namespace_and_ops
 from groupmap.feature_groups import FeatureGroups, feature_groups
 from groupmap.files import written_whole
 from groupmap.fitting import ARRAYS
@@ -42,7 +41,7 @@ def save(transformer: GroupMapTransformer, path: str | PathLike[str]) -> None:
         for attribute, name in ARRAYS.items()
         if getattr(transformer, attribute, None) is not None
     }
-    if compat.is_array_api_obj(parameters["target_quantiles"]):
+    if is_array(parameters["target_quantiles"]):
         arrays["target"] = _on_host(parameters["target_quantiles"])
         parameters["target_quantiles"] = {"sample": "target"}
     else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import array_api_compat as compat
-import numpy as np
 
 from groupmap._typing import Array, RandomSource
+from groupmap.table_input import checked_table
 from groupmap.transformer import GroupMapTransformer
 
 
@@ -70,9 +70,7 @@ def quantile_transform(
     )  # fmt: skip
     if axis == 0:
         return transformer.fit_transform(X)
-    if not compat.is_array_api_obj(X):
-        X = np.asarray(X)
-    if X.ndim != 2:
-        return transformer.fit_transform(X)  # which says what is wrong with it
+    X = checked_table(transformer, X, reset=True)
+    transformer.set_output(transform="default")  # what is transposed has no names
     mapped = transformer.fit_transform(compat.array_namespace(X).permute_dims(X, (1, 0)))
     return compat.array_namespace(mapped).permute_dims(mapped, (1, 0))

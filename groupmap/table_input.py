@@ -13,9 +13,9 @@ from sklearn.utils.validation import validate_data
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops, namespace_and_ops
 from groupmap.dtypes import as_widest_real, check_real
+from groupmap.weighted import LEAST_TOTAL
 
 TABLE_NDIM = 2
-ROUNDING_OF_SUM = 1e-6  # of many weights, which are of float32 at least
 
 
 def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
@@ -23,7 +23,8 @@ def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
     if compat.is_dask_array(X):
         raise TypeError(
             f"{type(estimator).__name__} takes tables in memory, and X is a Dask array; fit it to "
-            "X.compute(), and transform block by block, as X.map_blocks(fitted.transform)."
+            "X.compute(), and transform block by block, as "
+            "X.rechunk({1: -1}).map_blocks(fitted.transform, dtype=X.dtype)."
         )
     if not compat.is_array_api_obj(X) or compat.is_numpy_array(X):
         if isinstance(X, np.ma.MaskedArray):
@@ -105,7 +106,7 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
     if greatest * n_samples == float("inf"):
         raise ValueError(f"sample_weight holds {greatest:g}: the sum is infinite; scale it down.")
     total = float(xp.sum(weights))
-    if total < 2.0 - ROUNDING_OF_SUM and n_positive > 1:
+    if total < LEAST_TOTAL and n_positive > 1:
         raise ValueError(
             f"sample_weight sums to {total:g}: weights say how often each row counts, and of less "
             "than two rows there is no distribution. Where only ratios are meant, multiply them: "

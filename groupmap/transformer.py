@@ -16,8 +16,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from groupmap._typing import Array, Namespace, RandomSource
-from groupmap.backends import namespace_and_ops
-from groupmap.cdf import TAILS
+from groupmap.backends import is_array, namespace_and_ops
+from groupmap.cdf import TAILS, check_tails
 from groupmap.feature_groups import TableLayout
 from groupmap.fitted_map import FittedMap
 from groupmap.fitting import ARRAYS, PLACE, TableLearner, seed_of
@@ -286,6 +286,9 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
 
     def _begin(self, X: Array, method: str) -> tuple[Array, Array, MapRule, Target]:
         """What `transform` and `inverse_transform` check alike."""
+        check_tails(self.tails)
+        if self.cdf not in CDFS:
+            raise ValueError(f"cdf={self.cdf!r} is not known; use one of {list(CDFS)}.")
         check_is_fitted(self, "quantiles_" if self.cdf == "fitted" else "groups_")
         checked = checked_table(self, X, reset=False)
         check_same_place(self._place, checked, self, method)
@@ -355,7 +358,7 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         moved = copy.copy(self)
         for name in (*ARRAYS, PLACE, "target_quantiles"):
             value = getattr(self, name, None)
-            if compat.is_array_api_obj(value):
+            if is_array(value):
                 setattr(moved, name, _moved(value, xp, device))
         return moved
 

@@ -12,7 +12,7 @@ import array_api_compat as compat
 import numpy as np
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Ops
+from groupmap.backends import Ops, is_array
 from groupmap.dtypes import as_widest_real, at_least_single, is_torch_object
 from groupmap.positions import Positions
 from groupmap.references import reference_target
@@ -105,13 +105,18 @@ class SciPyDistributionTarget(Target):
         object.__setattr__(self, "ppf", ppf)
         try:
             _check_is_one(self.distribution, np.size(self.ppf(np.asarray([0.5]))))
-            ends = np.asarray(self.ppf(np.asarray([0.0, 1.0])))
+            ends = np.asarray([self.ppf(np.asarray([0.0, 1.0])), *self._support()])
         except TypeError as error:
             raise TypeError(
                 f"target_quantiles={self.distribution!r} does not say its quantiles ({error}); "
                 "give the distribution its parameters first, as in scipy.stats.gamma(2.0)."
             ) from error
         object.__setattr__(self, "is_unbounded", bool(np.any(np.isinf(ends))))
+
+    def _support(self) -> list[Any]:
+        """Its ends, if it says them; the quantiles at 0 and 1 may be some that SciPy found."""
+        has_support = hasattr(self.distribution, "support")
+        return [self.distribution.support()] if has_support else []  # type: ignore[attr-defined]  # asked
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
@@ -120,8 +125,8 @@ class SciPyDistributionTarget(Target):
             p = np.clip(p, self.clamp, 1.0 - self.clamp)
         values = self.ppf(p)
         _check_values(values, p, self.distribution, positions.xp)
-        if hasattr(self.distribution, "support"):
-            values = np.clip(values, *self.distribution.support())  # not so at 0, where discrete
+        for ends in self._support():
+            values = np.clip(values, *ends)  # not so at 0, where discrete
         return as_widest_real(values, positions.xp, ops)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
@@ -186,7 +191,7 @@ def as_target(  # noqa: PLR0911 (one return a kind of target)
         return CallableTarget(target_quantiles)  # type: ignore[arg-type]  # a Module is callable
     if is_torch_object(target_quantiles, "distributions", "Distribution"):
         return _torch_distribution_target(target_quantiles)
-    if compat.is_array_api_obj(target_quantiles):
+    if is_array(target_quantiles):
         return reference_target(target_quantiles, positions)
     if hasattr(target_quantiles, "ppf") or hasattr(target_quantiles, "icdf"):
         return SciPyDistributionTarget(target_quantiles)  # type: ignore[arg-type]  # asked above

@@ -8,6 +8,8 @@ from groupmap.dtypes import as_widest_real
 from groupmap.interpolation import between
 from groupmap.positions import Probabilities
 
+LEAST_TOTAL = 2.0 - 1e-6  # of several weights: two, but for the rounding of many, in float32
+
 
 def weighted_quantiles(
     rows: Array,
@@ -23,7 +25,7 @@ def weighted_quantiles(
     for their sum, the quantile lies at the index p·(W + 1 − a − b) + a − 1 among the repeated
     values, as by `scipy.stats.quantile`. Where weights are not whole, that can fall as p rises;
     the quantiles are then put in ascending order. NaN, and what weighs nothing, is left out; NaN
-    for rows that hold nothing else.
+    for rows that hold nothing else. Of less than two there is no distribution.
     """
     values = as_widest_real(rows, xp, ops)
     absent = xp.isnan(values) | (weights == 0)
@@ -33,6 +35,8 @@ def weighted_quantiles(
     up_to = ops.prefix_sums(in_order, xp)[..., 1:]
     total = up_to[..., -1:]
     n_valid = xp.count_nonzero(~absent, axis=-1, keepdims=True)
+    if ops.can_read(total):
+        _check_enough(total, n_valid, xp)
     last = xp.maximum(n_valid - 1, xp.zeros_like(n_valid))
 
     index = Probabilities(p, xp).order_statistic(total, *parameters)
@@ -47,3 +51,15 @@ def weighted_quantiles(
     )
     quantiles = ops.sort_rows(between(low, high, index - whole, xp), xp)
     return xp.where(n_valid > 0, quantiles, xp.nan), total
+
+
+def _check_enough(total: Array, n_valid: Array, xp: Namespace) -> None:
+    """Refuse rows of several values that stand for less than two."""
+    are_few = (n_valid > 1) & (total < LEAST_TOTAL)
+    if bool(xp.any(are_few)):
+        least = float(xp.min(xp.where(are_few, total, LEAST_TOTAL)))
+        raise ValueError(
+            f"sample_weight sums to {least:g} over the values of a group that are not missing: "
+            "weights say how often each row counts, and of less than two values there is no "
+            "distribution. Multiply all weights, or fill what is missing."
+        )

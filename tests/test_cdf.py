@@ -177,3 +177,16 @@ def test_under_jit():
         return gm.EmpiricalCDF.fit(x).cdf(x)
 
     np.testing.assert_allclose(f(data), gm.EmpiricalCDF.fit(data).cdf(data))
+
+
+def test_no_groups(eager_backend):
+    for dtype, n_quantiles in (("float32", None), ("float32", 4), ("int32", None), ("int32", 4)):
+        x = eager_backend.asarray(np.zeros((0, 3)), dtype)
+        fitted = gm.EmpiricalCDF.fit(x, axis=1, n_quantiles=n_quantiles)
+        assert tuple(fitted.cdf(x).shape) == (0, 3)
+
+
+def test_a_number_of_numpy_is_a_number():
+    fitted = gm.EmpiricalCDF.fit(np.array([[3.0, 1.0, 2.0], [4.0, 4.0, 9.0]]), axis=1)
+    for number in (np.float32(3), np.int64(3), np.float64(3)):
+        np.testing.assert_array_equal(fitted.cdf(number), fitted.cdf(3))

@@ -95,3 +95,36 @@ def test_generators():
         gm.quantile_map(x, eps=0.1)
     with pytest.raises(TypeError, match=r"dask\.array\.random\.default_rng"):
         gm.quantile_map(x, eps=0.1, rng=3)
+
+
+def test_a_target_each_needs_all_groups_in_one_block():
+    data = np.random.default_rng(0).normal(size=(4, 6, 5))
+    x = da.from_array(data, chunks=(2, 3, 5))
+    three = ["uniform", "cauchy", "sparse"]
+    with pytest.raises(ValueError, match="sequence of 3 targets for 6 groups"):
+        gm.instance_map(x, target_quantiles=three)
+    with pytest.raises(ValueError, match=r"rechunk\(\{1: -1\}\)"):
+        gm.instance_map(x, target_quantiles=three * 2)
+    y = gm.instance_map(x.rechunk({1: -1}), target_quantiles=three * 2)
+    np.testing.assert_array_equal(y.compute(), gm.instance_map(data, target_quantiles=three * 2))
+    sample = np.arange(3.0)
+    for each in (sample, da.from_array(sample)):
+        with pytest.raises(TypeError, match="pass a function that interpolates it"):
+            gm.instance_map(x, target_quantiles=[each] * 6)
+
+
+def test_fitted_maps_are_evaluated_as_the_errors_say():
+    sklearn = pytest.importorskip("sklearn")
+    assert sklearn
+    data = np.random.default_rng(0).normal(size=(20, 3))
+    x = da.from_array(data, chunks=(10, 2))
+    fitted = gm.GroupMapTransformer(n_quantiles=9).fit(data)
+    with pytest.raises(TypeError, match=r"\{1: -1\}\)\.map_blocks\(fitted.transform, dtype"):
+        fitted.transform(x)
+    y = x.rechunk({1: -1}).map_blocks(fitted.transform, dtype=x.dtype)
+    np.testing.assert_array_equal(y.compute(), fitted.transform(data))
+    cdf = gm.EmpiricalCDF.fit(data, axis=0)
+    with pytest.raises(TypeError, match=r"map_blocks\(fitted.cdf, dtype=x.dtype\)"):
+        gm.EmpiricalCDF.fit(x)
+    p = x.rechunk({1: -1}).map_blocks(cdf.cdf, dtype=x.dtype)
+    np.testing.assert_array_equal(p.compute(), cdf.cdf(data))

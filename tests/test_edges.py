@@ -102,7 +102,23 @@ def test_dtypes_without_an_order(x, name):
         gm.EmpiricalCDF.fit(x)
 
 
-@pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, None, "abc"])
+def test_what_comes_with_x_is_checked_as_x_is():
+    masked = np.ma.masked_array(X, X > 3)
+    row = masked[0]
+    for name, call in {
+        "reference": lambda: gm.match_quantiles(X, masked, axis=1),
+        "weight": lambda: gm.layer_map(X, X.shape[1], row),
+        "bias": lambda: gm.layer_map(X, X.shape[1], None, row),
+        "where": lambda: gm.quantile_map(X, where=masked > 1),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name} is a masked array"):
+            call()
+    for dtype in ("complex128", "bool", "<U3"):
+        with pytest.raises(TypeError, match=f"weight has dtype {dtype}"):
+            gm.layer_map(X, X.shape[1], np.ones(X.shape[1], dtype=dtype))
+
+
+@pytest.mark.parametrize("x", [[1.0, 2.0], 3.0, None, "abc", np.float32, np.str_("abc")])
 def test_what_is_no_array(x):
     with pytest.raises(TypeError, match="not a supported array type"):
         gm.quantile_map(x)

@@ -94,6 +94,15 @@ def test_weights_are_checked(rng):
     )
 
 
+def test_weights_of_what_is_missing_do_not_count():
+    X = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, np.nan], [4.0, np.nan]])
+    with pytest.raises(ValueError, match=r"sums to 0\.6 over the values of a group"):
+        uniform(5).fit(X, sample_weight=[0.3, 0.3, 5.0, 5.0])
+    one = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, 7.0]])
+    fitted = uniform(3).fit(one, sample_weight=[1.0, 1.0, 0.5])  # of one value there are no others
+    np.testing.assert_array_equal(fitted.quantiles_[:, 1], 7.0)
+
+
 def test_weights_reach_fit_through_a_pipeline(rng):
     import sklearn
     from sklearn.linear_model import Ridge
@@ -215,6 +224,31 @@ def test_in_one_call(library, rng, axis):
     np.testing.assert_allclose(
         library.to_numpy(mapped), expected if axis == 0 else expected.T, rtol=1e-12, atol=1e-12
     )
+
+
+def test_samples_of_data_frames_in_one_call(rng):
+    pd = pytest.importorskip("pandas")
+    import sklearn
+
+    X = rng.normal(size=(6, 4))
+    asked = {"axis": 1, "n_quantiles": 2}
+    expected = gm.quantile_transform(X, **asked)
+    with sklearn.config_context(transform_output="pandas"):
+        np.testing.assert_array_equal(gm.quantile_transform(X, **asked), expected)
+        np.testing.assert_array_equal(gm.quantile_transform(pd.DataFrame(X), **asked), expected)
+    frame = pd.DataFrame({"a": pd.array([1, 2, None, 4], dtype="Int64"), "b": [4.0, 3.0, 2.0, 1.0]})
+    table = frame.to_numpy(dtype=float, na_value=np.nan)
+    np.testing.assert_array_equal(
+        gm.quantile_transform(frame, **asked), gm.quantile_transform(table, **asked)
+    )
+
+
+def test_sparse_tables_are_refused_by_name():
+    from scipy import sparse
+
+    for axis in (0, 1):
+        with pytest.raises(TypeError, match=r"[Ss]parse"):
+            gm.quantile_transform(sparse.eye_array(4).tocsr(), axis=axis)
 
 
 def test_tables_only(rng):

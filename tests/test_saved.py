@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import zipfile
 
@@ -244,3 +245,25 @@ def test_joblib_and_skops(X):
     assert all(each.startswith("groupmap.") for each in trusted)
     loaded = skops.loads(content, trusted=trusted)
     np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+
+
+def test_only_files_are_replaced_and_links_stay(tmp_path, X):
+    fitted = gm.GroupMapTransformer(n_quantiles=20).fit(X)
+    target, link = tmp_path / "target.npz", tmp_path / "link.npz"
+    target.touch(mode=0o600)
+    link.symlink_to(target.name)
+    fitted.save(link)
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    gm.GroupMapTransformer.load(target)
+    folder, pipe = tmp_path / "folder", tmp_path / "pipe"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for place in (folder, pipe):
+        with pytest.raises(ValueError, match="it is there, and no file"):
+            fitted.save(place)
+    assert pipe.is_fifo()
+    new = tmp_path / "new.npz"
+    fitted.save(new)
+    (tmp_path / "as open makes it").touch()
+    assert new.stat().st_mode == (tmp_path / "as open makes it").stat().st_mode

@@ -104,7 +104,7 @@ def test_each_group_its_own_target(backend, rng):
     x = backend.asarray(data)
     reference = np.array([5.0, -1.0, 9.0])
     if backend.module == "dask":
-        with pytest.raises(TypeError, match="target_quantiles holds a Dask array"):
+        with pytest.raises(TypeError, match="target_quantiles holds a sample, which no block"):
             gm.group_map(x, 1, target_quantiles=[backend.asarray(reference)])
         reference, targets = gm.uniform, ["uniform"] * 3
     else:
@@ -137,3 +137,22 @@ def test_as_many_targets_as_groups(rng):
         gm.quantile_map(x, ["uniform"] * 6)
     with pytest.raises(TypeError, match=r"target_quantiles=1\.5 says no quantile function"):
         gm.group_map(x, 2, target_quantiles=[1.5, 2.5])
+
+
+def test_names_may_be_strings_of_numpy(rng):
+    x = rng.normal(size=(2, 9))
+    for name in np.array(["uniform", "cauchy"]):
+        np.testing.assert_array_equal(gm.quantile_map(x, name), gm.quantile_map(x, str(name)))
+    with pytest.raises(TypeError, match="says no quantile function"):
+        gm.quantile_map(x, np.float32)
+
+
+def test_distributions_whose_support_has_no_end_are_clamped(rng):
+    from scipy import stats
+
+    if not hasattr(stats, "Mixture"):
+        pytest.skip("this SciPy has no mixtures")
+    mixture = stats.Mixture([stats.Normal(), stats.Normal(mu=5.0)])
+    y = gm.quantile_map(rng.normal(size=(1, 5)), mixture)
+    expected = mixture.icdf(np.array([1e-5, 1 - 1e-5]))
+    np.testing.assert_allclose([y.min(), y.max()], expected, rtol=1e-9)

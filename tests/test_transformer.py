@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import tracemalloc
 
@@ -401,3 +402,11 @@ def test_few_samples_of_many_features(rng):
     back = fitted.inverse_transform(y)
     np.testing.assert_array_equal(fitted.transform(X[:2]), y[:2])
     np.testing.assert_allclose(fitted.inverse_transform(y[:2]), back[:2], rtol=1e-12)
+
+
+def test_options_set_since_are_checked(rng):
+    fitted = gm.GroupMapTransformer(n_quantiles=5).fit(rng.normal(size=(9, 2)))
+    for option in ("tails", "cdf"):
+        changed = copy.deepcopy(fitted).set_params(**{option: "wrap"})
+        with pytest.raises(ValueError, match=f"{option}='wrap' is not known; use one of"):
+            changed.transform(rng.normal(size=(9, 2)))

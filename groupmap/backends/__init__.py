@@ -15,6 +15,7 @@ __all__ = [
     "Ops",
     "Scale",
     "TieRule",
+    "is_array",
     "namespace_and_ops",
     "ops_for",
 ]
@@ -36,6 +37,12 @@ def ops_for(xp: Namespace) -> Ops:
     else:
         from groupmap.backends.generic import OPS
     return OPS
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is an array of some library: no class of arrays, and no text, which NumPy's
+    strings are besides being scalars."""
+    return compat.is_array_api_obj(value) and not isinstance(value, (type, str, bytes))
 
 
 # How to make an array of a library from another one; what to write is in the error's remedy.
@@ -80,7 +87,7 @@ def namespace_and_ops(**arrays: Array | None) -> tuple[Namespace, Ops]:
 
 
 def _check_array(array: object, name: str) -> None:
-    if not compat.is_array_api_obj(array):
+    if not is_array(array):
         raise TypeError(
             f"{name} is of type {type(array).__name__}, which is not a supported array type; "
             f"pass an array, for instance numpy.asarray({name})."

@@ -34,8 +34,8 @@ def _check_whole(x: Array, whole_axes: Sequence[int]) -> None:
     if split:
         remedy = ", ".join(f"{axis}: -1" for axis in split)
         raise ValueError(
-            f"x is chunked along axes {split}, which are mapped as a whole (chunks {x.chunks}); "
-            f"call x.rechunk({{{remedy}}}) first."
+            f"x is chunked along axes {split}, of which each is mapped as a whole, or has a target "
+            f"for each group (chunks {x.chunks}); call x.rechunk({{{remedy}}}) first."
         )
 
 
