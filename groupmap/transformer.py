@@ -188,8 +188,8 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         ------
         ValueError
             If X is not two-dimensional, has no samples or no features, holds infinity; if a
-            weight is negative or not finite, all are 0, or several sum to less than 2; or if a
-            parameter is out of its range.
+            weight is negative or not finite, all are 0, or several sum to less than 2, of all rows
+            or of those where a group has values; or if a parameter is out of its range.
         TypeError
             If X has no real dtype, or a parameter is of a wrong type.
         """
