@@ -264,9 +264,10 @@ class SymmetricTarget(FormulaTarget):
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
         xp, p, complement = positions.xp, positions.p, positions.complement
-        tail = xp.minimum(p, complement)
+        is_lower = p <= complement
+        tail = xp.where(is_lower, p, complement)  # the lesser; and where both are ½, one to derive
         lower = self.lower_quantiles(xp.where(tail < self.clamp, self.clamp, tail), xp, ops)
-        return xp.where(p <= complement, lower, -lower)
+        return xp.where(is_lower, lower, -lower)
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         wide = as_widest_real(x, xp, ops)
@@ -275,7 +276,7 @@ class SymmetricTarget(FormulaTarget):
         native = self.native_probabilities(wide, xp.astype(last, x.dtype), ops)
         if native is not None:
             return native
-        lower = self.lower_probabilities(-xp.abs(wide), xp, ops)
+        lower = self.lower_probabilities(xp.where(wide <= 0.0, wide, -wide), xp, ops)
         p = xp.where(wide <= 0.0, lower, 1.0 - lower)
         return with_clamped_ends(p, x, -last, last, xp)
 

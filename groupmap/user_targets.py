@@ -42,9 +42,19 @@ class CallableTarget(Target):
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         xp = positions.xp
         p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
+        if is_torch_object(self.function, "nn", "Module"):
+            p = _as_its_parameters(p, self.function)
         values = self.function(p)
         _check_values(values, p, self.function, xp)
         return as_widest_real(values, xp, ops)
+
+
+def _as_its_parameters(p: Any, module: Any) -> Any:
+    """Probabilities of the dtype of the module's parameters, which torch's own layers ask for."""
+    if getattr(module, "takes_any_dtype", False):
+        return p
+    dtypes = [each.dtype for each in module.parameters() if each.is_floating_point()]
+    return p.to(dtypes[0]) if dtypes else p
 
 
 @final

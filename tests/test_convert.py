@@ -229,6 +229,44 @@ def test_pruned_norms_are_left():
     assert "by pruning or parametrization" in report.left["0"]
 
 
+def test_maps_of_parameters_of_others_are_left_or_refused():
+    from torch.nn.utils import parametrize, prune
+
+    model = nn.Sequential(gm.GroupMap(2, 4))
+    prune.l1_unstructured(model[0], "weight", amount=0.5)
+    _, report = gm.nn.revert_norms(model)
+    assert "by pruning or parametrization" in report.left["0"]
+    model = nn.Sequential(gm.BatchMap1d(4), gm.BatchMap1d(4))
+    parametrize.register_parametrization(model[1], "weight", nn.Softplus())
+    before = list(model)
+    with pytest.raises(ValueError, match=r"1: the parameters of .*remove_parametrizations"):
+        gm.SyncBatchMap.convert_sync_batchmap(model)
+    assert list(model) == before
+
+
+def test_statistics_whose_flag_was_switched_off_are_kept():
+    norm = nn.BatchNorm1d(3)
+    norm(5.0 * torch.randn(9, 3) + 7.0)
+    norm.track_running_stats = False
+    x = torch.randn(20, 3)
+    expected = norm.eval()(x)
+    model, _ = gm.nn.convert_norms(nn.Sequential(norm), tails="linear")
+    torch.testing.assert_close(model(x), expected)
+    assert not model[0].track_running_stats
+    model, _ = gm.nn.revert_norms(model)
+    torch.testing.assert_close(model(x), expected)
+    assert not model[0].track_running_stats
+
+
+def test_encoders_without_maps_stay_as_they_are():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    layer.activation_relu_or_gelu = 0
+    gm.nn.convert_norms(
+        nn.Sequential(layer, nn.LayerNorm(8)), predicate=lambda name, _: name == "1"
+    )
+    assert layer.activation_relu_or_gelu == 0
+
+
 def test_a_shared_module_is_asked_for_once():
     norm, asked = nn.LayerNorm(4), []
 

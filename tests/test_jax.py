@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -250,3 +253,51 @@ def test_the_greatest_unsigned_integer_may_be_beside_missing_ones():
         where = jnp.asarray([[True], [False]])
         y = gm.quantile_map(x, "uniform", axis=0, where=where)
     np.testing.assert_array_equal(np.asarray(y), [[0.5], [np.nan]])
+
+
+def test_what_a_jitted_function_closes_over_is_as_what_it_is_given(rng):
+    x = jnp.asarray(rng.normal(size=(3, 9)), dtype=jnp.float32)
+    reference, where = jnp.asarray([3.0, 1.0, 2.0]), x > -0.5
+    for call in (
+        lambda x, reference, where: gm.quantile_map(x, reference),
+        lambda x, reference, where: gm.match_quantiles(x, reference, axis=1),
+        lambda x, reference, where: gm.quantile_map(x, jnp.sqrt, where=where),
+        lambda x, reference, where: gm.group_map(x[..., None], 3, target_quantiles=[reference] * 3),
+        lambda x, reference, where: gm.EmpiricalCDF.fit(where * x, axis=1).cdf(x),
+    ):
+        closed = jax.jit(lambda x, call=call: call(x, reference, where))(x)
+        np.testing.assert_array_equal(closed, jax.jit(call)(x, reference, where))
+    _, scanned = jax.lax.scan(lambda _, row: (_, gm.quantile_map(row, reference)), 0, x)
+    np.testing.assert_allclose(scanned, gm.quantile_map(x, reference), rtol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", ["transport", "affine"])
+def test_a_second_derivative_takes_the_jacobian_as_constant(rng, gradient):
+    x, w = jnp.asarray(rng.normal(size=(2, 20)))
+
+    def inner(x):
+        return jax.grad(lambda x: jnp.sum(w * gm.quantile_map(x, gradient=gradient)))(x)
+
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(inner(x) ** 2))(x), 0.0)
+
+
+SPREAD = """
+import jax, jax.numpy as jnp, numpy as np, groupmap as gm
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+assert len(jax.devices()) == 2
+x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), dtype=jnp.float32)
+spread = jax.device_put(x, NamedSharding(Mesh(np.array(jax.devices()), ("a",)), PartitionSpec("a")))
+for target in ("uniform", jnp.sqrt, jnp.asarray([1.0, 2.0, 5.0])):
+    np.testing.assert_allclose(gm.quantile_map(spread, target), gm.quantile_map(x, target), 1e-6)
+targets = ["uniform", "gaussian"]
+np.testing.assert_allclose(
+    gm.group_map(spread, 2, target_quantiles=targets), gm.group_map(x, 2, target_quantiles=targets),
+    rtol=1e-5, atol=1e-6,
+)
+"""
+
+
+def test_arrays_that_are_spread_over_devices():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    environment = dict(os.environ, XLA_FLAGS=flags)
+    subprocess.run([sys.executable, "-c", SPREAD], check=True, env=environment)

@@ -164,3 +164,17 @@ def test_it_comes_back_from_a_checkpoint_by_way_of_meta():
         other.to_empty(device="cpu").load_state_dict(layer.state_dict())
         x = torch.randn(4, 5)
         assert torch.equal(other(x), layer(x))
+
+
+def test_samples_are_copied():
+    for sample in (np.array([0.0, 1.0, 5.0]), torch.tensor([0.0, 1.0, 5.0])):
+        kept = 1.0 * np.asarray(sample)
+        one, other = MonotoneQuantile(3, sample), MonotoneQuantile(3, sample)
+        one.load_state_dict(MonotoneQuantile(3, 100 * sample).state_dict())
+        np.testing.assert_array_equal(sample, kept)
+        assert not torch.equal(one.start, other.start)
+    given = np.arange(3.0)[::-1]
+    given.flags.writeable = False
+    x = torch.randn(2, 4, 3)
+    expected = gm.GroupMap(2, 4, target_quantiles=np.arange(3.0))(x)
+    assert torch.equal(gm.GroupMap(2, 4, target_quantiles=given)(x), expected)

@@ -590,3 +590,48 @@ def test_tracking_under_vmap_is_refused():
     with pytest.raises(RuntimeError, match=r"batched by torch\.vmap"):
         torch.vmap(gm.BatchMap1d(3))(randn(5, 8, 3))
     torch.vmap(gm.BatchMap1d(3, track_running_stats=False))(randn(5, 8, 3))
+
+
+class Network(torch.nn.Module):
+    """From probabilities to values, by layers that take their own dtype only."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Linear(8, 1))
+        for layer in self.layers:
+            layer.weight.data.abs_().add_(0.1)  # so that values do not fall
+
+    def forward(self, p):
+        return self.layers(p.unsqueeze(-1)).squeeze(-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_networks_as_targets(dtype):
+    x = torch.randn(6, 4, 5, dtype=dtype)
+    for layer in (
+        gm.GroupMap(2, 4, target_quantiles=Network()),
+        gm.BatchMap1d(4, target_quantiles=Network()),
+        gm.InstanceMap1d(4, track_running_stats=True, target_quantiles=Network()),
+        gm.Map(2, 4, target_quantiles=gm.nn.MonotoneQuantile(5, Network())),
+    ):
+        layer.to(dtype)
+        assert layer(x).dtype == dtype
+        layer(x).sum().backward()
+        assert all(each.grad is not None for each in layer.parameters())
+        assert layer.eval()(x).isfinite().all()
+
+
+def test_instances_map_by_themselves_once_the_flag_is_off():
+    """As those of nn.InstanceNorm do, and those of nn.BatchNorm do not."""
+    x = torch.randn(3, 4, 9) + 5.0
+    for kind, norm_kind in (
+        (gm.InstanceMap1d, torch.nn.InstanceNorm1d), (gm.BatchMap1d, torch.nn.BatchNorm1d)
+    ):  # fmt: skip
+        layer, norm = (each(4, track_running_stats=True) for each in (kind, norm_kind))
+        changed = []
+        for module in (layer, norm):
+            module(x)
+            before = module.eval()(x)
+            module.track_running_stats = False
+            changed.append(not torch.equal(module(x), before))
+        assert changed[0] == changed[1] == (kind is gm.InstanceMap1d)

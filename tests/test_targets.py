@@ -156,3 +156,14 @@ def test_distributions_whose_support_has_no_end_are_clamped(rng):
     y = gm.quantile_map(rng.normal(size=(1, 5)), mixture)
     expected = mixture.icdf(np.array([1e-5, 1 - 1e-5]))
     np.testing.assert_allclose([y.min(), y.max()], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "cauchy", "laplace", "logistic"])
+def test_derivatives_in_the_middle_are_whole(name):
+    torch = pytest.importorskip("torch")
+    target = getattr(gm, name)
+    for function, at in ((target.ppf, 0.5), (target.cdf, 0.0)):
+        x = torch.tensor([at, at + 1e-9], dtype=torch.float64, requires_grad=True)
+        function(x).sum().backward()
+        assert x.grad[0] > 0.2
+        torch.testing.assert_close(x.grad[0], x.grad[1], rtol=1e-6, atol=0.0)

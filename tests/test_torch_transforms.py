@@ -253,3 +253,11 @@ def test_symbolic_tracing_needs_leaves():
     network = torch.nn.Sequential(torch.nn.Linear(4, 4), gm.LayerMap(4))
     with pytest.raises(TypeError, match="make them leaves"):
         torch.fx.symbolic_trace(network)
+
+
+def test_a_default_device_is_not_that_of_the_tables():
+    x = torch.randn(100_000)
+    with torch.device("meta"):
+        found = gm.quantile_map(x)
+    assert found.device.type == "cpu"
+    assert torch.equal(gm.quantile_map(x), found)

@@ -155,9 +155,20 @@ def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
     return generic.random_keys(like, _host_generator(like, rng), xp)
 
 
-def can_read(x: Array) -> bool:
-    """Whether Python may branch on the data of x."""
+def is_concrete(x: Array) -> bool:
+    """Whether NumPy may read the data of x."""
     return not isinstance(x, jax.core.Tracer)
+
+
+def can_read(x: Array) -> bool:
+    """Whether Python may branch on what is computed of x: within `jit`, not even of constants."""
+    return is_concrete(x) and is_concrete(jax.lax.add(1.0, 1.0))
+
+
+def device(x: Array) -> Any:
+    """Where x lies; None, wherever JAX likes, if it is spread over several devices."""
+    place = array_api_compat.device(x)
+    return place if isinstance(place, jax.Device) else None
 
 
 def wants_gradient(*arrays: Array) -> bool:
@@ -180,7 +191,8 @@ def connect(
         return y, (x, y, saved)
 
     def backward(residuals: Any, grad: Array) -> tuple[Array, Array, None]:
-        x, y, saved = residuals
+        # A second derivative takes the Jacobian as constant.
+        x, y, saved = jax.lax.stop_gradient(residuals)
         return grad, vjp(x, y, grad, *saved).astype(x.dtype), None
 
     connected.defvjp(forward, backward)
@@ -215,7 +227,7 @@ def are_shared_with_numpy(*arrays: Any) -> bool:
     unless they are bound to none."""
     leaves = jax.tree.leaves(arrays)
     return all(
-        can_read(each)
+        is_concrete(each)
         and each.dtype.isbuiltin == 1  # to NumPy, to which bfloat16 is not
         and [device.platform for device in each.devices()] == [PLATFORM_OF_NUMPY]
         for each in leaves
@@ -276,6 +288,7 @@ OPS = replace(
     standard_normal=standard_normal,
     random_keys=random_keys,
     can_read=can_read,
+    device=device,
     reads_at_once=can_read,
     keeps_tables=False,  # made inside jit, even of constants, they are tracers
     detach=jax.lax.stop_gradient,

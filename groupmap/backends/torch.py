@@ -286,7 +286,7 @@ def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Arr
     """The function of some of x at a time, whose intermediate tensors stay in the cache."""
     if not can_read(x) or x.device.type != "cpu" or x.numel() <= ENTRIES_PER_BLOCK:
         return function(x)
-    result = torch.empty(x.shape, dtype=dtype)
+    result = torch.empty(x.shape, dtype=dtype, device=x.device)
     rows = max(1, ENTRIES_PER_BLOCK * len(x) // x.numel())
     for begin in range(0, len(x), rows):
         result[begin : begin + rows] = function(x[begin : begin + rows])

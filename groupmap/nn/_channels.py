@@ -181,13 +181,17 @@ class ChannelMapLayer(AffineMapLayer):
             check_tensor(where, "where")
             where = broadcast_mask(where, input, xp_torch)
         running, count = self.running_quantiles, self.num_batches_tracked
-        if running is not None and not self.training:
+        if running is not None and self._maps_by_running():
             return self._map_by_running(running, input, where)
         y, of_batch = self._map_by_batch(input, where)
         # As in torch, the flag may be changed later: then what was learned stays as it is.
         if running is not None and count is not None and self.track_running_stats:
             self._track(running, count, of_batch())
         return y
+
+    def _maps_by_running(self) -> bool:
+        """Whether running quantiles, if there are any, serve: as in torch, whatever the flag is."""
+        return not self.training
 
     def _scales(self, ndim: int, axis: int = 1) -> tuple[Tensor | None, Tensor | None]:
         """γ and β, shaped to broadcast along the axis."""

@@ -58,6 +58,17 @@ def replaced(
     return made.get(id(model), model), report
 
 
+def has_own_parameters(module: nn.Module) -> bool:
+    """Whether its weight and bias are parameters, which another module can take over."""
+    return {"weight", "bias"} <= module._parameters.keys()
+
+
+def parameters_of_others(module: nn.Module) -> str:
+    """The reason to leave a module that has none of its own."""
+    kind = type(module).__name__
+    return f"the parameters of {kind} are made of others, by pruning or parametrization"
+
+
 def _places(model: nn.Module) -> Iterator[tuple[str, nn.Module | None, str, nn.Module]]:
     """Name, parent, key there and module, of every place; a shared module has several."""
     yield "", None, "", model

@@ -33,12 +33,13 @@ class TargetHolder(nn.Module):
     ) -> None:
         """Keep a target, or a sequence of them, under that name; samples on that device.
 
-        Samples are not in checkpoints by default, so that those of norms are those of layers.
+        Samples are copied, and not in checkpoints by default, so that those of norms are those of
+        layers.
         """
         if isinstance(target, np.ndarray):
-            target = xp_torch.asarray(target)
+            target = xp_torch.asarray(np.array(target))
         if isinstance(target, Tensor):
-            sample = check_one_sample(target).detach()
+            sample = check_one_sample(target).detach().clone()
             sorted_reference(sample, "target_quantiles", xp_torch, OPS)
             is_placed = device is not None and torch.device(device).type != "meta"
             sample = sample.to(device=device) if is_placed else sample

@@ -12,7 +12,12 @@ from torch import nn
 from groupmap.backends.torch import OPS
 from groupmap.nn._base import AffineMapLayer, MapLayer
 from groupmap.nn._channels import NUM_QUANTILES, ChannelMapLayer
-from groupmap.nn._replacing import ConversionReport, replaced
+from groupmap.nn._replacing import (
+    ConversionReport,
+    has_own_parameters,
+    parameters_of_others,
+    replaced,
+)
 from groupmap.nn.batch import BatchMap1d, BatchMap2d, BatchMap3d
 from groupmap.nn.group import GroupMap
 from groupmap.nn.instance import InstanceMap1d, InstanceMap2d, InstanceMap3d
@@ -122,9 +127,7 @@ def convert_norms(
             return f"{kind} is a subclass; a predicate may choose it" if is_subclass else None
         return None if predicate(name, module) else "the predicate leaves it"
 
-    model, report = replaced(model, reason_to_leave, replacement)
-    _allow_fused_encoders(model)
-    return model, report
+    return _replaced_in_encoders(model, reason_to_leave, replacement)
 
 
 def revert_norms(
@@ -161,26 +164,34 @@ def revert_norms(
             return ""
         if type(module) not in NORM_OF:
             return f"{type(module).__name__} has no norm of torch's in its place"
+        if not has_own_parameters(module):
+            return parameters_of_others(module)
         if predicate is not None and not predicate(name, module):
             return "the predicate leaves it"
         return None
 
-    model, report = replaced(model, reason_to_leave, _norm_for)
-    _allow_fused_encoders(model)
-    return model, report
+    return _replaced_in_encoders(model, reason_to_leave, _norm_for)
 
 
-def _allow_fused_encoders(model: nn.Module) -> None:
-    """Let nn.TransformerEncoderLayer take its fused path in evaluation only where it has norms.
+def _replaced_in_encoders(
+    model: nn.Module,
+    reason_to_leave: Callable[[str, nn.Module], str | None],
+    replacement: Callable[[nn.Module], nn.Module],
+) -> tuple[nn.Module, ConversionReport]:
+    """As `replaced`; and nn.TransformerEncoderLayer takes its fused path only where it has norms.
 
     That path never calls its norm1 and norm2: it reads their weight, bias and eps, and computes
-    LayerNorm. It is taken for ReLU and GELU alone, and what says so may say that it is neither:
-    https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/transformer.py
+    LayerNorm. It is taken in evaluation, for ReLU and GELU alone, and what says so may say that it
+    is neither: https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/transformer.py
     """
-    for layer in model.modules():
-        if isinstance(layer, nn.TransformerEncoderLayer):
+    encoders = [each for each in model.modules() if isinstance(each, nn.TransformerEncoderLayer)]
+    before = [(layer.norm1, layer.norm2) for layer in encoders]
+    model, report = replaced(model, reason_to_leave, replacement)
+    for layer, norms in zip(encoders, before, strict=True):
+        if (layer.norm1, layer.norm2) != norms:  # else it is as its owner had it
             has_maps = any(isinstance(norm, MapLayer) for norm in (layer.norm1, layer.norm2))
             layer.activation_relu_or_gelu = 0 if has_maps else _fused_code(layer.activation)
+    return model, report
 
 
 def _fused_code(activation: object) -> int:
@@ -199,9 +210,7 @@ def _no_map_because(module: nn.Module) -> str | None:
         return f"{kind} does not know its size yet; call the network once"
     if not isinstance(module, tuple(COUNTERPARTS)):
         return f"{kind} has no map in its place"
-    if not {"weight", "bias"} <= module._parameters.keys():
-        return f"the parameters of {kind} are made of others, by pruning or parametrization"
-    return None
+    return None if has_own_parameters(module) else parameters_of_others(module)
 
 
 def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
@@ -213,6 +222,8 @@ def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
         variance = norm.running_var.to(OPS.widest_real(norm.running_var, xp_torch))
         layer.set_running_moments(norm.running_mean, (variance + norm.eps).sqrt())
         layer.num_batches_tracked = norm.num_batches_tracked.clone()
+    if isinstance(layer, ChannelMapLayer):
+        layer.track_running_stats = norm.track_running_stats
     _take_over(layer, norm)
     return layer
 
@@ -227,6 +238,8 @@ def _norm_for(layer: Any) -> nn.Module:
         buffers.running_mean.copy_(mean)
         buffers.running_var.copy_((std.square() - eps).clamp(min=0.0))
         buffers.num_batches_tracked = layer.num_batches_tracked.clone()
+    if isinstance(layer, ChannelMapLayer):
+        vars(norm)["track_running_stats"] = layer.track_running_stats
     _take_over(norm, layer)
     return norm
 
@@ -247,9 +260,11 @@ def _shared_options(module: Any) -> dict[str, Any]:
     """
     affine = "elementwise_affine" if isinstance(module, (nn.LayerNorm, LayerMap)) else "affine"
     options: dict[str, Any] = {affine: module.weight is not None}
-    for name in ("momentum", "track_running_stats", "process_group"):
+    for name in ("momentum", "process_group"):
         if hasattr(module, name):
             options[name] = getattr(module, name)
+    if hasattr(module, "track_running_stats"):  # which may have been switched off since
+        options["track_running_stats"] = module.num_batches_tracked is not None
     # Of the running statistics before the parameters, which are taken over as they are.
     for name in ("running_quantiles", "running_mean", "weight"):
         tensor = getattr(module, name, None)

@@ -101,6 +101,9 @@ class InstanceMap(ChannelMapLayer):
             gradient_floor=gradient_floor,
         )
 
+    def _maps_by_running(self) -> bool:
+        return not self.training and self.track_running_stats  # as in torch: not once it is off
+
     def forward(self, input: Tensor, where: Tensor | None = None) -> Tensor:
         """Map the entries of the input where the mask `where` is true; the others become 0."""
         check_tensor(input)

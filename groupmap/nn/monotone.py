@@ -97,6 +97,8 @@ class MonotoneQuantile(TargetHolder):
         self.slopes.fill_(SLOPE_ONE)
         self.shift.copy_(self.knots[self.num_knots // 2].reshape(1))
 
+    takes_any_dtype = True  # of probabilities: what is learned is converted
+
     def forward(self, p: Tensor) -> Tensor:
         """Q(p)."""
         x = self._start(p).reshape(1, -1)

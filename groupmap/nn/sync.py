@@ -19,7 +19,7 @@ from groupmap.mapping import with_estimate
 from groupmap.nn._base import Device, Dtype
 from groupmap.nn._channels import NUM_QUANTILES, OfBatch
 from groupmap.nn._pooling import Shares, shared_generator
-from groupmap.nn._replacing import replaced
+from groupmap.nn._replacing import has_own_parameters, parameters_of_others, replaced
 from groupmap.nn._running import (
     finite_target_values,
     probabilities,
@@ -157,8 +157,12 @@ class SyncBatchMap(BatchMap):
         """
 
         def reason_to_leave(name: str, module: nn.Module) -> str | None:
-            del name
             is_alone = isinstance(module, BatchMap) and not isinstance(module, SyncBatchMap)
+            if is_alone and not has_own_parameters(module):
+                raise ValueError(
+                    f"{name or 'module'}: {parameters_of_others(module)}; make them its own first, "
+                    "by torch.nn.utils.prune.remove or parametrize.remove_parametrizations."
+                )
             return None if is_alone else ""
 
         def shared(layer: nn.Module) -> nn.Module:
