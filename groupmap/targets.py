@@ -265,7 +265,9 @@ class SymmetricTarget(FormulaTarget):
         del dtype
         xp, p, complement = positions.xp, positions.p, positions.complement
         is_lower = p <= complement
-        tail = xp.where(is_lower, p, complement)  # the lesser; and where both are ½, one to derive
+        tail = xp.minimum(p, complement)
+        if ops.wants_gradient(p):  # where both are ½, of one of them alone
+            tail = xp.where(is_lower, p, complement)
         lower = self.lower_quantiles(xp.where(tail < self.clamp, self.clamp, tail), xp, ops)
         return xp.where(is_lower, lower, -lower)
 

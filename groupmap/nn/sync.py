@@ -154,6 +154,10 @@ class SyncBatchMap(BatchMap):
         Returns:
             The module, changed in place; or, if it is a BatchMap itself, its replacement. The
             replacements have the same parameters, buffers, hooks and options.
+
+        Raises:
+            ValueError: if num_knots does not suit a layer, or the parameters of one are made of
+                others, by pruning or parametrization; the module is then as it was.
         """
 
         def reason_to_leave(name: str, module: nn.Module) -> str | None:
