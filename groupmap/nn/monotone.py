@@ -61,6 +61,8 @@ class MonotoneQuantile(TargetHolder):
 
     knots: Tensor
 
+    takes_any_dtype = True  # of probabilities: what is learned is converted
+
     def __init__(
         self,
         num_knots: int = 16,
@@ -96,8 +98,6 @@ class MonotoneQuantile(TargetHolder):
         self.knots = knots.to(self.slopes.device)
         self.slopes.fill_(SLOPE_ONE)
         self.shift.copy_(self.knots[self.num_knots // 2].reshape(1))
-
-    takes_any_dtype = True  # of probabilities: what is learned is converted
 
     def forward(self, p: Tensor) -> Tensor:
         """Q(p)."""
