@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 from importlib.metadata import version
@@ -19,6 +20,9 @@ DATA = Path(__file__).parent / "data"
 
 settings.register_profile("groupmap", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("groupmap")
+
+# With all libraries imported, every sixth second went to looking for cycles among what they keep.
+gc.set_threshold(10_000, 20, 50)
 
 # JAX compiles each operation anew for each shape, thousands of them here, and what takes the time
 # is to make them fast. Its compiler aborts on options that it does not know, which come and go.

@@ -155,6 +155,51 @@ def test_the_core_knows_no_library(path):
         assert not (names & libraries) - allowed
 
 
+COMPILED = ("kernel", "part", "inlined")
+
+
+def compiled_by(function):
+    """The name of what compiles a function; None where nothing does."""
+    names = (each.id for each in function.decorator_list if isinstance(each, ast.Name))
+    return next((name for name in names if name.endswith(COMPILED)), None)
+
+
+def called_by_python(tree):
+    """The names in a module that no compiled function uses, or does not alone."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif not (isinstance(node, ast.FunctionDef) and compiled_by(node)):
+            todo.extend(ast.iter_child_nodes(node))
+
+
+def test_parts_of_kernels_are_called_by_kernels():
+    """From Python, one would end the process."""
+    trees = {
+        module_name(path): ast.parse(path.read_text())
+        for path in (PACKAGE / "backends" / "kernels").glob("*.py")
+    }
+    parts = {
+        (module, node.name)
+        for module, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and (compiled_by(node) or "").endswith("part")
+    }
+    called = set()
+    for module, tree in trees.items():
+        imported = {
+            alias.name: node.module.removeprefix("groupmap.")
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+        called |= {(imported.get(name, module), name) for name in called_by_python(tree)}
+    assert len(parts) > 40
+    assert not parts & called
+
+
 def test_importing_brings_in_nothing_heavy():
     heavy = ("torch", "cupy", "sklearn", "numba", "scipy", "jax", "dask", "matplotlib", "rich")
     code = f"import groupmap, sys; print([m for m in {heavy} if m in sys.modules])"

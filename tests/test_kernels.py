@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import array_api_compat.numpy
 import numpy as np
@@ -31,6 +32,8 @@ from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels, with_kernels_and_without
 
 pytest.importorskip("numba")
+from numba import njit
+
 from groupmap.backends.kernels import (
     bins,
     bucket_lines,
@@ -65,6 +68,17 @@ FLOATS = ("float16", "float32", "float64")
 KINDS = ("random", "few values", "levels", "relu", "clipped", "clipped and crowded", "half zero",
          "rain", "some ties", "constant", "one far away")  # fmt: skip
 LENGTHS = (1, 2, 3, 255, 256, 257, 512, 513, 8192, 8193, 16_384, 16_385, 65535, 65536, 65537)
+
+
+@cache
+def from_python(part):
+    """A part of kernels, which only they may call, for Python to call."""
+
+    @njit
+    def call(*arguments):
+        return part(*arguments)
+
+    return call
 
 
 def rows_of(kind, dtype, shape, rng):
@@ -983,10 +997,10 @@ def test_where_little_would_be_set_aside_the_row_stays_whole(rng):
     task = Task(x, code_of(x.dtype), table, (0, 1, 1), table.dtype, np.empty_like(x))
     with lent() as lend:
         rest = common.Rest.for_rows_of(task, np.empty_like(as_bits(x)), lend())
-        common.set_aside(as_bits(x[0]), task.code, table, task.tie, rest, 0)
+        from_python(common.set_aside)(as_bits(x[0]), task.code, table, task.tie, rest, 0)
         assert rest.sizes[0] == common.WHOLE
         x[:, : n // 5] = 0.5
-        common.set_aside(as_bits(x[0]), task.code, table, task.tie, rest, 0)
+        from_python(common.set_aside)(as_bits(x[0]), task.code, table, task.tie, rest, 0)
         assert rest.sizes[0] == np.sum(x != 0.5)
     with all_in_buckets("in batches"):
         check_ranks_and_order(x, n_threads=1)
@@ -1065,7 +1079,9 @@ def test_words_sorted_by_digits(low, size, seed):
     words = rng.integers(0, highest, size=size, dtype=np.uint32) << low
     words |= np.arange(size, dtype=np.uint32)
     expected, other = np.sort(words), np.full(size + 5, 7, dtype=np.uint32)
-    digits.sort_by_digits(words, low, other, np.empty(digits.N_DIGITS, dtype=np.uint32))
+    from_python(digits.sort_by_digits)(
+        words, low, other, np.empty(digits.N_DIGITS, dtype=np.uint32)
+    )
     np.testing.assert_array_equal(words, expected)
     np.testing.assert_array_equal(other[size:], 7)
 
@@ -1102,7 +1118,7 @@ def test_rows_are_dealt_out_without_being_counted(rng, kind):
         own = several_rows.SeveralRows(task, 1, lend())
         keys, noted, buckets = own.entries.keys, own.dealt.noted, own.dealt.buckets
         for _ in range(2):  # the counts are empty again
-            n_buckets = dealing.deal_out_row(
+            n_buckets = from_python(dealing.deal_out_row)(
                 as_bits(x[0]), own.bins, own.dealt, keys, dealing.NOTHING
             )
             begins, ends, ranks = (each[:n_buckets] for each in buckets)
@@ -1144,7 +1160,7 @@ def test_runs_and_levels_among_words(drawn, bits):
         begin = end
     keys = keys_of(row.view(np.float32))
     conflicts = int(np.sum(keys[spots] != keys[spots + 1]))
-    assert runs.count_conflicts(words, spots, index, row, code) == conflicts
+    assert from_python(runs.count_conflicts)(words, spots, index, row, code) == conflicts
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

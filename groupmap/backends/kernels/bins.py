@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, code_of
+from groupmap.backends.kernels.compiled import inlined, kernel, part
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
@@ -93,7 +93,7 @@ class Bins(NamedTuple):
         )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def look(row: Bits, bins: Bins, stretch: int) -> None:
     """Find out where the keys of a stretch lie."""
     code, ends = bins.code, bins.ends[stretch]
@@ -112,7 +112,7 @@ def look(row: Bits, bins: Bins, stretch: int) -> None:
             ends[NEAREST_TO_ZERO] = min(ends[NEAREST_TO_ZERO], magnitude)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def set_span(bins: Bins) -> Unsigned:
     """Set the bins to where the keys of all stretches lie; their greatest magnitude comes back."""
     code, ends, span = bins.code, bins.ends, bins.span
@@ -143,7 +143,7 @@ def set_span(bins: Bins) -> Unsigned:
     return magnitude_of(least, greatest, code)
 
 
-@njit(nogil=True, cache=True)
+@part
 def find_bins(some: Bits, bins: Bins, keys: Bits, bin_of: Bits) -> None:
     """The keys of a chunk of entries, and the bins where they lie.
 
@@ -162,7 +162,7 @@ def find_bins(some: Bits, bins: Bins, keys: Bits, bin_of: Bits) -> None:
         bin_of[i] = np.uint32((word(low + high) >> shift) + min(beyond_zero, of_zero))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_bins(row: Bits, bins: Bins, stretch: int, noted: Bits) -> None:
     """Count the entries of each bin in a stretch, and note the bin of each, if there is room."""
     counts, has_room = bins.counts[stretch], can_note_bins(bins, noted)
@@ -178,13 +178,13 @@ def count_bins(row: Bits, bins: Bins, stretch: int, noted: Bits) -> None:
                 own[i] = bin_of[i]
 
 
-@njit(inline="always")
+@inlined
 def width_of(numbers: Bits) -> int:
     """Of 16 or 32 bits; other than `itemsize`, which is read from memory, known when compiled."""
     return 16 if np.uint64(~numbers.dtype.type(0)) < np.uint64(2**16) else 32
 
 
-@njit(inline="always")
+@inlined
 def can_note_bins(bins: Bins, noted: Bits) -> bool:
     """Whether the numbers there are wide enough for every bin."""
     return bool(bins.counts.shape[1] <= 1 << width_of(noted))

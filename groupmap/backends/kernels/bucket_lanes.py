@@ -19,7 +19,7 @@ from groupmap.backends.kernels.bucket_words import (
     write_words,
 )
 from groupmap.backends.kernels.buckets import Ranking, emit_level, emit_unless_crowded
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import uncounted_part
 from groupmap.backends.kernels.dealing import Buckets
 from groupmap.backends.kernels.digits import N_DIGITS, sort_by_digits
 from groupmap.backends.kernels.memory import Memory
@@ -58,7 +58,7 @@ class InLanes(NamedTuple):
         )
 
 
-@uncounted
+@uncounted_part
 def rank_in_lanes(
     n_buckets: int,
     buckets: Buckets,
@@ -98,14 +98,14 @@ def rank_in_lanes(
     return n_left
 
 
-@uncounted
+@uncounted_part
 def blocks_of(k: int, buckets: Buckets) -> int:
     """How many blocks of words a bucket has; at most one more than go side by side."""
     size = buckets.ends[k] - buckets.begins[k]
     return int(min(-(-size // BLOCK), LONGEST_BLOCKS + 1))
 
 
-@uncounted
+@uncounted_part
 def sort_by_length(n_buckets: int, buckets: Buckets, memory: InLanes) -> int:
     """Put so many buckets in the order of their lengths; how many go side by side."""
     counts = memory.counts[: LONGEST_BLOCKS + 3]
@@ -123,7 +123,7 @@ def sort_by_length(n_buckets: int, buckets: Buckets, memory: InLanes) -> int:
     return int(n_short)
 
 
-@uncounted
+@uncounted_part
 def sort_some(
     some: Bits,
     length: int,
@@ -159,7 +159,7 @@ def sort_some(
         sort_side_by_side(words, memory.lanes[: LANES * length])
 
 
-@uncounted
+@uncounted_part
 def sort_long(
     k: int, buckets: Buckets, memory: InLanes, table: Bits | None, ranking: Ranking
 ) -> None:

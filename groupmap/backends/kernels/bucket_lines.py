@@ -7,12 +7,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits
 from groupmap.backends.kernels.bucket_words import bits_lost, least_and_greatest, write_words
 from groupmap.backends.kernels.buckets import Ranking, emit_unless_crowded
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import short_kernel, uncounted_kernel
 from groupmap.backends.kernels.dealing import Buckets
 from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
@@ -52,7 +51,7 @@ def rank_in_lines(buckets: Buckets, words: Bits, table: Bits | None, ranking: Ra
     return lines.is_left
 
 
-@njit(cache=True)  # so short that other threads may wait
+@short_kernel
 def lines_of(buckets: Buckets, length: int) -> int:
     """How many lines of that length the words of some buckets take."""
     n_lines = 0
@@ -61,7 +60,7 @@ def lines_of(buckets: Buckets, length: int) -> int:
     return n_lines
 
 
-@uncounted
+@uncounted_kernel
 def write_lines(buckets: Buckets, lines: Lines, ranking: Ranking) -> int:
     """Words of the keys of some buckets, and of their indices in them; how many are long."""
     words, length = lines.words.reshape(-1), lines.words.shape[1]
@@ -84,7 +83,7 @@ def write_lines(buckets: Buckets, lines: Lines, ranking: Ranking) -> int:
     return n_long
 
 
-@uncounted
+@uncounted_kernel
 def emit_lines(buckets: Buckets, lines: Lines, table: Bits | None, ranking: Ranking) -> None:
     """The sorted words of some buckets to values, and to the order."""
     words, length = lines.words.reshape(-1), lines.words.shape[1]

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from groupmap.backends._bits import Bits, Unsigned
+from groupmap.backends.kernels.compiled import inlined
 from groupmap.backends.kernels.vectors import (
     LANES,
     bit_length,
@@ -29,13 +30,13 @@ from groupmap.backends.kernels.words import WORD_BITS, index_bits
 BEHIND_ALL = np.uint32(2**WORD_BITS - 1)
 
 
-@njit(inline="always")
+@inlined
 def bits_lost(least: Unsigned, greatest: Unsigned, size: int) -> int:
     """How many of the bits that tell so many keys apart there is no room for above an index."""
     return max(int(bit_length(np.uint64(greatest - least))) + index_bits(size) - WORD_BITS, 0)
 
 
-@njit(inline="always")
+@inlined
 def least_and_greatest(keys: Bits) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest key of a bucket."""
     least = greatest = keys[0]
@@ -47,7 +48,7 @@ def least_and_greatest(keys: Bits) -> tuple[Unsigned, Unsigned]:
     return least, greatest
 
 
-@njit(inline="always")
+@inlined
 def write_words(keys: Bits, least: Unsigned, lost: int, words: Bits) -> None:
     """Words of the keys of a bucket, and of their indices in it; what is behind sorts last."""
     size = keys.size

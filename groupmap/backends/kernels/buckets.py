@@ -10,11 +10,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
 from groupmap.backends.kernels.common import Gaps, left_out, table_across
-from groupmap.backends.kernels.compiled import ZERO, counted, uncounted
+from groupmap.backends.kernels.compiled import (
+    ZERO,
+    counted_part,
+    inlined,
+    uncounted_kernel,
+    uncounted_part,
+)
 from groupmap.backends.kernels.dealing import NOTHING, Buckets, Entries
 from groupmap.backends.kernels.emission import CROWDED, emit_row
 from groupmap.backends.kernels.equals import find_equal
@@ -78,7 +83,7 @@ def rank_left(which: Bits, buckets: Buckets, table: Bits | None, ranking: Rankin
     return n_entries
 
 
-@uncounted
+@uncounted_part
 def emit_unless_crowded(
     words: Bits, k: int, is_whole: bool, buckets: Buckets, table: Bits | None, ranking: Ranking
 ) -> bool:
@@ -97,7 +102,7 @@ def emit_unless_crowded(
     return False
 
 
-@uncounted
+@uncounted_kernel
 def emit_as_they_are(
     words: Bits, k: int, buckets: Buckets, table: Bits | None, ranking: Ranking
 ) -> None:
@@ -108,7 +113,7 @@ def emit_as_they_are(
     emit_bucket(words, k, equals, low, is_whole, buckets, table, ranking)
 
 
-@njit(inline="always")
+@inlined
 def emit_bucket(
     words: Bits,
     k: int,
@@ -140,7 +145,7 @@ def emit_bucket(
         write_order_of_one(words, begin, first, ranking.indices, ranking.order[ranking.row])
 
 
-@uncounted
+@uncounted_part
 def emit_level(k: int, buckets: Buckets, table: Bits | None, ranking: Ranking) -> None:
     """The values and the order of a bucket whose entries are equal."""
     begin, first, tie = buckets.begins[k], buckets.ranks[k], ranking.tie
@@ -161,7 +166,7 @@ def emit_level(k: int, buckets: Buckets, table: Bits | None, ranking: Ranking) -
 
 
 # Not inline: few buckets are at a gap.
-@counted
+@counted_part
 def emit_across(
     words: Bits,
     first: int,
@@ -182,7 +187,7 @@ def emit_across(
     emit_near(words, ZERO, spots, n_equal, low, is_exact, keys, code, own_table, tie, out)
 
 
-@uncounted
+@uncounted_part
 def emit_near(
     words: Bits,
     first: int,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.dealing import AHEAD, LONGEST_NEAR, Dealt
 from groupmap.backends.kernels.scaling import InPlace, scale_part
 from groupmap.backends.kernels.vectors import fetch
@@ -13,7 +13,7 @@ from groupmap.backends.kernels.vectors import fetch
 PART = 2**12  # values that are still in the nearest cache when they are scaled
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def collect_from_spots(
     spots: Bits, values: Bits, out: Bits, in_place: InPlace | None, r: int, first: int
 ) -> None:
@@ -28,7 +28,7 @@ def collect_from_spots(
             scale_part(in_place, r, first + begin, first + end)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def collect_from_buckets(
     bucket_of: Bits,
     stretch: int,

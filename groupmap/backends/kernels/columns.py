@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends._layout import BYTES_OF_LINE, are_columns
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.vectors import fetch
 
 # Entries of a row that are read one after the other: each may be on another page, and a processor
@@ -54,7 +54,7 @@ def copy_rows(rows: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         out[...] = rows
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def from_columns(rows: Bits, out: Bits) -> None:
     """Copy rows that lie side by side, part by part."""
     n_rows, n = rows.shape
@@ -66,7 +66,7 @@ def from_columns(rows: Bits, out: Bits) -> None:
                 own_out[i] = part[i]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def to_columns(rows: Bits, out: Bits) -> None:
     """Copy a few rows to some that lie side by side, entry by entry; what will be written to is
     fetched."""

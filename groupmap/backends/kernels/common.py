@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
-from groupmap.backends.kernels.compiled import counted
+from groupmap.backends.kernels.compiled import counted_part, inlined, kernel, part
 from groupmap.backends.kernels.keys import bits_of, key_at
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
@@ -80,14 +79,14 @@ class Rest(NamedTuple):
         )
 
 
-@njit(inline="always")
+@inlined
 def left_out(gaps: Gaps, rank: int) -> int:
     """How many ranks of the row are left out before that one of its rest."""
     less, n_first, less_than_second, n_second = gaps
     return (n_first if rank >= less else 0) + (n_second if rank >= less_than_second else 0)
 
 
-@counted
+@counted_part
 def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
     """What becomes of the ranks of a rest from one up to another, between which there is a gap."""
     own = np.empty(2 * (end - begin) - 1, dtype=table.dtype)
@@ -96,7 +95,7 @@ def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
     return own
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def set_aside_in_rows(rows: Bits, code: Code, table: Bits, tie: Tie, rest: Rest) -> Unsigned:
     """Divide the rows that have common values; the greatest magnitude of these comes back."""
     magnitude = rows.dtype.type(0)
@@ -105,7 +104,7 @@ def set_aside_in_rows(rows: Bits, code: Code, table: Bits, tie: Tie, rest: Rest)
     return magnitude
 
 
-@njit(nogil=True, cache=True)
+@part
 def set_aside(row: Bits, code: Code, table: Bits, tie: Tie, rest: Rest, r: int) -> Unsigned:
     """Divide a row, the r-th, if it has common values; their greatest magnitude comes back."""
     patterns = rest.patterns[r]
@@ -131,7 +130,7 @@ def has_common_between(row: np.ndarray[Any, Any], code: Code) -> bool:
     return bool(np.any((np.min(row) < values) & (values < np.max(row))))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def are_to_be_divided(rows: Bits, code: Code, sampled: Bits) -> bool:
     """Whether any row seems to have common values: where none has, which is often so, nothing else
     of this file needs to be compiled."""
@@ -142,7 +141,7 @@ def are_to_be_divided(rows: Bits, code: Code, sampled: Bits) -> bool:
     return are
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find_common(some: Bits, code: Code, patterns: Bits) -> bool:
     """Whether some entries of a row have common values, and the four `patterns`."""
     size = some.size
@@ -168,7 +167,7 @@ def find_common(some: Bits, code: Code, patterns: Bits) -> bool:
     return True
 
 
-@njit(inline="always")
+@inlined
 def find_others(some: Bits, patterns: Bits, flags: Bits) -> None:
     """Flag the entries that are neither of the two."""
     first, first_too, second, second_too = patterns[0], patterns[1], patterns[2], patterns[3]
@@ -178,7 +177,7 @@ def find_others(some: Bits, patterns: Bits, flags: Bits) -> None:
         flags[i] = not (is_first | (bits == second) | (bits == second_too))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def squeeze(row: Bits, patterns: Bits, rest: Bits) -> tuple[int, int, int]:
     """Write the other entries to `rest`, one behind the other.
 
@@ -208,7 +207,7 @@ def squeeze(row: Bits, patterns: Bits, rest: Bits) -> tuple[int, int, int]:
     return n_rest, n_first, row.size - n_rest - n_first
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_less(rest: Bits, patterns: Bits, code: Code) -> Two:
     """How many entries are less than each of the two values."""
     ends = np.empty(2, dtype=rest.dtype)
@@ -222,7 +221,7 @@ def count_less(rest: Bits, patterns: Bits, code: Code) -> Two:
     return less_than_first, less_than_second
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def set_gaps(table: Bits, tie: Tie, counts: Two, less: Two, gaps: Bits, two: Bits) -> None:
     """Write the gaps that the two values leave, and what becomes of these."""
     n_first, n_second = counts
@@ -235,7 +234,7 @@ def set_gaps(table: Bits, tie: Tie, counts: Two, less: Two, gaps: Bits, two: Bit
         two[1] = value_of_ties(behind_second - n_second, behind_second, table, tie)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def spread(row: Bits, patterns: Bits, two: Bits, of_rest: Bits, out: Bits) -> int:
     """The value of each entry of a row: one of the two, or the next `of_rest`.
 

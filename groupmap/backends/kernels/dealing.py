@@ -21,7 +21,6 @@ from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, code_of
 from groupmap.backends.kernels.bins import (
@@ -34,7 +33,7 @@ from groupmap.backends.kernels.bins import (
     set_span,
     width_of,
 )
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, kernel, part, uncounted_part
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import IRREGULAR, IRREGULAR_BITS
@@ -164,7 +163,7 @@ class Dealer:
         return self.memory.empty(self.slots, np.int32)
 
 
-@njit(nogil=True, cache=True)
+@part
 def deal_out_row(row: Bits, bins: Bins, dealt: Dealt, dealt_keys: Bits, indices: Bits) -> int:
     """Deal out all of a row; to how many buckets."""
     some = bins.some[: row.size // ONE_OF]
@@ -183,7 +182,7 @@ def deal_out_row(row: Bits, bins: Bins, dealt: Dealt, dealt_keys: Bits, indices:
         seen, one_of = row, 1
 
 
-@njit(inline="always")
+@inlined
 def sample(row: Bits, some: Bits) -> None:
     """One of each few entries that follow one another; not always the same, as what repeats itself
     would be."""
@@ -194,7 +193,7 @@ def sample(row: Bits, some: Bits) -> None:
         some[k] = row[np.uint32(k) * one_of + within]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def cut(bins: Bins, dealt: Dealt, one_of: int) -> int:
     """Put the bins of a row together to buckets, and empty their counts; how many buckets there
     are. Of so many entries one has been counted."""
@@ -219,7 +218,7 @@ def cut(bins: Bins, dealt: Dealt, one_of: int) -> int:
     return bucket + 1
 
 
-@njit(inline="always")
+@inlined
 def room_for(size: int, one_of: int) -> int:
     """How many slots a bucket gets that is thought to have so many entries."""
     if one_of == 1:
@@ -227,7 +226,7 @@ def room_for(size: int, one_of: int) -> int:
     return size + int(DEVIATIONS * sqrt(one_of * size)) + MORE_COUNTED * one_of
 
 
-@njit(nogil=True, cache=True)
+@part
 def give_spots(bins: Bins, dealt: Dealt, n_buckets: int) -> None:
     """Give each stretch its first spot in each bucket."""
     at, counts = dealt.at, bins.counts
@@ -240,7 +239,7 @@ def give_spots(bins: Bins, dealt: Dealt, n_buckets: int) -> None:
             at[s + 1, bins.bucket_of[b]] += counts[s, b]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def settle(dealt: Dealt, n_buckets: int, are_counted: bool) -> bool:
     """Note where buckets end when entries are dealt out; whether there was room for all."""
     begins, ends, ranks = dealt.buckets
@@ -255,7 +254,7 @@ def settle(dealt: Dealt, n_buckets: int, are_counted: bool) -> bool:
     return has_room
 
 
-@njit(inline="always")
+@inlined
 def magnitude_of_dealt(keys: Bits, buckets: Buckets, n_buckets: int, code: Code) -> Unsigned:
     """The greatest magnitude of entries that were dealt out, whose keys have that code."""
     begins, ends = buckets.begins, buckets.ends
@@ -272,7 +271,7 @@ def magnitude_of_dealt(keys: Bits, buckets: Buckets, n_buckets: int, code: Code)
     return magnitude_of(lowest, highest, code)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def deal_out(
     row: Bits,
     first_index: int,
@@ -314,7 +313,7 @@ def deal_out(
             )  # fmt: skip
 
 
-@uncounted
+@uncounted_part
 def deal_out_chunk(
     keys: Bits,
     bin_of: Bits,
@@ -348,7 +347,7 @@ def deal_out_chunk(
         )  # fmt: skip
 
 
-@njit(inline="always")
+@inlined
 def deal_out_one(
     key: Unsigned,
     bucket: Unsigned,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from groupmap.backends._bits import Bits
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_part
 from groupmap.backends.kernels.words import WORD_BITS
 
 DIGIT_BITS = 11
 N_DIGITS = 2**DIGIT_BITS
 
 
-@uncounted
+@uncounted_part
 def sort_by_digits(words: Bits, low: int, other: Bits, counts: Bits) -> None:
     """Sort words of 32 bits, whose `low` ones are in order; there is memory for no fewer others,
     and for the counts of all digits."""
@@ -28,7 +26,7 @@ def sort_by_digits(words: Bits, low: int, other: Bits, counts: Bits) -> None:
             words[i] = other[i]
 
 
-@njit(inline="always")
+@inlined
 def deal_digits(words: Bits, shift: int, other: Bits, counts: Bits) -> None:
     """Words by one of their digits; those in which it is the same keep their order."""
     down, last = words.dtype.type(shift), words.dtype.type(N_DIGITS - 1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.threads import over_rows
 
 N_LEVELS = 2**8
@@ -113,7 +113,7 @@ def _top(rows: Rows) -> Unsigned:
     return code_of(rows.dtype).top
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_counts(bits: Bits, top: Unsigned, counts: Bits) -> None:
     """Add how many entries of each row have each level."""
     for r in range(bits.shape[0]):
@@ -125,7 +125,7 @@ def add_counts(bits: Bits, top: Unsigned, counts: Bits) -> None:
                 counts[r, level] += own[copy, level]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def take(bits: Bits, top: Unsigned, values: Bits, out: Bits) -> None:
     """The value at each entry's level."""
     n_rows, n = bits.shape
@@ -137,7 +137,7 @@ def take(bits: Bits, top: Unsigned, values: Bits, out: Bits) -> None:
                 own_out[i] = own_values[part[i] ^ top]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def repeat(numbers: Rows, counts: Bits, ascending: Rows) -> None:
     """In each row each of the numbers as often as it was counted, one after the other."""
     for r in range(counts.shape[0]):

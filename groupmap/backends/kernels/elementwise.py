@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Unsigned, as_bits
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.threads import over_rows
 
 ENTRIES_PER_BLOCK = 2**16
@@ -31,7 +31,7 @@ def screen(values: np.ndarray[Any, Any], infinity: Unsigned, *, threads: int) ->
     return bool(max(greatest) > infinity), bool(max(greatest) >= infinity)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def greatest_magnitude(bits: Bits) -> Unsigned:
     """The greatest of the bit patterns without their signs."""
     everything = ~bits.dtype.type(0)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import ZERO, uncounted
+from groupmap.backends.kernels.compiled import ZERO, inlined, part, uncounted_kernel
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.runs import (
     are_long,
@@ -25,7 +24,7 @@ AHEAD = 16  # words
 CROWDED = 6  # one tie among so few, and keys should have been taken for places
 
 
-@uncounted
+@uncounted_kernel
 def emit(
     words: Bits,
     rows: Bits,
@@ -61,7 +60,7 @@ def emit(
     return n_crowded
 
 
-@njit(nogil=True, cache=True)
+@part
 def emit_levels_at_ends(
     words: Bits, low: Unsigned, are_places: bool, table: Bits | None, tie: Tie, out: Bits
 ) -> tuple[int, int]:
@@ -74,7 +73,7 @@ def emit_levels_at_ends(
     return begin, end
 
 
-@njit(inline="always")
+@inlined
 def emit_unless_crowded(
     words: Bits,
     first: int,
@@ -102,7 +101,7 @@ def emit_unless_crowded(
     return False
 
 
-@njit(inline="always")
+@inlined
 def emit_row(
     words: Bits,
     first: int,
@@ -149,7 +148,7 @@ def emit_row(
         emit_levels(words, first, spots[:n_equal], index, table, tie, out)
 
 
-@njit(inline="always")
+@inlined
 def has_level_at_end(words: Bits, low: Unsigned, is_whole: bool, are_places: bool) -> bool:
     """Whether several entries are known to be equal to the least of their row, or the greatest.
 
@@ -165,7 +164,7 @@ def has_level_at_end(words: Bits, low: Unsigned, is_whole: bool, are_places: boo
     return is_whole & (is_level | is_last_level)
 
 
-@njit(nogil=True, cache=True)
+@part
 def between_levels(words: Bits, low: Unsigned, are_places: bool) -> tuple[int, int]:
     """Where the words of the least entries end, if several are known to be, and those of the
     greatest begin."""
@@ -178,7 +177,7 @@ def between_levels(words: Bits, low: Unsigned, are_places: bool) -> tuple[int, i
     return begin, end
 
 
-@njit(nogil=True, cache=True)
+@part
 def first_beyond(words: Bits, prefix: Unsigned, low: Unsigned) -> int:
     """Where the sorted words begin whose prefixes are greater."""
     begin, end = 0, words.size
@@ -191,7 +190,7 @@ def first_beyond(words: Bits, prefix: Unsigned, low: Unsigned) -> int:
     return begin
 
 
-@njit(nogil=True, cache=True)
+@part
 def emit_level(
     words: Bits, first: int, index: Unsigned, table: Bits | None, tie: Tie, out: Bits
 ) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from groupmap.backends._bits import Bits, Unsigned
-from groupmap.backends.kernels.compiled import ZERO
+from groupmap.backends.kernels.compiled import ZERO, inlined
 from groupmap.backends.kernels.vectors import IS_FAST, LANES, append_equal
 
 STRIDE = 32
 
 
-@njit(inline="always")
+@inlined
 def count_equal(words: Bits, low: Unsigned) -> int:
     """How many words have the prefix of the word before."""
     equals = 0
@@ -20,7 +18,7 @@ def count_equal(words: Bits, low: Unsigned) -> int:
     return equals
 
 
-@njit(inline="always")
+@inlined
 def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
     """Where the words stand that have the prefix of the next; how many there are."""
     return (
@@ -28,7 +26,7 @@ def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
     )
 
 
-@njit(inline="always")
+@inlined
 def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
     """The same, one word after the other where some of a stretch are equal."""
     found, last = ZERO, words.size - 1
@@ -41,7 +39,7 @@ def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
     return found
 
 
-@njit(inline="always")
+@inlined
 def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
     """The same, a vector at once; the last one looks at some words again, if there are enough."""
     last, found = words.size - 1, ZERO

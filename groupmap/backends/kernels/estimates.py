@@ -9,11 +9,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._layout import entries_per_block
 from groupmap.backends.kernels.columns import contiguous, written_together
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import kernel, part, summing_part, uncounted_kernel
 from groupmap.backends.kernels.threads import over_rows
 
 Rows = np.ndarray[Any, Any]
@@ -76,7 +75,7 @@ def _entries_at_once(grad: Rows) -> int:
     return entries_per_block(grad, ENTRIES_PER_BLOCK, COPIES * grad.itemsize)
 
 
-@uncounted
+@uncounted_kernel
 def transport_rows(
     x: Rows,
     grad: Rows,
@@ -117,13 +116,13 @@ def transport_rows(
             result[r, order[r, i]] = v[i] * scale
 
 
-@njit(nogil=True, cache=True)
+@part
 def inverse_power_of_two(greatest: float) -> float:
     """What scales values of up to that size to at most 1, and keeps all of their digits."""
     return math.ldexp(1.0, -max(math.frexp(greatest)[1], -1000))  # finite for subnormals, too
 
 
-@njit(nogil=True, cache=True)
+@part
 def sort_and_centre(row: Rows, order: Rows, c: Rows, sums: Rows) -> float:
     """The row in ascending order, scaled to between ½ and 1 and centred; and the scale.
 
@@ -145,7 +144,7 @@ def sort_and_centre(row: Rows, order: Rows, c: Rows, sums: Rows) -> float:
     return scale
 
 
-@njit(nogil=True, cache=True)
+@part
 def average_ties(v: Rows, row: Rows, order: Rows) -> None:
     """B: each value becomes the mean over its run of equals in the row."""
     n, begin = v.size, 0
@@ -164,7 +163,7 @@ def average_ties(v: Rows, row: Rows, order: Rows) -> None:
         begin = end
 
 
-@njit(nogil=True, cache=True)
+@part
 def subtract_affine_part(v: Rows, c: Rows) -> None:
     """I − Π: less the projection on 1 and on the centred values."""
     n = c.size
@@ -176,11 +175,7 @@ def subtract_affine_part(v: Rows, c: Rows) -> None:
         v[i] -= slope * c[i]
 
 
-# Sums may be taken in any order, several entries at once.
-in_any_order = njit(nogil=True, cache=True, fastmath={"reassoc"})
-
-
-@in_any_order
+@summing_part
 def equal_neighbours(ascending: Rows) -> int:
     """How many values are equal to the one before."""
     equals = 0
@@ -189,7 +184,7 @@ def equal_neighbours(ascending: Rows) -> int:
     return equals
 
 
-@in_any_order
+@summing_part
 def total(v: Rows) -> float:
     """The sum."""
     result = 0.0
@@ -198,7 +193,7 @@ def total(v: Rows) -> float:
     return result
 
 
-@in_any_order
+@summing_part
 def product(v: Rows, c: Rows) -> float:
     """The scalar product."""
     result = 0.0
@@ -207,7 +202,7 @@ def product(v: Rows, c: Rows) -> float:
     return result
 
 
-@in_any_order
+@summing_part
 def mean_deviation(c: Rows) -> float:
     """The mean distance from zero."""
     result = 0.0
@@ -216,14 +211,14 @@ def mean_deviation(c: Rows) -> float:
     return result / c.size
 
 
-@njit(nogil=True, cache=True)
+@part
 def spread(c: Rows) -> float:
     """Half the width of the middle 68 %, or a quarter of the mean deviation if that is more."""
     half_width = (order_statistic(c, UPPER) - order_statistic(c, LOWER)) / 2.0
     return max(half_width, 0.25 * mean_deviation(c))
 
 
-@njit(nogil=True, cache=True)
+@part
 def order_statistic(ascending: Rows, p: float) -> float:
     """The p-th quantile by numpy.quantile's method "linear"."""
     position = p * (ascending.size - 1)
@@ -233,7 +228,7 @@ def order_statistic(ascending: Rows, p: float) -> float:
     return low + (position - below) * (high - low)
 
 
-@njit(nogil=True, cache=True)
+@part
 def subtract_window_means(
     v: Rows, c: Rows, quantiles: Rows, w: int, least: float, sums: Rows
 ) -> None:
@@ -267,7 +262,7 @@ def subtract_window_means(
         v[i] = (v[i] - mean) * (rise / run if run > 0.0 else 0.0)
 
 
-@njit(nogil=True, cache=True)
+@part
 def subtract_adjoint_means(v: Rows, w: int, sums: Rows) -> None:
     """(I − S)ᵀ: rank j takes part in the means of max(j − w, ⌈j/2⌉) … min(j + w, ⌊(n−1+j)/2⌋)."""
     n, edge = v.size, min(w, (v.size + 1) // 2)
@@ -291,7 +286,7 @@ def subtract_adjoint_means(v: Rows, w: int, sums: Rows) -> None:
         v[j] -= sums[np.uint64(behind)] - sums[np.uint64(first)]
 
 
-@njit(nogil=True, cache=True)
+@part
 def add_up(v: Rows, factor: float, so_far: float, sums: Rows) -> float:
     """The sums of the first 1, 2, … values times the factor, and of what there was so far; the last
     of them. Four at a time, so that an addition waits for one of four others."""
@@ -311,7 +306,7 @@ def add_up(v: Rows, factor: float, so_far: float, sums: Rows) -> float:
     return so_far
 
 
-@njit(nogil=True, cache=True)
+@part
 def scale_of(row: Rows, inside: Rows | None) -> float:
     """What scales the entries that count to at most 1."""
     greatest = 0.0
@@ -321,7 +316,7 @@ def scale_of(row: Rows, inside: Rows | None) -> float:
     return inverse_power_of_two(greatest)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def affine_rows(x: Rows, y: Rows, grad: Rows, inside: Rows | None, result: Rows) -> None:
     """s·(I − Π)·dL/dy of each row, s = ⟨x̃, y⟩/⟨x̃, x̃⟩."""
     for r in range(x.shape[0]):
@@ -352,7 +347,7 @@ class Sums(NamedTuple):
     with_grad: float  # ⟨x̃, dL/dy⟩
 
 
-@in_any_order
+@summing_part
 def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
     """Those of single precision, by the differences from one entry, which are exact in double.
 
@@ -384,7 +379,7 @@ def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
     )
 
 
-@in_any_order
+@summing_part
 def sums_in_two_passes(x: Rows, y: Rows, grad: Rows, inside: Rows | None, scale: float) -> Sums:
     """Those of double precision, of the row times the scale."""
     of_x, of_y, of_grad, count = 0.0, 0.0, 0.0, 0

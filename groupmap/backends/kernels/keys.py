@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.compiled import inlined
 
 
-@njit(inline="always")
+@inlined
 def key_at(row: Bits, i: int, code: Code) -> Unsigned:
     """The key of the i-th bit pattern of a row, of the same width."""
     bits, word = row[i], row.dtype.type
@@ -16,14 +15,14 @@ def key_at(row: Bits, i: int, code: Code) -> Unsigned:
     return word(bits ^ flip_of(bits, code) ^ code.top)
 
 
-@njit(inline="always")
+@inlined
 def bits_of(key: Unsigned, code: Code) -> Unsigned:
     """The bit pattern that has the key."""
     bits = key ^ code.top
     return bits ^ flip_of(bits, code)
 
 
-@njit(inline="always")
+@inlined
 def flip_of(bits: Unsigned, code: Code) -> Unsigned:
     """Which bits are flipped in those of a negative float; none of others.
 
@@ -33,7 +32,7 @@ def flip_of(bits: Unsigned, code: Code) -> Unsigned:
     return code.flip if bits >= code.top else none
 
 
-@njit(inline="always")
+@inlined
 def magnitude_of(least_key: Unsigned, greatest_key: Unsigned, code: Code) -> Unsigned:
     """The greatest magnitude of floats whose keys lie between these, as a bit pattern.
 

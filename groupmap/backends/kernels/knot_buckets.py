@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel, numpy_part, part
 from groupmap.backends.kernels.vectors import bit_length
 
 Rows = np.ndarray[Any, Any]
@@ -43,7 +43,7 @@ class Buckets(NamedTuple):
         )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def make_buckets(knots: Rows, starts: Rows, line: Rows) -> int:
     """Those of knots that ascend and are all different; how many steps are left."""
     n_buckets, bucket_of = starts.size - 2, np.empty(knots.size, dtype=np.int32)
@@ -67,7 +67,7 @@ def make_buckets(knots: Rows, starts: Rows, line: Rows) -> int:
     return count_knots(knots, line, bucket_of, starts)
 
 
-@njit(nogil=True, cache=True)
+@part
 def draw_line(knots: Rows, centre: float, stretch: float, n_buckets: int, line: Rows) -> None:
     """The buckets from the least knot to the greatest; all are one where that is too wide."""
     line[0], line[1] = centre, stretch if np.isfinite(stretch) else 0.0
@@ -77,7 +77,7 @@ def draw_line(knots: Rows, centre: float, stretch: float, n_buckets: int, line: 
     line[2], line[3] = least, per_unit if np.isfinite(per_unit) else 0.0
 
 
-@njit(nogil=True, cache=True)
+@part
 def count_knots(knots: Rows, line: Rows, bucket_of: Rows, starts: Rows) -> int:
     """Where the knots of each bucket begin; how many steps to bisect those of the fullest takes."""
     find_buckets(knots, line, starts.size - 2, bucket_of)
@@ -92,7 +92,7 @@ def count_knots(knots: Rows, line: Rows, bucket_of: Rows, starts: Rows) -> int:
     return int(bit_length(np.uint64(most)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@numpy_kernel
 def find_buckets(x: Rows, line: Rows, n_buckets: int, buckets: Rows) -> None:
     """The bucket of each value, which rises with it; that of NaN is the first."""
     stretch, least, per_unit, last = line[1], line[2], line[3], float(n_buckets)
@@ -104,14 +104,14 @@ def find_buckets(x: Rows, line: Rows, n_buckets: int, buckets: Rows) -> None:
             buckets[i] = in_range((bent(x[i], line[0], stretch) - least) * per_unit, last)
 
 
-@njit(inline="always")
+@inlined
 def in_range(position: float, last: float) -> np.int32:
     """The bucket at a position."""
     position = position if position > 0.0 else 0.0
     return np.int32(min(position, last))
 
 
-@njit(inline="always")
+@inlined
 def bent(x: float, centre: float, stretch: float) -> float:
     """The place of x on the bent line."""
     away = (x - centre) * stretch
@@ -119,25 +119,25 @@ def bent(x: float, centre: float, stretch: float) -> float:
     return share if away > 0.0 else -share
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@numpy_part
 def along(x: float, line: Rows) -> float:
     """The place of x on the line."""
     return x if line[1] == 0.0 else bent(x, line[0], line[1])
 
 
-@njit(inline="always")
+@inlined
 def is_less(a: float, b: float) -> bool:
     """Whether a is less than b."""
     return a < b
 
 
-@njit(inline="always")
+@inlined
 def is_at_most(a: float, b: float) -> bool:
     """Whether a is less than b, or equal to it."""
     return a <= b
 
 
-@njit(inline="always")
+@inlined
 def find_places(
     x: Rows,
     knots: Rows,

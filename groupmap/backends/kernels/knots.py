@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
     Buckets,
@@ -78,7 +78,7 @@ class Interpolator:
         return y
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> None:
     """Each run of equal knots to one: before it the first of their values is taken, behind it the
     last, and at it either, or the middle."""
@@ -104,7 +104,7 @@ def merge_runs(knots: Rows, values: Rows, on_runs: int, made: MergedKnots) -> No
 
 
 # Nothing is divided by 0, and to look whether it is takes time.
-@njit(nogil=True, cache=True, error_model="numpy")
+@numpy_kernel
 def interpolate_columns(x: Rows, of: MergedKnots, y: Rows) -> None:
     """The interpolant at ``(g, n)`` values."""
     one, places = np.uint64(1), np.empty(CHUNK, dtype=np.int32)
@@ -138,7 +138,7 @@ def bisect(x: Rows, knots: Rows, values: Rows, on_runs: str, *, threads: int) ->
     return y
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@numpy_kernel
 def bisect_columns(x: Rows, knots: Rows, values: Rows, on_runs: int, y: Rows) -> None:
     """The interpolant at ``(g, n)`` values."""
     n_groups, k = knots.shape
@@ -168,7 +168,7 @@ def bisect_columns(x: Rows, knots: Rows, values: Rows, on_runs: int, y: Rows) ->
                 y[g, i] = between(values[g, first - 1], values[g, first], fraction)
 
 
-@njit(inline="always")
+@inlined
 def at_run(first: float, last: float, on_runs: int) -> float:
     """What is taken at a run of equal knots, of the values at its ends."""
     if on_runs == MIDDLE and first != last:
@@ -176,7 +176,7 @@ def at_run(first: float, last: float, on_runs: int) -> float:
     return last if on_runs == LAST else first
 
 
-@njit(inline="always")
+@inlined
 def fraction_between(low: float, high: float, at: float) -> float:
     """Of the way from low to high, how much lies below."""
     width = high / 2.0 - low / 2.0
@@ -184,7 +184,7 @@ def fraction_between(low: float, high: float, at: float) -> float:
     return (at / 2.0 - low / 2.0) / width if width != 0.0 else 0.5
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
     """The values at real, zero-based indices of a sorted row, which the ends clip."""
     last = ascending.size - 1
@@ -196,7 +196,7 @@ def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
         result[i] = between(ascending[below], high, at - whole)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def with_middles(ascending: Rows, table: Rows) -> None:
     """The values of a sorted row, and between each two the middle."""
     last = ascending.size - 1
@@ -206,7 +206,7 @@ def with_middles(ascending: Rows, table: Rows) -> None:
     table[2 * last] = ascending[last]
 
 
-@njit(inline="always")
+@inlined
 def between(low: float, high: float, fraction: float) -> float:
     """low + fraction·(high − low), and never above `high`."""
     step = (high / 2.0 - low / 2.0) * fraction

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.levels import gap_beside_zero, without_gaps
 from groupmap.backends.kernels.memory import Memory
@@ -56,7 +56,7 @@ class Lanes(NamedTuple):
         return cls(memory.empty(n, np.uint16), memory.empty(most, np.uint16))
 
 
-@uncounted
+@uncounted_kernel
 def count_in_lanes(
     rows: Bits,
     code: Code,
@@ -102,7 +102,7 @@ def count_in_lanes(
     return n_left, magnitude
 
 
-@njit(inline="always")
+@inlined
 def find_spots(
     row: Bits, code: Code, gap: Unsigned, first: Unsigned, span: Unsigned, log: int, spots: Bits
 ) -> None:
@@ -115,7 +115,7 @@ def find_spots(
         spots[i] = np.uint16(below | np.uint16(level >> lane))
 
 
-@njit(inline="always")
+@inlined
 def count_spots(spots: Bits, lines: Bits) -> None:
     """How many entries have each spot; all of them one line below."""
     for i in range(lines.size):
@@ -124,7 +124,7 @@ def count_spots(spots: Bits, lines: Bits) -> None:
         lines[np.uint64(spots[i]) + np.uint64(WIDTH)] += np.uint16(1)
 
 
-@njit(inline="always")
+@inlined
 def begin_lanes(lines: Bits, n_lines: int) -> None:
     """Write to the first line how many entries lie in the lanes before each."""
     add_up(lines, n_lines)

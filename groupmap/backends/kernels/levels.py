@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
+from groupmap.backends.kernels.compiled import inlined, kernel, part
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.values import Tie, both_counts, value_of_one
 from groupmap.backends.kernels.words import extent, least_and_greatest_key
@@ -27,7 +27,7 @@ MOST_ALONE = 0.8  # of the levels of those entries; of 4096 levels even fewer
 COPIES = 4  # of each count of few: the same one would often be awaited
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_keys(
     rows: Bits,
     code: Code,
@@ -62,13 +62,13 @@ def count_keys(
     return magnitude
 
 
-@njit(inline="always")
+@inlined
 def most_worth_counting(n: int) -> int:
     """How many levels of rows of n entries are counted faster than the entries are sorted."""
     return int(LEVELS_PER_ENTRY * n)
 
 
-@njit(inline="always")
+@inlined
 def gap_beside_zero(row: Bits, code: Code) -> Unsigned:
     """How many keys lie between zero and the nearest float of a row, on either side of zero."""
     word = row.dtype.type
@@ -78,14 +78,14 @@ def gap_beside_zero(row: Bits, code: Code) -> Unsigned:
     return gap if gap < code.flip else word(0)
 
 
-@njit(inline="always")
+@inlined
 def without_gaps(key: Unsigned, gap: Unsigned, code: Code) -> Unsigned:
     """The key, as if there were no gap below zero, and none above."""
     none = gap ^ gap
     return key - (gap if key >= code.top else none) - (gap if key > code.top else none)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_places(
     rows: np.ndarray[Any, Any],
     bits: Bits,
@@ -123,7 +123,7 @@ def count_places(
     return magnitude
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find_few(rows: np.ndarray[Any, Any], bits: Bits, code: Code, may_be_done: Bits) -> None:
     """Which rows of floats are not dismissed at first sight: where there are none, which is so of
     most arrays, to count need not be compiled."""
@@ -131,7 +131,7 @@ def find_few(rows: np.ndarray[Any, Any], bits: Bits, code: Code, may_be_done: Bi
         may_be_done[r] = may_be_few(rows[r], bits[r], code)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def may_be_few(row: np.ndarray[Any, Any], bits: Bits, code: Code) -> bool:
     """Whether the values of a row of floats are few, as far as its first entries tell; most rows of
     many values are dismissed for the first of these."""
@@ -143,7 +143,7 @@ def may_be_few(row: np.ndarray[Any, Any], bits: Bits, code: Code) -> bool:
     return row.size < TRIED_FIRST or not are_mostly_alone(levels)
 
 
-@njit(nogil=True, cache=True)
+@part
 def seem_few(some: np.ndarray[Any, Any], bits: Bits, code: Code, levels: Bits) -> bool:
     """Whether each value of some entries has a place of its own, which is its level."""
     ends = np.empty(2, dtype=some.dtype)
@@ -155,7 +155,7 @@ def seem_few(some: np.ndarray[Any, Any], bits: Bits, code: Code, levels: Bits) -
     return bool(ends[0] == ends[1])
 
 
-@njit(nogil=True, cache=True)
+@part
 def are_mostly_alone(levels: Bits) -> bool:
     """Whether most levels are those of one entry: so it is with numbers among many equal ones."""
     counts = np.zeros(PLACES, dtype=np.uint16)
@@ -168,7 +168,7 @@ def are_mostly_alone(levels: Bits) -> bool:
     return n_alone > MOST_ALONE * n_levels
 
 
-@njit(nogil=True, cache=True)
+@part
 def are_apart(
     row: np.ndarray[Any, Any],
     bits: Bits,
@@ -191,7 +191,7 @@ def are_apart(
     return others == 0
 
 
-@njit(inline="always")
+@inlined
 def memory_of_levels(most: int, tie: Tie, order: Bits | None, out: Bits) -> tuple[Bits, Bits, Bits]:
     """Memory for the counts of so many levels, their values, and where they begin in the order.
 
@@ -203,7 +203,7 @@ def memory_of_levels(most: int, tie: Tie, order: Bits | None, out: Bits) -> tupl
     return counts, values, np.empty(most if with_order else 0, dtype=np.int64)
 
 
-@njit(nogil=True, cache=True)
+@part
 def emit_levels(
     levels: Bits,
     n_levels: int,
@@ -243,7 +243,7 @@ def emit_levels(
                 order[r, rank] = i
 
 
-@njit(inline="always")
+@inlined
 def note_levels(counts: Bits, table: Bits | None, tie: Tie, values: Bits) -> None:
     """The value of each level; any value for those of no entry, so that no branch is taken that
     could not be foretold."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
     Buckets,
@@ -76,7 +76,7 @@ def through_knots(
     return y, slopes_there
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def merge_runs(knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows, made: Segments) -> None:
     """Of each run of equal knots, what is there of the last."""
     n_groups, k = knots.shape
@@ -95,7 +95,7 @@ def merge_runs(knots: Rows, heights: Rows, at_knots: Rows, slopes: Rows, made: S
         buckets.steps[g] = make_buckets(different, buckets.starts[g], buckets.lines[g])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def fill_columns(
     x: Rows, of: Segments, half: float, zero: float, y: Rows, slopes_there: Rows | None
 ) -> None:

@@ -13,17 +13,18 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from groupmap.backends._bits import Bits
+from groupmap.backends.kernels.compiled import inlined
 from groupmap.backends.kernels.vectors import data_of, load, store, vector_of
 
 BLOCK = 16  # vectors, which leave as many registers to work in
 SEVERAL = 4  # at once, of each of up to four parts of a row
 
 
-@njit(inline="always")
+@inlined
 def sort_lanes(lanes: Bits, n: int) -> None:
     """Sort the entries of each lane of n vectors, a multiple of `BLOCK`."""
     for block in range(0, n, BLOCK):
@@ -34,7 +35,7 @@ def sort_lanes(lanes: Bits, n: int) -> None:
         half *= 2
 
 
-@njit(inline="always")
+@inlined
 def merge(lanes: Bits, n: int, half: int) -> None:
     """Sorted stretches of `half` of n vectors, two by two."""
     for begin in range(0, n, 2 * half):
@@ -53,7 +54,7 @@ def merge(lanes: Bits, n: int, half: int) -> None:
         split_block(lanes, block, 0)
 
 
-@njit(inline="always")
+@inlined
 def split_twice(lanes: Bits, n: int, quarter: int) -> None:
     """The lesser half of the vectors of each stretch to its first half; again in the halves."""
     for begin in range(0, n, 4 * quarter):

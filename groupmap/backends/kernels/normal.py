@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._normal import ERF, ERFC, FAR_ERFC, Rational
+from groupmap.backends.kernels.compiled import inlined, numpy_kernel
 
 Values = np.ndarray[Any, Any]
 
@@ -29,7 +29,7 @@ def probabilities(x: Values, last: float) -> Values:
 def _compiled(rational: Rational) -> Callable[[float], float]:
     numerator, denominator = rational
 
-    @njit(inline="always")
+    @inlined
     def at(x: float) -> float:
         above, below = numerator[-1], denominator[-1]
         for k in range(len(numerator) - 2, -1, -1):
@@ -46,7 +46,7 @@ NOTHING_LEFT = 40.0  # Φ(−40) is below every positive float64
 SQRT_HALF, SQRT_OF_PI = math.sqrt(0.5), math.sqrt(math.pi)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@numpy_kernel
 def from_densities(x: Values, last: float, p: Values) -> None:
     """The cdf, in the place of exp(−x²/2); both tails as the lower one."""
     for i in range(x.size):

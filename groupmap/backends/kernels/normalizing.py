@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits, code_of, for_reading
 from groupmap.backends._ops import TieRule
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.knots import with_middles
 from groupmap.backends.kernels.memory import Contiguous, Memory, lent
 from groupmap.backends.kernels.rank import tie_of, way_for
@@ -111,7 +111,7 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
     return mean
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any]) -> None:
     """``out = table[places]``, of whose rows the entries lie side by side."""
     n_rows, n = out.shape

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import kernel, uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.words import index_bits
 
 
-@uncounted
+@uncounted_kernel
 def write_order(words: Bits, order: Bits) -> None:
     """That of some rows, by their words."""
     n_rows, n = words.shape
@@ -22,7 +21,7 @@ def write_order(words: Bits, order: Bits) -> None:
             order[r, i] = words[r, i] & index
 
 
-@uncounted
+@uncounted_part
 def write_order_of_one(words: Bits, begin: int, first: int, indices: Bits, order: Bits) -> None:
     """That of a bucket (see `dealing`) that begins there, behind the first entries of its row; the
     entries have these indices."""
@@ -34,7 +33,7 @@ def write_order_of_one(words: Bits, begin: int, first: int, indices: Bits, order
         own_order[i] = min(np.uint32(own_indices[words[i] & index]), last)
 
 
-@uncounted
+@uncounted_part
 def write_order_of_equal(size: int, begin: int, first: int, indices: Bits, order: Bits) -> None:
     """The same for one of so many equal entries."""
     last = np.uint32(order.size - 1)
@@ -42,7 +41,7 @@ def write_order_of_equal(size: int, begin: int, first: int, indices: Bits, order
         order[first + i] = min(np.uint32(indices[begin + i]), last)
 
 
-@uncounted
+@uncounted_part
 def write_ascending(words: Bits, first: int, keys: Bits, ascending: Bits) -> None:
     """The keys of a bucket in the order of its words, behind the first ones of its row."""
     index = words.dtype.type((1 << index_bits(words.size)) - 1)
@@ -51,7 +50,7 @@ def write_ascending(words: Bits, first: int, keys: Bits, ascending: Bits) -> Non
         own[i] = keys[words[i] & index]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, Any]) -> None:
     """Add each row, sorted; one after the other, but several while a sum is at hand."""
     n_rows = rows.shape[0]

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import INFINITY, Bits, Code, Unsigned, code_of
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 
@@ -94,7 +93,7 @@ def added_up(tallies: list[Tally], dtype: np.dtype[Any]) -> tuple[Rows, Bits] | 
     return (at_place.view(dtype), total) if all(are_alike) else None
 
 
-@uncounted
+@uncounted_kernel
 def add_up(tally: Tally, code: Code, infinity: Unsigned, at_place: Bits, total: Bits) -> bool:
     """Add one tally to what others have found; False where something else stands at a place."""
     n_rows, n_copies, n_places = tally.counts.shape
@@ -116,7 +115,7 @@ def add_up(tally: Tally, code: Code, infinity: Unsigned, at_place: Bits, total: 
     return True
 
 
-@uncounted
+@uncounted_kernel
 def count_columns(columns: Rows, lines: Lines, tally: Tally, near: Rows, places: Bits) -> bool:
     """Count the values of some columns, and write down the places; False where an entry has none of
     its own.
@@ -141,7 +140,7 @@ def count_columns(columns: Rows, lines: Lines, tally: Tally, near: Rows, places:
     return True
 
 
-@njit(inline="always")
+@inlined
 def count_known(some: Rows, lines: Lines, tally: Tally, r: int, places: Bits) -> bool:
     """Count entries of a row; whether all of them stand where they are known, without a branch
     until the end."""
@@ -159,7 +158,7 @@ def count_known(some: Rows, lines: Lines, tally: Tally, r: int, places: Bits) ->
     return bool(differ == 0)
 
 
-@uncounted
+@uncounted_part
 def count_new(some: Rows, lines: Lines, tally: Tally, r: int, places: Bits) -> bool:
     """The same after that has failed, for entries that may be new; False as above."""
     first, scale, bits_at = lines.first[r], lines.scale[r], tally.bits[r]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, kernel, uncounted_kernel
 from groupmap.backends.kernels.vectors import IS_FAST, LANES, round_to_halves
 
 AT_ONCE = 2 * LANES
@@ -15,14 +14,14 @@ REBIASED = np.uint32((112 << 23) - 0xFFF)  # the exponent, and less than half of
 OVERFLOWS = np.uint32(0x477FF000)  # 65520, halfway between the greatest number and infinity
 
 
-@uncounted
+@uncounted_kernel
 def round_to_bfloat(bits: Bits, out: Bits) -> None:
     """Rows of floats to those with the upper 16 bits."""
     for r in range(bits.shape[0]):
         round_row_to_bfloat(bits[r], out[r])
 
 
-@njit(inline="always")
+@inlined
 def round_row_to_bfloat(row: Bits, rounded: Bits) -> None:
     """The same for one row."""
     for i in range(row.size):
@@ -33,7 +32,7 @@ def round_row_to_bfloat(row: Bits, rounded: Bits) -> None:
         rounded[i] = np.uint16(nearest >> np.uint32(16))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def round_to_half(bits: Bits, out: Bits) -> None:
     """Rows of floats to those of IEEE 754 with 16 bits."""
     spare = np.empty(bits.shape[1], dtype=np.uint32)
@@ -41,7 +40,7 @@ def round_to_half(bits: Bits, out: Bits) -> None:
         round_row_to_half(bits[r], out[r], spare)
 
 
-@njit(inline="always")
+@inlined
 def round_row_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
     """The same for one row, with memory for as many numbers of 32 bits."""
     lie_together = row.strides[0] == row.itemsize and rounded.strides[0] == rounded.itemsize
@@ -53,7 +52,7 @@ def round_row_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
         round_words_to_half(row, rounded, spare)
 
 
-@njit(inline="always")
+@inlined
 def round_words_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
     """The same without the instruction, for what it does not reach."""
     floats = spare.view(np.float32)

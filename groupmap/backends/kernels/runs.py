@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import counted, uncounted
+from groupmap.backends.kernels.compiled import counted_part, inlined, part, uncounted_part
 from groupmap.backends.kernels.keys import key_at
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 
@@ -14,7 +13,7 @@ LONGEST_INSERTION = 24
 LONG = 12  # so many words a run, on the average
 
 
-@njit(inline="always")
+@inlined
 def run_end(equals: Bits, begin: int) -> int:
     """Where the numbers end that follow one another from there on, of ascending ones."""
     step = 1
@@ -31,7 +30,7 @@ def run_end(equals: Bits, begin: int) -> int:
     return low + 1
 
 
-@njit(inline="always")
+@inlined
 def level_end(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, code: Code) -> int:
     """Up to which word entries are equal to that of the first one."""
     bits, behind = row[words[begin] & index], begin + 1
@@ -44,7 +43,7 @@ def level_end(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, cod
     return behind
 
 
-@njit(nogil=True, cache=True)
+@part
 def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code: Code) -> int:
     """Of the words whose prefixes are `equals` of the next, how many have another key."""
     conflicts = begin = 0
@@ -58,7 +57,7 @@ def count_conflicts(words: Bits, equals: Bits, index: Unsigned, row: Bits, code:
     return conflicts
 
 
-@njit(inline="always")
+@inlined
 def are_long(equals: Bits) -> bool:
     """Whether words whose prefixes are `equals` of the next form long runs, on the average."""
     n_runs = 1
@@ -67,7 +66,7 @@ def are_long(equals: Bits) -> bool:
     return bool(LONG * n_runs < equals.size)
 
 
-@uncounted
+@uncounted_part
 def emit_levels(
     words: Bits,
     first: int,
@@ -89,7 +88,7 @@ def emit_levels(
 
 
 # Not inline: what is rare would keep the compiler from making the most of what is not.
-@njit(nogil=True, cache=True)
+@part
 def emit_equals(
     words: Bits,
     first: int,
@@ -114,7 +113,7 @@ def emit_equals(
         begin = end
 
 
-@njit(nogil=True, cache=True)
+@part
 def emit_all_ties(
     words: Bits,
     first: int,
@@ -146,7 +145,7 @@ def emit_all_ties(
         out[words[i] & index] = value_of_ties(first + begin, first + ends[i], table, tie)
 
 
-@njit(inline="always")
+@inlined
 def emit_pair(
     words: Bits,
     first: int,
@@ -172,7 +171,7 @@ def emit_pair(
 
 
 # Not inline, so that pairs, of which there are many more, keep the registers.
-@njit(nogil=True, cache=True)
+@part
 def emit_run(
     words: Bits,
     first: int,
@@ -200,7 +199,7 @@ def emit_run(
         begin = behind
 
 
-@njit(inline="always")
+@inlined
 def mend(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, code: Code) -> None:
     """Sort a run of words by the keys of their entries, equal ones as they stand."""
     last = key_at(row, words[begin] & index, code)
@@ -220,7 +219,7 @@ def mend(words: Bits, begin: int, end: int, index: Unsigned, row: Bits, code: Co
         words[j] = word
 
 
-@counted
+@counted_part
 def merge_sort(words: Bits, index: Unsigned, row: Bits, code: Code) -> None:
     """What is rare, but must not take quadratic time: many words with one prefix, out of order."""
     n, length = words.size, 1

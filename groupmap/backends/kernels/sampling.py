@@ -6,16 +6,15 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits
+from groupmap.backends.kernels.compiled import part
 
 SAMPLE = 64  # entries that are looked at
 IRREGULAR, IRREGULAR_BITS = 40503, 16
 
 
-@njit(nogil=True, cache=True)
-def sampled_index(k: Any, n: int, size: int) -> Any:
+def _sampled_index(k: Any, n: int, size: int) -> Any:
     """Which of n entries is the k-th of so many that are looked at, which are no more than n.
 
     They stand at no regular distance, as an image's border would.
@@ -25,8 +24,11 @@ def sampled_index(k: Any, n: int, size: int) -> Any:
     return k * step + within
 
 
+sampled_index = part(_sampled_index)
+
+
 @lru_cache(maxsize=16)
 def sampled_indices(n: int, size: int = SAMPLE) -> Bits:
     """All of them, or of those that there are."""
-    indices: Bits = sampled_index.py_func(np.arange(min(n, size)), n, size)
+    indices: Bits = _sampled_index(np.arange(min(n, size)), n, size)
     return indices

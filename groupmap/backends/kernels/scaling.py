@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, as_bits
 from groupmap.backends._layout import are_columns
 from groupmap.backends.kernels.columns import copy_rows
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.rounding import (
     round_row_to_bfloat,
@@ -132,7 +131,7 @@ class Goal(NamedTuple):
     first: int
 
 
-@njit(inline="always")
+@inlined
 def reach(goal: Goal, begin: int, end: int) -> None:
     """Scale the values in the line, and write them to the rows from one up to another."""
     line = goal.line
@@ -150,7 +149,7 @@ def reach(goal: Goal, begin: int, end: int) -> None:
             out[i] = bits[i]
 
 
-@uncounted
+@uncounted_kernel
 def scale_rows(
     values: Bits, weight: Bits, bias: Bits, spans: Spans, first: int, start: int, out: Bits | None
 ) -> None:
@@ -163,14 +162,14 @@ def scale_rows(
         scale_row(values[r], weight, bias, spans, first + r, start, own_out)
 
 
-@uncounted
+@uncounted_part
 def scale_part(rows: InPlace, r: int, begin: int, end: int) -> None:
     """Scale the values of one of the rows, from one entry up to another."""
     row = rows.values[r]  # by itself: compiled code does not know that a part of it lies together
     scale_row(row[begin:end], rows.weight, rows.bias, rows.spans, rows.first + r, begin, None)
 
 
-@njit(inline="always")
+@inlined
 def scale_row(
     row: Bits, weight: Bits, bias: Bits, spans: Spans, number: int, start: int, out: Bits | None
 ) -> None:

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
 from groupmap.backends.kernels.bins import SHORTEST_LINE, Bins
@@ -25,6 +24,7 @@ from groupmap.backends.kernels.common import (
     set_aside_in_rows,
     spread,
 )
+from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.dealing import (
     NOTHING,
     Buckets,
@@ -128,7 +128,7 @@ class SeveralRows(Dealer):
         return rank_left(are_left, buckets, self.task.table, ranking)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def rank_rows(
     rows: Bits,
     first: int,
@@ -176,7 +176,7 @@ def rank_rows(
     return rows.shape[0], 0, magnitude
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def add_ascending(
     keys: Bits, code: Code, floats: np.ndarray[Any, Any], sums: np.ndarray[Any, Any]
 ) -> None:
@@ -187,7 +187,7 @@ def add_ascending(
         sums[i] += floats[i]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def collect_row(
     rows: Bits, r: int, noted: Bits, values: Bits, rest: Rest, out: Bits, in_place: InPlace | None
 ) -> None:

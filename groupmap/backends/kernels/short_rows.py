@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.network import sort_lanes
@@ -61,7 +61,7 @@ def may_lie_side_by_side(n: int) -> bool:
     return LANES <= n <= LONGEST
 
 
-@uncounted
+@uncounted_kernel
 def rank_side_by_side(
     rows: Bits,
     which: Bits,
@@ -117,14 +117,14 @@ def rank_side_by_side(
     return magnitude
 
 
-@njit(inline="always")
+@inlined
 def fetch_row(row: Bits) -> None:
     """Have the processor fetch a row in the meantime."""
     for i in range(0, row.size, 64 // row.itemsize):
         fetch(row, i)
 
 
-@njit(inline="always")
+@inlined
 def key_in(word: Unsigned) -> Unsigned:
     """The key of a word."""
     return np.uint16(word >> HIGH)

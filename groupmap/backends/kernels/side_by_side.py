@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from groupmap.backends._bits import Bits
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.network import BLOCK, sort_lanes
 from groupmap.backends.kernels.vectors import (
@@ -61,7 +61,7 @@ def lanes_for(n: int, dtype: Any, memory: Memory) -> Bits:
     return memory.empty(-(-n // BLOCK) * BLOCK * width, dtype)
 
 
-@uncounted
+@uncounted_kernel
 def sort_side_by_side(rows: Bits, lanes: Bits) -> None:
     """Sort each of at least as many rows as a vector has lanes, which lie together.
 
@@ -77,7 +77,7 @@ def sort_side_by_side(rows: Bits, lanes: Bits) -> None:
         turn_back(lanes, words, begin, n, width)
 
 
-@njit(inline="always")
+@inlined
 def turn_on_side(words: Bits, begin: int, n: int, lanes: Bits, width: int) -> None:
     """Rows of n words, the first of which begins there, to lanes; what is behind sorts last."""
     for i in range(n * width, lanes.size):
@@ -87,7 +87,7 @@ def turn_on_side(words: Bits, begin: int, n: int, lanes: Bits, width: int) -> No
         turn(words, begin + own, n, lanes, own * width, width)
 
 
-@njit(inline="always")
+@inlined
 def turn_back(lanes: Bits, words: Bits, begin: int, n: int, width: int) -> None:
     """The reverse."""
     for i in range(0, n, width):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.scaling import Goal, reach
 
@@ -14,7 +13,7 @@ from groupmap.backends.kernels.scaling import Goal, reach
 Tie = tuple[int, int, int]
 
 
-@njit(inline="always")
+@inlined
 def value_of_one(less: int, table: Bits | None) -> Unsigned:
     """The value of an entry that is equal to no other."""
     if table is None:
@@ -22,7 +21,7 @@ def value_of_one(less: int, table: Bits | None) -> Unsigned:
     return table[np.uint64(2 * less)]
 
 
-@njit(inline="always")
+@inlined
 def value_of_ties(less: int, less_equal: int, table: Bits | None, tie: Tie) -> Unsigned:
     """The table at the doubled mid-rank; where there is no table, the two counts."""
     if table is None:
@@ -31,13 +30,13 @@ def value_of_ties(less: int, less_equal: int, table: Bits | None, tie: Tie) -> U
     return table[np.uint64(tie[1] * less + tie[2] * (less_equal - 1))]
 
 
-@njit(inline="always")
+@inlined
 def both_counts(less: Unsigned, less_equal: Unsigned) -> Unsigned:
     """Two counts in one word."""
     return (np.uint64(less) << np.uint64(32)) | np.uint64(less_equal)
 
 
-@uncounted
+@uncounted_kernel
 def keys_of(rows: Bits, which: Bits, code: Code, keys: Bits) -> None:
     """The keys of all entries of those rows."""
     for k in range(which.size):
@@ -46,7 +45,7 @@ def keys_of(rows: Bits, which: Bits, code: Code, keys: Bits) -> None:
             own_keys[i] = key_at(row, i, code)
 
 
-@uncounted
+@uncounted_kernel
 def look_up(
     ascending: Bits,
     values: Bits,

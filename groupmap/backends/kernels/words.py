@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.compiled import uncounted
+from groupmap.backends.kernels.compiled import inlined, uncounted_kernel
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.vectors import bit_length
 
@@ -23,7 +22,7 @@ WORD_BITS = 32  # of the shorter words
 LEAST_INDEX_BITS = 9  # a float32 counts no further than the remaining 23 bits without error
 
 
-@njit(inline="always")
+@inlined
 def least_and_greatest_key(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest key of a row."""
     least = greatest = key_at(row, 0, code)
@@ -33,13 +32,13 @@ def least_and_greatest_key(row: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     return row.dtype.type(least), row.dtype.type(greatest)
 
 
-@njit(inline="always")
+@inlined
 def index_bits(n: int) -> int:
     """How many bits of a word the index takes."""
     return int(max(bit_length(np.uint64(n - 1)), LEAST_INDEX_BITS))
 
 
-@njit(inline="always")
+@inlined
 def bits_to_shift(words: Bits, count: int) -> Unsigned:
     """The count itself, which is less than a word has bits, such that compiled code can see it.
 
@@ -50,7 +49,7 @@ def bits_to_shift(words: Bits, count: int) -> Unsigned:
     return word(count & last_bit)
 
 
-@uncounted
+@uncounted_kernel
 def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
     """Words of the highest bits of the keys' distances from the row's least, and the index.
 
@@ -73,7 +72,7 @@ def pack(rows: Bits, code: Code, words: Bits) -> Unsigned:
     return magnitude
 
 
-@uncounted
+@uncounted_kernel
 def place(
     rows: np.ndarray[Any, Any], bits: Bits, code: Code, words: Bits, ends: np.ndarray[Any, Any]
 ) -> Unsigned:
@@ -105,13 +104,13 @@ def place(
     return magnitude
 
 
-@njit(inline="always")
+@inlined
 def last_place(low: Unsigned) -> int:
     """The last above an index of so many bits."""
     return int((1 << (WORD_BITS - low)) - 1)
 
 
-@njit(inline="always")
+@inlined
 def extent(
     bits: Bits, code: Code, greatest_place: float, ends: np.ndarray[Any, Any]
 ) -> tuple[float, float, Unsigned]:
@@ -130,7 +129,7 @@ def extent(
     return ends[0], scale, magnitude
 
 
-@njit(inline="always")
+@inlined
 def least_and_greatest_bits(bits: Bits, code: Code) -> tuple[Unsigned, Unsigned]:
     """The least and the greatest float of a row, with the NaN at its ends, as bit patterns.
 
