@@ -281,6 +281,25 @@ def test_a_second_derivative_takes_the_jacobian_as_constant(rng, gradient):
     np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(inner(x) ** 2))(x), 0.0)
 
 
+@pytest.mark.parametrize("gradient", ["straight_through", "transport", "affine"])
+def test_a_second_derivative_of_what_is_made_of_the_map(rng, gradient):
+    """With J as constant: of Σ q² it is 2 Jᵀ J, of Σ q x it is J + Jᵀ."""
+    x = jnp.asarray(rng.normal(size=7))
+
+    def mapped(x):
+        return gm.quantile_map(x, gradient=gradient)
+
+    jacobian = np.asarray(jax.jacrev(mapped)(x))
+    for loss, expected in (
+        (lambda x: jnp.sum(mapped(x) ** 2), 2.0 * jacobian.T @ jacobian),
+        (lambda x: jnp.sum(mapped(x) * x), jacobian + jacobian.T),
+    ):
+        found = jax.jacrev(jax.grad(loss))(x)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+        with pytest.raises(TypeError, match="forward-mode"):
+            jax.hessian(loss)(x)
+
+
 SPREAD = """
 import jax, jax.numpy as jnp, numpy as np, groupmap as gm
 from jax.sharding import Mesh, NamedSharding, PartitionSpec

@@ -188,7 +188,8 @@ def connect(
         return y
 
     def forward(y: Array, x: Array, saved: tuple[Array | None, ...]) -> tuple[Array, Any]:
-        return y, (x, y, saved)
+        # What comes out depends on x here, too: a second derivative differentiates this.
+        return connected(y, x, saved), (x, y, saved)
 
     def backward(residuals: Any, grad: Array) -> tuple[Array, Array, None]:
         # A second derivative takes the Jacobian as constant.
