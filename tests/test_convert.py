@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -133,6 +134,48 @@ def test_hooks_devices_dtypes_and_flags_stay():
     assert meta[0].running_quantiles.device.type == "meta"
     half, _ = gm.nn.convert_norms(nn.Sequential(nn.GroupNorm(1, 3)).bfloat16())
     assert half[0].weight.dtype == torch.bfloat16
+
+
+def test_hooks_of_loading_are_told_the_new_module():
+    told = []
+    for norm in (nn.LayerNorm(4), nn.BatchNorm1d(4)):
+        model = nn.Sequential(norm)
+        norm.register_load_state_dict_pre_hook(lambda module, *_: told.append(type(module)))
+    converters = (gm.nn.convert_norms, gm.SyncBatchMap.convert_sync_batchmap, gm.nn.revert_norms)
+    for convert in converters:
+        state = model.state_dict()
+        convert(model)
+        gc.collect()
+        model.load_state_dict(state, strict=False)
+        assert told.pop() is type(model[0])
+    assert not told
+
+
+def test_norms_whose_statistics_were_taken_away_use_those_of_the_batch():
+    model = nn.Sequential(nn.BatchNorm2d(4))
+    for kind in (gm.BatchMap2d, nn.BatchNorm2d):
+        model[0].track_running_stats = False
+        for name in ("running_mean", "running_var", "running_quantiles"):
+            if hasattr(model[0], name):
+                setattr(model[0], name, None)
+        convert = gm.nn.convert_norms if kind is gm.BatchMap2d else gm.nn.revert_norms
+        convert(model)
+        assert type(model[0]) is kind
+        assert not [name for name in model.state_dict() if "running" in name]
+        x = torch.randn(6, 4, 3, 3)
+        torch.testing.assert_close(model.eval()(x), model.train()(x))
+
+
+def test_the_first_batch_replaces_the_start_of_a_norm_and_not_what_it_knew():
+    fresh, known = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    known.running_mean.fill_(2.0)  # as checkpoints that hold no count
+    x = torch.randn(50, 1)
+    layers = []
+    for norm in (fresh, known):
+        layers.append(gm.nn.convert_norms(nn.Sequential(norm))[0][0])
+        layers[-1](x)
+    torch.testing.assert_close(layers[0].running_quantiles[0, -1], x.max())
+    assert layers[1].running_quantiles[0, -1] > x.max() + 0.5
 
 
 class OwnNorm(nn.LayerNorm):

@@ -257,7 +257,8 @@ def test_knots_are_close(results, case):
     assert cosine > 0.98
     quantiles = [each[case]["running_quantiles"] for each in results]
     assert all(torch.equal(each, quantiles[0]) for each in quantiles)
-    assert (quantiles[0] - expected["running_quantiles"])[:, 5:-5].abs().max() < 0.01
+    # The first batch counts alone.
+    assert (quantiles[0] - expected["running_quantiles"])[:, 5:-5].abs().max() < 0.02
 
 
 def test_training_in_parallel_gets_the_gradient_of_the_whole_batch(results):

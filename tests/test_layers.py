@@ -445,6 +445,29 @@ def test_constructors_check(make, error, text):
         make()
 
 
+@pytest.mark.parametrize("layer", [gm.GroupMap(2, 4), gm.BatchMap(4), gm.BatchMap(4).eval()])
+def test_tensors_that_no_map_can_take(layer):
+    x = torch.randn(2, 4, 5)
+    with pytest.raises(
+        TypeError, match=r"input has dtype torch\.float8.*input\.to\(torch\.bfloat16"
+    ):
+        layer(x.to(torch.float8_e4m3fn))
+    with pytest.raises(TypeError, match=r"input has layout torch\.sparse.*input\.to_dense"):
+        layer(x.to_sparse())
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_samples_keep_their_numbers_where_memory_is_made_anew(device):
+    sample = torch.tensor([1.0, 2.0, 9.0])
+    for target in (sample, [sample, sample + 1.0]):
+        layer = gm.GroupMap(2, 4, target_quantiles=target, device=device)
+        twin, x = gm.GroupMap(2, 4, target_quantiles=target), torch.randn(3, 4, 5)
+        nn.Sequential(layer).to_empty(device="cpu")
+        layer.load_state_dict(twin.state_dict())
+        assert torch.equal(layer(x), twin(x))
+    assert gm.Map(1, 1, sample).half().target_quantiles.dtype == torch.float16
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_wrong_inputs_raise_what_the_norms_raise(affine):
     norm, x = nn.GroupNorm(2, 4), torch.randn(2, 6, 3)

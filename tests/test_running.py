@@ -58,7 +58,7 @@ def test_training_maps_each_channel_by_its_own_ranks(name):
     np.testing.assert_allclose(channels(layer(x)).detach().numpy(), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("momentum", [0.1, 1.0, 0.0, None])
+@pytest.mark.parametrize("momentum", [0.1, 0.4, 1.0, 0.0, None])
 def test_running_quantiles_move_towards_those_of_the_batch(momentum):
     batch = gm.BatchMap1d(2, momentum=momentum, dtype=torch.float64)
     instance = gm.InstanceMap1d(
@@ -71,7 +71,7 @@ def test_running_quantiles_move_towards_those_of_the_batch(momentum):
         x = (randn(5, 2, 40, seed=i) * (i + 1)).double()
         batch(x)
         instance(x)
-        share = 1 / (i + 1) if momentum is None else momentum
+        share = momentum if momentum == 0.0 else max(1 / (i + 1), momentum or 0.0)
         of_batch = np.quantile(channels(x).numpy(), p, axis=1).T
         of_each = np.quantile(x.numpy(), p, axis=2, method="hazen")
         expected_batch = expected_batch + share * (of_batch - expected_batch)
@@ -109,6 +109,30 @@ def test_an_atom_is_as_sure_as_its_share_of_a_batch():
         layer(torch.from_numpy(np.maximum(rng.normal(size=(1000, 1)), 0.0)))
     share = np.count_nonzero(layer.running_quantiles[0].numpy() == 0.0) / K
     assert 0.5 - 4 * np.sqrt(0.25 / 1000) < share <= 0.5
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.01, None])
+@pytest.mark.parametrize("make", [gm.BatchMap1d, gm.InstanceMap1d])
+def test_an_atom_is_mapped_to_its_middle_from_the_first_batch_on(momentum, make):
+    """The start, which fades, would leave differences between the quantiles of equal values."""
+    rng = np.random.default_rng(5)
+    layer = make(1, momentum=momentum, affine=False, track_running_stats=True)
+    for _ in range(5):
+        x = torch.from_numpy(np.maximum(rng.normal(size=(1, 1, 4000)), 0.0)).float()
+        middle = layer.train()(x)[x == 0.0][0]
+        found = layer.eval()(torch.zeros(1, 1, 1))[0, 0, 0]
+        torch.testing.assert_close(found, middle, atol=0.05, rtol=0.0)
+
+
+def test_moments_that_are_set_count_as_a_batch():
+    layer, x = gm.BatchMap1d(1, momentum=None, dtype=torch.float64), randn(50, 1).double()
+    layer.set_running_moments(3.0, 2.0)
+    expected = (layer.running_quantiles + torch.quantile(x, torch.linspace(0, 1, K).double())) / 2
+    layer(x)
+    torch.testing.assert_close(layer.running_quantiles, expected)
+    assert layer.num_batches_tracked == 2
+    layer.reset_running_stats()
+    assert layer.num_batches_tracked == 0
 
 
 def test_infinite_and_missing_values_teach_nothing():
@@ -218,6 +242,8 @@ def test_moments():
     torch.testing.assert_close(std, torch.full((2,), 3.0).double())
     with pytest.raises(ValueError, match="negative"):
         layer.set_running_moments(0.0, -1.0)
+    with pytest.raises(ValueError, match=r"mean has shape \(3,\); .* the 2 channels"):
+        layer.set_running_moments(torch.zeros(3), 1.0)
     untracked = gm.BatchMap1d(2, track_running_stats=False)
     for call in (untracked.running_moments, lambda: untracked.set_running_moments(0.0, 1.0)):
         with pytest.raises(ValueError, match="with track_running_stats=True"):
@@ -474,7 +500,9 @@ def test_a_checkpoint_of_batch_norm_gives_its_numbers():
     found = layer.eval()(x.double())
     torch.testing.assert_close(found, norm.double().eval()(x.double()), rtol=1e-9, atol=1e-9)
     first_version = {k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"}
-    gm.BatchMap2d(3).load_state_dict(first_version, strict=True)
+    uncounted = gm.BatchMap2d(3)
+    uncounted.load_state_dict(first_version, strict=True)
+    assert uncounted.num_batches_tracked == 1
     learned = gm.BatchMap2d(3, target_quantiles=gm.nn.MonotoneQuantile(4))
     learned.load_state_dict(norm.state_dict(), strict=False, assign=True)
     assert not copy.deepcopy(learned).running_quantiles.requires_grad

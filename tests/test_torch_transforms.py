@@ -8,7 +8,11 @@ import groupmap as gm
 from groupmap.gradients import GRADIENTS
 
 torch = pytest.importorskip("torch")
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402 (after the check)
+
 pytestmark = pytest.mark.usefixtures("with_and_without_kernels")
+
+GET_ATTR = "ignore:Attempted to insert a get_attr Node:UserWarning"  # of torch's own tracer
 
 LAYERS = {
     "GroupMap": (lambda **k: gm.GroupMap(4, 8, **k), (2, 8, 5, 3)),
@@ -247,6 +251,33 @@ def test_traced_by_the_old_tracer():
         x = torch.randn(3, 4, 6).round()
         x[0, 0, 0] = torch.nan
         torch.testing.assert_close(traced(x), layer(x), equal_nan=True)
+
+
+@pytest.mark.filterwarnings(GET_ATTR)
+@pytest.mark.parametrize("n", [64, 5000])
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("function", "real"), ("function", "fake"), ("function", "symbolic"), ("LayerMap", "real"),
+     ("BatchMap", "real")],
+)  # fmt: skip
+def test_traced_by_make_fx(kind, n, mode):
+    """Nothing that the graph holds is of the data with which it was made."""
+    layers = {"LayerMap": gm.LayerMap(n), "BatchMap": gm.BatchMap1d(n).eval()}
+
+    def mapped(x):
+        return gm.quantile_map(x) if kind == "function" else layers[kind](x)
+
+    graph = make_fx(mapped, tracing_mode=mode)(torch.randn(2, n))
+    x = torch.randn(2, n).round()
+    torch.testing.assert_close(graph(x), mapped(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings(GET_ATTR)
+def test_linearized_by_running_quantiles():
+    layer, x = gm.BatchMap1d(4).eval(), torch.randn(6, 4)
+    y, tangent_of = torch.func.linearize(layer, x)
+    torch.testing.assert_close(y, layer(x))
+    torch.testing.assert_close(tangent_of(torch.ones(6, 4)), torch.ones(6, 4), rtol=1e-4, atol=1e-4)
 
 
 def test_symbolic_tracing_needs_leaves():

@@ -30,6 +30,9 @@ _DTYPES = {
 } | {torch.bfloat16: np.dtype("float16")}  # fmt: skip
 
 
+_TRACES = torch._C._TorchDispatchModeKey.PROXY
+
+
 def is_plain(*tensors: Array | None) -> bool:
     """Whether they are tensors with memory of their own, which kernels may be given; or None."""
     if not is_eager():
@@ -50,6 +53,7 @@ def is_eager() -> bool:
         not torch.compiler.is_compiling()
         and not torch._C._is_tracing()  # as torch.jit.is_tracing, twice as fast
         and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._get_dispatch_mode(_TRACES) is None  # by torch.fx, also of real tensors
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from groupmap.backends.torch import OPS
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule, OnOrder
@@ -145,3 +146,5 @@ def check_tensor(x: object, name: str = "input") -> None:
             f"{name} is of type {type(x).__name__}; layers map torch tensors. Pass "
             f"torch.as_tensor({name}), or call groupmap's functions on the array as it is."
         )
+    if not x.is_nested:
+        OPS.check(x, name)

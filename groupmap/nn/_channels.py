@@ -108,26 +108,35 @@ class ChannelMapLayer(AffineMapLayer):
     def reset_running_stats(self) -> None:
         """Start the running quantiles as those of the target: the map is then the identity."""
         if self.num_batches_tracked is not None:
-            self.num_batches_tracked.zero_()
             self.set_running_moments(0.0, 1.0)
+            self.num_batches_tracked.zero_()
 
     def set_running_moments(self, mean: Tensor | float, std: Tensor | float) -> None:
-        """Set the running quantiles to mean + std·Q(p).
+        """Set the running quantiles to mean + std·Q(p), which count as a batch that was seen.
 
         Args:
             mean, std: of each channel, :math:`(C,)`, or of all; std is not negative.
 
         Raises:
-            ValueError: if there are no running quantiles, std is negative, or Q(p) is not finite.
+            ValueError: if there are no running quantiles, mean or std is of another shape, std is
+                negative, or Q(p) is not finite.
         """
         running = self._running_or_error()
         if running.device.type == "meta":
             return  # where there are no numbers
         mean, std = (torch.as_tensor(each, device=running.device) for each in (mean, std))
+        for name, given in (("mean", mean), ("std", std)):
+            if given.numel() != 1 and given.shape != (self.num_features,):
+                raise ValueError(
+                    f"{name} has shape {tuple(given.shape)}; pass one number, or one of each of "
+                    f"the {self.num_features} channels."
+                )
         if torch.any(std < 0.0):
             raise ValueError(f"std={std} is negative; pass the square root of the variance.")
         with torch.no_grad():
             running.copy_(self._quantiles_of_moments(mean, std))
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.clamp_(min=1)
 
     @torch.no_grad()
     def running_moments(self) -> tuple[Tensor, Tensor]:
@@ -214,8 +223,18 @@ class ChannelMapLayer(AffineMapLayer):
                 "place, are not; keep none, by track_running_stats=False, or map them by vmap, too."
             )
         count.add_(torch.any(~of_batch.isnan()))  # a batch without a value teaches nothing
-        share = 1.0 / count.to(running.dtype) if self.momentum is None else self.momentum
-        running.copy_(moved(running, barycentre(of_batch), share))
+        running.copy_(moved(running, barycentre(of_batch), self._share_of(count, running.dtype)))
+
+    def _share_of(self, count: Tensor, dtype: torch.dtype) -> Tensor | float:
+        """How much of the way to the `count`-th batch the running quantiles go.
+
+        While there were few batches, they count alike. Else the start would fade, but not vanish:
+        between zeros behind a ReLU there would be what is left of it, and no run of equals.
+        """
+        if self.momentum == 0.0:
+            return 0.0
+        share = 1.0 / count.to(dtype)
+        return share if self.momentum is None else share.clamp(min=self.momentum)
 
     def _map_by_batch(self, x: Tensor, where: Tensor | None) -> tuple[Tensor, OfBatch]:
         """The map by the batch's own ranks; and the quantiles ``(..., C, k)``, once asked for."""
@@ -273,8 +292,10 @@ class ChannelMapLayer(AffineMapLayer):
                 std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
                 quantiles = self._quantiles_of_moments(mean, std)
                 state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
-                # As torch's norms: their first version did not count.
-                state_dict.setdefault(f"{prefix}num_batches_tracked", self.num_batches_tracked)
+                # As torch's norms: their first version did not count. At least one it was.
+                count = self.num_batches_tracked
+                if count is not None:
+                    state_dict.setdefault(f"{prefix}num_batches_tracked", count.clamp(min=1))
                 for name in names:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args)

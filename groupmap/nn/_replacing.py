@@ -55,7 +55,17 @@ def replaced(
     for parent, key, new in places:
         if parent is not None:
             parent._modules[key] = new
+    for new in made.values():
+        _bind_hooks(new)
     return made.get(id(model), model), report
+
+
+def _bind_hooks(module: nn.Module) -> None:
+    """Have hooks that were told another module, which is gone, be told this one."""
+    for name, hooks in vars(module).items():
+        for key, hook in hooks.items() if "_hook" in name and isinstance(hooks, dict) else ():
+            if getattr(hook, "with_module", False):
+                hooks[key] = type(hook)(hook.hook, module)
 
 
 def has_own_parameters(module: nn.Module) -> bool:

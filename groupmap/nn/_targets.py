@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import array_api_compat.torch as xp_torch
 import numpy as np
@@ -50,6 +51,17 @@ class TargetHolder(nn.Module):
             setattr(self, name, TargetPerGroup(target, device))
         else:
             setattr(self, name, as_target(target))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Go where the network goes; with the numbers of samples, which no checkpoint gives back
+        after `to_empty`."""
+        samples = {name: self._buffers[name] for name in self._non_persistent_buffers_set}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # of torch
+        for name, sample in samples.items():
+            moved = self._buffers[name]
+            if sample is not None and moved is not None and not (sample.is_meta or moved.is_meta):
+                self._buffers[name] = sample.to(moved)
+        return self
 
     def held_target(self, name: str) -> Target | Tensor | list[Target | Tensor]:
         """What is kept under that name, as the map takes it."""

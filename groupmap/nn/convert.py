@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.torch as xp_torch
+import torch
 from torch import nn
 
 from groupmap.backends.torch import OPS
@@ -68,9 +69,10 @@ def convert_norms(
     GroupMap, LayerMap and so on, with the same parameters (the very objects, so that optimizers
     and ties of weights stay valid), device, dtype, training flag and hooks. The noise `eps` of the
     maps is 0. Running quantiles start at :math:`\mu + \sqrt{\sigma^2 + \epsilon} \cdot Q(p)` of
-    the norm's running statistics: within these quantiles, and with ``tails="linear"`` everywhere,
-    layers that have them compute in evaluation what the norms did. Those without, as GroupMap and
-    LayerMap, match the whole distribution at once, and the network is to be trained on.
+    the norm's running statistics: within these quantiles, and with ``tails="linear"`` everywhere
+    (but for a target as ``"sparse"``, whose first quantiles are equal to rounding), layers that
+    have them compute in evaluation what the norms did. Those without, as GroupMap and LayerMap,
+    match the whole distribution at once, and the network is to be trained on.
     nn.TransformerEncoderLayer is kept from its fused path, which computes LayerNorm without calling
     its norms.
 
@@ -219,9 +221,13 @@ def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
     layer: AffineMapLayer = layer_type(*_sizes(norm), **_shared_options(norm), **options)
     layer.replaced_eps = norm.eps
     if isinstance(layer, ChannelMapLayer) and layer.num_batches_tracked is not None:
-        variance = norm.running_var.to(OPS.widest_real(norm.running_var, xp_torch))
-        layer.set_running_moments(norm.running_mean, (variance + norm.eps).sqrt())
-        layer.num_batches_tracked = norm.num_batches_tracked.clone()
+        mean, variance = norm.running_mean, norm.running_var
+        std = (variance.to(OPS.widest_real(variance, xp_torch)) + norm.eps).sqrt()
+        layer.set_running_moments(mean, std)
+        # Checkpoints of torch's first norms, which did not count, leave the count as it starts.
+        is_start = torch.all(mean == 0.0) & torch.all(variance == 1.0)
+        count = norm.num_batches_tracked
+        layer.num_batches_tracked = torch.where(is_start, count, count.clamp(min=1))
     if isinstance(layer, ChannelMapLayer):
         layer.track_running_stats = norm.track_running_stats
     _take_over(layer, norm)
@@ -232,12 +238,13 @@ def _norm_for(layer: Any) -> nn.Module:
     norm_type: Any = NORM_OF[type(layer)]
     eps = EPS if layer.replaced_eps is None else layer.replaced_eps
     norm: nn.Module = norm_type(*_sizes(layer), eps=eps, **_shared_options(layer))
-    if isinstance(layer, ChannelMapLayer) and layer.num_batches_tracked is not None:
+    if isinstance(layer, ChannelMapLayer) and layer.running_quantiles is not None:
         mean, std = layer.running_moments()
         buffers: Any = norm
+        count: Any = layer.num_batches_tracked
         buffers.running_mean.copy_(mean)
         buffers.running_var.copy_((std.square() - eps).clamp(min=0.0))
-        buffers.num_batches_tracked = layer.num_batches_tracked.clone()
+        buffers.num_batches_tracked = count.clone()
     if isinstance(layer, ChannelMapLayer):
         vars(norm)["track_running_stats"] = layer.track_running_stats
     _take_over(norm, layer)
@@ -264,7 +271,9 @@ def _shared_options(module: Any) -> dict[str, Any]:
         if hasattr(module, name):
             options[name] = getattr(module, name)
     if hasattr(module, "track_running_stats"):  # which may have been switched off since
-        options["track_running_stats"] = module.num_batches_tracked is not None
+        options["track_running_stats"] = any(
+            getattr(module, name, None) is not None for name in ("running_var", "running_quantiles")
+        )
     # Of the running statistics before the parameters, which are taken over as they are.
     for name in ("running_quantiles", "running_mean", "weight"):
         tensor = getattr(module, name, None)
