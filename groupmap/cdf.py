@@ -41,8 +41,9 @@ class EmpiricalCDF:
     keeps_all : bool
         Whether the knots are all the values, and not a number of quantiles of them.
     tails : {"clip", "linear"}
-        Outside the knots: the value at the nearest end, or on along the outermost segment (then
-        `cdf` can leave [0, 1]).
+        Outside the knots: the probability of the nearest one (of several equal ones the first or
+        the last, while at them it is the middle), or on along the outermost segment (then `cdf`
+        can leave [0, 1]).
 
     Examples
     --------

@@ -108,8 +108,7 @@ def _map_file(options: argparse.Namespace) -> None:
     rule = {"positions": options.positions, "ties": options.ties}
     try:
         if options.groups is None:
-            axis = None if None in options.axis else options.axis
-            y = quantile_map(x, options.target, axis=axis, **rule)
+            y = quantile_map(x, options.target, axis=_axes(options.axis, x), **rule)
         else:
             y = group_map(x, options.groups, target_quantiles=options.target, **rule)
     except (ValueError, TypeError) as error:
@@ -117,6 +116,17 @@ def _map_file(options: argparse.Namespace) -> None:
     with written_whole(options.output) as file:
         np.save(file, y, allow_pickle=False)
     print(f"{options.output}: {y.dtype} {y.shape}, {options.target}")
+
+
+def _axes(given: list[int | None], x: Array) -> list[int] | None:
+    axes = [axis for axis in given if axis is not None]
+    if not axes:
+        return None
+    if len(axes) < len(given):
+        raise ValueError("--axis all pools all axes; leave the others out.")
+    if x.ndim == 0:
+        raise ValueError("the array has no axes; pass --axis all.")
+    return axes
 
 
 def _load(path: Path) -> Array:

@@ -18,6 +18,8 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
             f"{name} is a masked array of dtype {x.dtype}; pass what counts, {name}.compressed(), "
             f"or, where NaN may stand for the rest, {name}.filled(numpy.nan)."
         )
+    if x is None:
+        raise TypeError(f"{name} is None; pass an array.")
     if not (xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "integral")):
         raise TypeError(
             f"{name} has dtype {x.dtype}, which has no distribution on the real line; "

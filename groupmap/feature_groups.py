@@ -36,16 +36,25 @@ def feature_groups(
         return _equal_blocks(checked_count(groups, "groups"), n_features)
     if hasattr(groups, "__array__"):
         groups = np.asarray(groups)  # labels may be a column of a data frame
+        if groups.ndim == 0:
+            return feature_groups(groups.item(), n_features, feature_names)
     listed = list(groups) if isinstance(groups, (Sequence, np.ndarray)) else None
     if listed is None:
         raise TypeError(f"groups={groups!r} must be None, an int, 'all', labels or lists.")
-    if listed and all(_is_member_list(member) for member in listed):
+    are_lists = {_is_member_list(member) for member in listed}
+    if len(are_lists) == 2:
+        raise TypeError(
+            f"groups={groups!r} holds lists and others; name the features of each group by a list, "
+            "also of a single one, or give a label for each feature."
+        )
+    if are_lists == {True}:
         return _listed(listed, n_features, feature_names)
     return _by_label(listed, n_features)
 
 
 def _is_member_list(member: object) -> bool:
-    return isinstance(member, (list, np.ndarray))  # a tuple may well be a label
+    """Whether it is a list or an index of pandas, say; a tuple may well be a label."""
+    return isinstance(member, list) or (hasattr(member, "__array__") and np.ndim(member) > 0)
 
 
 def _equal_blocks(num_groups: int, n_features: int) -> FeatureGroups:

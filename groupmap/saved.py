@@ -24,6 +24,7 @@ from groupmap.user_targets import as_target
 if TYPE_CHECKING:
     from groupmap.transformer import GroupMapTransformer
 
+TARGET = "target_quantiles"
 FORMAT, FORMAT_VERSION = "groupmap.GroupMapTransformer", 1
 
 Transformer = TypeVar("Transformer", bound="GroupMapTransformer")
@@ -41,11 +42,12 @@ def save(transformer: GroupMapTransformer, path: str | PathLike[str]) -> None:
         for attribute, name in ARRAYS.items()
         if getattr(transformer, attribute, None) is not None
     }
-    if is_array(parameters["target_quantiles"]):
-        arrays["target"] = _on_host(parameters["target_quantiles"])
-        parameters["target_quantiles"] = {"sample": "target"}
-    else:
-        parameters["target_quantiles"] = _described(parameters["target_quantiles"])
+    target = parameters.get(TARGET)
+    if is_array(target):
+        arrays["target"] = _on_host(target)
+        parameters[TARGET] = {"sample": "target"}
+    elif TARGET in parameters:  # of a subclass it may be settled
+        parameters[TARGET] = _described(target)
     header = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -134,10 +136,11 @@ def _restored(
 ) -> Transformer:
     n_features, groups = _listed_groups(header)
     parameters = dict(header["parameters"])
-    parameters["target_quantiles"] = _target(parameters["target_quantiles"], arrays)
-    if isinstance(parameters["positions"], list):
-        parameters["positions"] = tuple(parameters["positions"])
     transformer = cls(**_only_known(cls, parameters))
+    if TARGET in parameters:
+        transformer.target_quantiles = _target(parameters[TARGET], arrays)
+    if isinstance(transformer.positions, list):
+        transformer.positions = tuple(transformer.positions)
     transformer._validate_params()  # by sklearn's rules
     plotting_parameters(transformer.positions)
 
@@ -147,7 +150,8 @@ def _restored(
         named = isinstance(names, list) and all(isinstance(name, str) for name in names)
         _require(named and len(names) == n_features, f"names its features {names!r}")
         transformer.feature_names_in_ = np.asarray(names, dtype=object)
-    _require(groups == feature_groups(parameters["groups"], n_features, names), "has other groups")
+    own_groups = feature_groups(transformer.groups, n_features, names)
+    _require(groups == own_groups, "has other groups")
     transformer.groups_ = groups
     transformer._place = np.zeros(0)
     if transformer.cdf == "fitted":

@@ -87,6 +87,10 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
     if isinstance(sample_weight, numbers.Real):
         sample_weight = np.full(n_samples, float(sample_weight))
     weights = _beside(sample_weight, X, xp)
+    if xp.isdtype(weights.dtype, "bool"):
+        weights = xp.astype(
+            weights, X.dtype if xp.isdtype(X.dtype, "real floating") else xp.float32
+        )
     check_real(weights, "sample_weight", xp)
     weights = ops.detach(as_widest_real(weights, xp, ops))
     if weights.ndim != 1:
@@ -117,6 +121,8 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
 
 def _beside(values: object, X: Array, xp: Namespace) -> Array:
     """Values of any library, as an array of X's on X's device."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "O":
+        values = np.asarray(values, dtype=np.float64)  # as scikit-learn does
     if compat.is_array_api_obj(values):
         if compat.array_namespace(values) is not xp:
             _, ops = namespace_and_ops(sample_weight=values)

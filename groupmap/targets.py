@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import ClassVar, Self, final
 
 import numpy as np
@@ -100,7 +101,8 @@ class FormulaTarget(Target):
             If p is not a real array.
         """
         p, dtype, xp, ops = _argument(p, "p")
-        return ops.program(quantiles_of_formula, target=self, dtype=dtype, xp=xp, ops=ops)(p)
+        q = ops.program(quantiles_of_formula, target=self, dtype=dtype, xp=xp, ops=ops)(p)
+        return xp.astype(q, dtype, copy=q is p)
 
     def cdf(self, x: Array) -> Array:
         """F(x), the cumulative distribution function, the inverse of `ppf`.
@@ -201,7 +203,8 @@ class Sparse(FormulaTarget):
     @property
     def exponent(self) -> int:
         """The k of p^k."""
-        return int(math.log(self.ninety_quantile) / math.log(0.9))
+        # Of powers of 0.9 the quotient is a whole number, but for rounding.
+        return int(math.log(self.ninety_quantile) / math.log(0.9) + 1e-9)
 
     @property
     def formula(self) -> Formula:
@@ -300,6 +303,8 @@ def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespa
 
 def check_clamp(clamp: float) -> None:
     """Refuse a clamp that leaves no probabilities."""
+    if isinstance(clamp, bool) or not isinstance(clamp, Real):
+        raise TypeError(f"clamp={clamp!r} is no number; choose one between 0 and 0.5.")
     if not 0.0 < clamp < 0.5:  # where nothing is left
         raise ValueError(f"clamp={clamp!r} leaves no probabilities; choose one between 0 and 0.5.")
 

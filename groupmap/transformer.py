@@ -51,13 +51,16 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
     target_quantiles : str, callable, distribution or 1-D array, default "gaussian"
         The target Q, as in `groupmap.quantile_map`.
     n_quantiles : int, default 1000
-        How many quantiles of each group are kept; not more than it has values.
+        How many quantiles of each group are kept; not more than the smallest one has values,
+        missing ones among them.
     positions : str or pair of float, default "linear"
         How quantiles are computed, by `numpy.quantile`'s names (the least and the greatest value
         lie at 0 and 1 all the same), or where ranks lie (cdf="sample").
     tails : {"clip", "linear"}, default "clip"
-        What values outside of the training range become: the map of the nearest end, or on along
-        the map's outermost segment.
+        What values outside of the training range become: the ends of the target, for which F is
+        0 and 1, or on along the map's outermost segment. Where several training values are equal
+        to the least, they have the middle of their share, and what is less has not; so 0.1, which
+        float32 rounds, is to be fitted in the dtype in which it is mapped.
     subsample : int, optional
         Fit to so many rows, drawn without replacement; None takes all.
     cdf : {"fitted", "sample"}, default "fitted"
@@ -69,8 +72,9 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
         The randomness of `subsample` and `eps`. With an int, each call of `transform` adds the
         same noise.
     copy : bool, default True
-        False writes the result of `transform` into its input, where that is an array of the
-        same dtype that can be written, and no two entries of it share memory.
+        False writes the results of `transform` and `inverse_transform` into their input, where
+        that is an array of the same dtype that can be written, and no two entries of it share
+        memory.
 
     Attributes
     ----------

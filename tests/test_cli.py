@@ -97,6 +97,7 @@ def test_bad_files(tmp_path, damage):
         (("--groups", "0"), "num_groups=0"),
         (("--groups", "x"), "--groups"),
         (("--axis", "7"), "axis=7"),
+        (("--axis", "all", "1"), "leave the others out"),
         (("--target", "normall"), "normall"),
         (("--ties", "random"), "random"),
         (("--groups", "2", "--axis", "1"), "not allowed with"),
@@ -105,6 +106,11 @@ def test_bad_files(tmp_path, damage):
 def test_bad_options(tmp_path, options, text):
     assert_one_line(run("map", "in.npy", "out.npy", *options, cwd=tmp_path), text)
     assert not (tmp_path / "out.npy").exists()
+
+
+def test_a_number_has_no_axes(tmp_path):
+    np.save(tmp_path / "in.npy", np.array(3.0))
+    assert_one_line(run("map", "in.npy", "out.npy", cwd=tmp_path), "in.npy", "--axis all")
 
 
 def test_bad_numbers(tmp_path):

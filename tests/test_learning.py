@@ -263,6 +263,13 @@ def test_there_is_no_third_axis(rng):
             gm.quantile_transform(rng.normal(size=(4, 4)), axis=axis)
 
 
+def test_weights_that_are_no_numbers_yet(rng):
+    X, which = rng.normal(size=(20, 2)), rng.random(20) < 0.5
+    expected = uniform(5).fit(X, sample_weight=which.astype(float)).quantiles_
+    for weights in (which, which.astype(object), which.tolist()):
+        np.testing.assert_array_equal(uniform(5).fit(X, sample_weight=weights).quantiles_, expected)
+
+
 @pytest.mark.parametrize(("size", "n"), [(1, 1000), (7, 3000)])
 def test_small_chunks_have_no_bias(rng, size, n):
     X = rng.lognormal(size=(n, 1))

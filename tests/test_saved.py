@@ -96,6 +96,20 @@ def test_from_any_library_and_to_any(library, tmp_path, X):
     moved.partial_fit(given)
 
 
+class OfFewParameters(gm.GroupMapTransformer):
+    """A subclass that settles the others, the target among them."""
+
+    def __init__(self, groups=None, *, n_quantiles=20):
+        super().__init__(groups, target_quantiles="uniform", n_quantiles=n_quantiles)
+
+
+def test_a_subclass_of_few_parameters(tmp_path, X):
+    fitted = OfFewParameters("all").fit(X)
+    fitted.save(tmp_path / "fitted.npz")
+    loaded = OfFewParameters.load(tmp_path / "fitted.npz")
+    np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
+
+
 def test_what_has_no_plain_form(tmp_path, X):
     for settings in (
         {"target_quantiles": stats.norm(1, 2)},

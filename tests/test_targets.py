@@ -41,9 +41,19 @@ def test_sparse_has_most_values_near_zero():
     assert gm.sparse.exponent == 28
     assert gm.sparse.with_ninety_quantile(0.9).exponent == 1
     np.testing.assert_allclose(gm.sparse(0.9), 0.9**28)
+    for k in range(1, 60):
+        assert gm.sparse.with_ninety_quantile(0.9**k).exponent == k
     for impossible in (0.0, 1.0, 0.95, -1.0):
         with pytest.raises(ValueError, match="ninety_quantile"):
             Sparse(impossible)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_probabilities_stay_the_caller_s(name):
+    target, p = as_target(name), np.linspace(0.0, 1.0, 5)
+    target = target.with_ninety_quantile(0.9) if name == "sparse" else target
+    for function in (target, target.ppf, target.cdf):
+        assert not np.shares_memory(function(p), p)
 
 
 @pytest.mark.parametrize("name", NAMED)

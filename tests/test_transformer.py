@@ -126,6 +126,19 @@ def test_labels_in_a_column(X):
     assert fitted.groups_ == ((0, 1, 4), (2, 3, 5))
 
 
+def test_groups_as_other_libraries_hold_them(X):
+    pd = pytest.importorskip("pandas")
+    table, blocks = pd.DataFrame(X, columns=list("abcdef")), ((0, 1, 2), (3, 4, 5))
+    for groups in (
+        np.array(2), np.arange(6).reshape(2, 3), [table.columns[:3], table.columns[3:]],
+        [("a", 1)] * 3 + [("b", 1)] * 3, np.array(list("xxxyyy")),
+    ):  # fmt: skip
+        assert gm.GroupMapTransformer(groups, n_quantiles=20).fit(table).groups_ == blocks
+    for groups in ([["a"], *"bcdef"], [[*"ab"], *"cdef"]):
+        with pytest.raises(TypeError, match=r"holds lists and others.*also of a single one"):
+            gm.GroupMapTransformer(groups).fit(table)
+
+
 def test_torch_distributions_and_their_inverse(X):
     torch = pytest.importorskip("torch")
     given = torch.from_numpy(X)

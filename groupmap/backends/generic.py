@@ -172,6 +172,8 @@ def host_generator(
         )
     if isinstance(rng, bool) or not isinstance(rng, (np.random.Generator, int, np.integer)):
         raise TypeError(f"rng={rng!r} is no generator for this array library; {remedy}")
+    if not isinstance(rng, np.random.Generator) and rng < 0:
+        raise ValueError(f"rng={rng} is negative, which no seed is; {remedy}")
     return np.random.default_rng(rng)
 
 
