@@ -136,11 +136,11 @@ def _restored(
 ) -> Transformer:
     n_features, groups = _listed_groups(header)
     parameters = dict(header["parameters"])
-    transformer = cls(**_only_known(cls, parameters))
     if TARGET in parameters:
-        transformer.target_quantiles = _target(parameters[TARGET], arrays)
-    if isinstance(transformer.positions, list):
-        transformer.positions = tuple(transformer.positions)
+        parameters[TARGET] = _target(parameters[TARGET], arrays)
+    if isinstance(parameters.get("positions"), list):
+        parameters["positions"] = tuple(parameters["positions"])
+    transformer = cls(**_only_known(cls, parameters))
     transformer._validate_params()  # by sklearn's rules
     plotting_parameters(transformer.positions)
 

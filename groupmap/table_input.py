@@ -122,7 +122,12 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
 def _beside(values: object, X: Array, xp: Namespace) -> Array:
     """Values of any library, as an array of X's on X's device."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "O":
-        values = np.asarray(values, dtype=np.float64)  # as scikit-learn does
+        try:
+            values = values.astype(np.float64)  # as scikit-learn does
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"sample_weight holds what is no number: {error}; pass reals."
+            ) from None
     if compat.is_array_api_obj(values):
         if compat.array_namespace(values) is not xp:
             _, ops = namespace_and_ops(sample_weight=values)

@@ -9,7 +9,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import ClassVar, Self, final
 
 import numpy as np
@@ -303,7 +302,7 @@ def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespa
 
 def check_clamp(clamp: float) -> None:
     """Refuse a clamp that leaves no probabilities."""
-    if isinstance(clamp, bool) or not isinstance(clamp, Real):
+    if isinstance(clamp, bool) or not hasattr(clamp, "__float__"):
         raise TypeError(f"clamp={clamp!r} is no number; choose one between 0 and 0.5.")
     if not 0.0 < clamp < 0.5:  # where nothing is left
         raise ValueError(f"clamp={clamp!r} leaves no probabilities; choose one between 0 and 0.5.")

@@ -1439,9 +1439,9 @@ def test_buckets_of_knots_with_heavy_tails(knots, x, dtype):
     knots, x = np.unique(knots.astype(dtype)), x.astype(dtype)
     x = np.sort(np.concatenate([x, knots, np.nextafter(knots, -np.inf), [-np.inf, np.inf]]))
     starts, line, _ = (each[0] for each in Buckets.for_knots(1, len(knots)))
-    steps = make_buckets(knots, starts, line)
+    steps = from_python(make_buckets)(knots, starts, line)
     buckets = np.empty(len(x), dtype=np.int32)
-    find_buckets(x, line, len(starts) - 2, buckets)
+    from_python(find_buckets)(x, line, len(starts) - 2, buckets)
     assert np.all(np.diff(buckets) >= 0)
     for side in ("left", "right"):
         rest = np.searchsorted(knots, x, side) - starts[buckets]
@@ -1463,7 +1463,7 @@ def test_few_steps_are_left_between_knots(kind, dtype):
         "both": np.sinh(3 * z),
     }[kind].astype(dtype)
     starts, line, _ = (each[0] for each in Buckets.for_knots(1, len(knots)))
-    assert make_buckets(knots, starts, line) <= 3
+    assert from_python(make_buckets)(knots, starts, line) <= 3
 
 
 @given(

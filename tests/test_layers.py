@@ -445,9 +445,11 @@ def test_constructors_check(make, error, text):
         make()
 
 
-@pytest.mark.parametrize("layer", [gm.GroupMap(2, 4), gm.BatchMap(4), gm.BatchMap(4).eval()])
-def test_tensors_that_no_map_can_take(layer):
-    x = torch.randn(2, 4, 5)
+@pytest.mark.parametrize(
+    "make", [lambda: gm.GroupMap(2, 4), lambda: gm.BatchMap(4), lambda: gm.BatchMap(4).eval()]
+)
+def test_tensors_that_no_map_can_take(make):
+    layer, x = make(), torch.randn(2, 4, 5)
     with pytest.raises(
         TypeError, match=r"input has dtype torch\.float8.*input\.to\(torch\.bfloat16"
     ):
@@ -465,7 +467,11 @@ def test_samples_keep_their_numbers_where_memory_is_made_anew(device):
         nn.Sequential(layer).to_empty(device="cpu")
         layer.load_state_dict(twin.state_dict())
         assert torch.equal(layer(x), twin(x))
-    assert gm.Map(1, 1, sample).half().target_quantiles.dtype == torch.float16
+    layer = gm.Map(1, 1, sample)
+    before = layer.target_quantiles
+    layer._apply(torch.clone)
+    assert layer.target_quantiles.data_ptr() != before.data_ptr()
+    assert torch.equal(layer.half().target_quantiles, sample.half())
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -268,6 +268,8 @@ def test_weights_that_are_no_numbers_yet(rng):
     expected = uniform(5).fit(X, sample_weight=which.astype(float)).quantiles_
     for weights in (which, which.astype(object), which.tolist()):
         np.testing.assert_array_equal(uniform(5).fit(X, sample_weight=weights).quantiles_, expected)
+    with pytest.raises(TypeError, match=r"sample_weight holds what is no number: .*'a'"):
+        uniform(5).fit(X, sample_weight=np.array(["a"] * 20, dtype=object))
 
 
 @pytest.mark.parametrize(("size", "n"), [(1, 1000), (7, 3000)])

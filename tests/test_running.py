@@ -124,15 +124,28 @@ def test_an_atom_is_mapped_to_its_middle_from_the_first_batch_on(momentum, make)
         torch.testing.assert_close(found, middle, atol=0.05, rtol=0.0)
 
 
-def test_moments_that_are_set_count_as_a_batch():
-    layer, x = gm.BatchMap1d(1, momentum=None, dtype=torch.float64), randn(50, 1).double()
+@pytest.mark.parametrize(("momentum", "share"), [(None, 0.5), (0.1, 0.1), (0.3, 0.3), (0.0, 0.0)])
+def test_moments_that_are_set_are_no_start(momentum, share):
+    layer, x = gm.BatchMap1d(1, momentum=momentum, dtype=torch.float64), randn(50, 1).double()
     layer.set_running_moments(3.0, 2.0)
-    expected = (layer.running_quantiles + torch.quantile(x, torch.linspace(0, 1, K).double())) / 2
+    of_batch = torch.quantile(x, torch.linspace(0, 1, K).double())
+    expected = (1.0 - share) * layer.running_quantiles + share * of_batch
     layer(x)
     torch.testing.assert_close(layer.running_quantiles, expected)
-    assert layer.num_batches_tracked == 2
     layer.reset_running_stats()
     assert layer.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("momentum", [0.1, 0.01])
+def test_averages_in_half_precision_have_no_bias(dtype, momentum):
+    half, single = (gm.BatchMap1d(64, momentum=momentum, dtype=each) for each in (dtype, None))
+    for seed in range(400):
+        x = 5.0 + randn(32, 64, seed=seed)
+        half(x.to(dtype))
+        single(x)
+    medians = [each.running_quantiles[:, K // 2].double().mean() for each in (half, single)]
+    assert abs(medians[0] / medians[1] - 1.0) < torch.finfo(dtype).eps
 
 
 def test_infinite_and_missing_values_teach_nothing():
@@ -502,7 +515,7 @@ def test_a_checkpoint_of_batch_norm_gives_its_numbers():
     first_version = {k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"}
     uncounted = gm.BatchMap2d(3)
     uncounted.load_state_dict(first_version, strict=True)
-    assert uncounted.num_batches_tracked == 1
+    assert uncounted.num_batches_tracked == 10  # then they move by momentum
     learned = gm.BatchMap2d(3, target_quantiles=gm.nn.MonotoneQuantile(4))
     learned.load_state_dict(norm.state_dict(), strict=False, assign=True)
     assert not copy.deepcopy(learned).running_quantiles.requires_grad

@@ -273,6 +273,22 @@ def test_traced_by_make_fx(kind, n, mode):
 
 
 @pytest.mark.filterwarnings(GET_ATTR)
+@pytest.mark.parametrize("n", [64, 5000])
+def test_traced_before_dispatch(n):
+    """By `make_fx`, too; what it cannot trace there, it refuses."""
+    layer = gm.BatchMap1d(n).eval()
+
+    def mapped(x):
+        return layer(x)
+
+    graph = make_fx(mapped, pre_dispatch=True)(torch.randn(2, n))
+    x = torch.randn(2, n).round()
+    torch.testing.assert_close(graph(x), mapped(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match="Tracing expected"):
+        make_fx(gm.quantile_map, pre_dispatch=True)(x)
+
+
+@pytest.mark.filterwarnings(GET_ATTR)
 def test_linearized_by_running_quantiles():
     layer, x = gm.BatchMap1d(4).eval(), torch.randn(6, 4)
     y, tangent_of = torch.func.linearize(layer, x)

@@ -53,7 +53,9 @@ def is_eager() -> bool:
         not torch.compiler.is_compiling()
         and not torch._C._is_tracing()  # as torch.jit.is_tracing, twice as fast
         and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._get_dispatch_mode(_TRACES) is None  # by torch.fx, also of real tensors
+        # Nor by torch.fx, which traces real tensors, too.
+        and torch._C._get_dispatch_mode(_TRACES) is None
+        and torch._ops._get_dispatch_mode_pre_dispatch(_TRACES) is None  # type: ignore[no-untyped-call]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable
@@ -112,7 +113,7 @@ class ChannelMapLayer(AffineMapLayer):
             self.num_batches_tracked.zero_()
 
     def set_running_moments(self, mean: Tensor | float, std: Tensor | float) -> None:
-        """Set the running quantiles to mean + std·Q(p), which count as a batch that was seen.
+        """Set the running quantiles to mean + std·Q(p), which count as 1/momentum batches do.
 
         Args:
             mean, std: of each channel, :math:`(C,)`, or of all; std is not negative.
@@ -136,7 +137,21 @@ class ChannelMapLayer(AffineMapLayer):
         with torch.no_grad():
             running.copy_(self._quantiles_of_moments(mean, std))
         if self.num_batches_tracked is not None:
-            self.num_batches_tracked.clamp_(min=1)
+            self.num_batches_tracked.clamp_(min=self._count_of_known())
+
+    def _count_of_known(self) -> int:
+        """As how many batches count statistics of unknown age: then they move by `momentum`."""
+        return math.ceil(1.0 / self.momentum) if self.momentum else 1
+
+    def batches_behind(self, mean: Tensor, variance: Tensor, count: Tensor | None) -> Tensor:
+        """How many batches statistics of a norm stand for, which said `count`.
+
+        Checkpoints of torch's first norms, which did not count, leave it at 0.
+        """
+        if count is None:
+            count = torch.zeros((), dtype=torch.int64, device=mean.device)
+        is_start = torch.all(mean == 0.0) & torch.all(variance == 1.0)
+        return torch.where(is_start | (count > 0), count, self._count_of_known())
 
     @torch.no_grad()
     def running_moments(self) -> tuple[Tensor, Tensor]:
@@ -233,7 +248,7 @@ class ChannelMapLayer(AffineMapLayer):
         """
         if self.momentum == 0.0:
             return 0.0
-        share = 1.0 / count.to(dtype)
+        share = 1.0 / count.to(at_least_single(dtype, xp_torch))
         return share if self.momentum is None else share.clamp(min=self.momentum)
 
     def _map_by_batch(self, x: Tensor, where: Tensor | None) -> tuple[Tensor, OfBatch]:
@@ -292,10 +307,9 @@ class ChannelMapLayer(AffineMapLayer):
                 std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
                 quantiles = self._quantiles_of_moments(mean, std)
                 state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
-                # As torch's norms: their first version did not count. At least one it was.
-                count = self.num_batches_tracked
-                if count is not None:
-                    state_dict.setdefault(f"{prefix}num_batches_tracked", count.clamp(min=1))
+                counted = f"{prefix}num_batches_tracked"
+                count = state_dict.get(counted)
+                state_dict[counted] = self.batches_behind(mean, variance, count)
                 for name in names:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args)

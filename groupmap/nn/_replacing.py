@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from torch import nn
+from torch.nn.modules.module import _WrappedHook
 
 
 @final
@@ -64,8 +65,8 @@ def _bind_hooks(module: nn.Module) -> None:
     """Have hooks that were told another module, which is gone, be told this one."""
     for name, hooks in vars(module).items():
         for key, hook in hooks.items() if "_hook" in name and isinstance(hooks, dict) else ():
-            if getattr(hook, "with_module", False):
-                hooks[key] = type(hook)(hook.hook, module)
+            if isinstance(hook, _WrappedHook) and hook.with_module:
+                hooks[key] = _WrappedHook(hook.hook, module)
 
 
 def has_own_parameters(module: nn.Module) -> bool:

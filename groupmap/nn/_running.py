@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from groupmap.backends.torch import OPS
-from groupmap.dtypes import as_widest_real
+from groupmap.dtypes import as_widest_real, at_least_single
 from groupmap.knots import equal_steps
 from groupmap.nn._libraries import libraries
 from groupmap.nn._piecewise import middles_of_runs, through_knots
@@ -121,10 +121,12 @@ def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
     if isinstance(share, float) and share == 0.0:
         return running
     batch = batch.to(running.dtype)
+    one, other = (each.to(at_least_single(each.dtype, xp_torch)) for each in (running, batch))
     # Not running + share·(batch − running): a difference may overflow, and its rounding may put
     # neighbours out of order, which that of products and sums cannot.
-    blended = (1.0 - share) * running + share * batch
-    blended = blended.clamp(torch.minimum(running, batch), torch.maximum(running, batch))
+    blended = (1.0 - share) * one + share * other
+    blended = blended.clamp(torch.minimum(one, other), torch.maximum(one, other))
+    blended = blended.to(running.dtype)
     # Where the step is lost in rounding, it is a unit in the last place: constants are reached.
     blended = torch.where(blended == running, torch.nextafter(running, batch), blended)
     return torch.where(batch.isnan(), running, blended)

@@ -59,8 +59,11 @@ class TargetHolder(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # of torch
         for name, sample in samples.items():
             moved = self._buffers[name]
-            if sample is not None and moved is not None and not (sample.is_meta or moved.is_meta):
-                self._buffers[name] = sample.to(moved)
+            if sample is None or moved is None or moved is sample or type(moved) is not Tensor:
+                continue
+            if not (sample.is_meta or moved.is_meta):
+                with torch.no_grad():
+                    moved.copy_(sample)
         return self
 
     def held_target(self, name: str) -> Target | Tensor | list[Target | Tensor]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.torch as xp_torch
-import torch
 from torch import nn
 
 from groupmap.backends.torch import OPS
@@ -224,10 +223,7 @@ def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
         mean, variance = norm.running_mean, norm.running_var
         std = (variance.to(OPS.widest_real(variance, xp_torch)) + norm.eps).sqrt()
         layer.set_running_moments(mean, std)
-        # Checkpoints of torch's first norms, which did not count, leave the count as it starts.
-        is_start = torch.all(mean == 0.0) & torch.all(variance == 1.0)
-        count = norm.num_batches_tracked
-        layer.num_batches_tracked = torch.where(is_start, count, count.clamp(min=1))
+        layer.num_batches_tracked = layer.batches_behind(mean, variance, norm.num_batches_tracked)
     if isinstance(layer, ChannelMapLayer):
         layer.track_running_stats = norm.track_running_stats
     _take_over(layer, norm)
@@ -241,10 +237,10 @@ def _norm_for(layer: Any) -> nn.Module:
     if isinstance(layer, ChannelMapLayer) and layer.running_quantiles is not None:
         mean, std = layer.running_moments()
         buffers: Any = norm
-        count: Any = layer.num_batches_tracked
+        count = layer.num_batches_tracked
         buffers.running_mean.copy_(mean)
         buffers.running_var.copy_((std.square() - eps).clamp(min=0.0))
-        buffers.num_batches_tracked = count.clone()
+        buffers.num_batches_tracked = None if count is None else count.clone()
     if isinstance(layer, ChannelMapLayer):
         vars(norm)["track_running_stats"] = layer.track_running_stats
     _take_over(norm, layer)

@@ -23,8 +23,9 @@ class InstanceMap(ChannelMapLayer):
         eps: standard deviation of Gaussian noise that is added to the input before the map, in
             training and evaluation. Not the eps of InstanceNorm. Default: 0.
         momentum: what share of the way the running quantiles move towards those of a batch, in
-            [0, 1]. The first 1/momentum batches count alike, so that nothing is left of the start;
-            with ``None`` all of them do, and with 0 the quantiles stay. Default: 0.1.
+            [0, 1]. The first 1/momentum batches count alike, so that nothing is left of the start
+            (but in channels of which the first one had no value); with ``None`` all of them do,
+            and with 0 the quantiles stay. Default: 0.1.
         affine: whether there are :math:`\gamma` and :math:`\beta`, one a channel, which start at 1
             and 0. Default: ``False``.
         track_running_stats: whether evaluation maps by running quantiles, which training has

@@ -1,6 +1,6 @@
 """How kernels are compiled: what Python calls, what other kernels call, and what counts arrays.
 
-To take arguments from Python is a quarter of the time that a kernel takes to compile, so only what
+To take arguments from Python takes time to compile, more than a small kernel itself, so only what
 Python calls does. And compiled code counts who uses an array, with a step of some nanoseconds each
 time a part of it is taken: of rows of 128 entries, a quarter of the time. Where no array is made,
 nothing has to be counted.

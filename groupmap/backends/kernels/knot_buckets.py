@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel, numpy_part, part
+from groupmap.backends.kernels.compiled import inlined, numpy_part, part
 from groupmap.backends.kernels.vectors import bit_length
 
 Rows = np.ndarray[Any, Any]
@@ -43,7 +43,7 @@ class Buckets(NamedTuple):
         )
 
 
-@kernel
+@part
 def make_buckets(knots: Rows, starts: Rows, line: Rows) -> int:
     """Those of knots that ascend and are all different; how many steps are left."""
     n_buckets, bucket_of = starts.size - 2, np.empty(knots.size, dtype=np.int32)
@@ -92,7 +92,7 @@ def count_knots(knots: Rows, line: Rows, bucket_of: Rows, starts: Rows) -> int:
     return int(bit_length(np.uint64(most)))
 
 
-@numpy_kernel
+@numpy_part
 def find_buckets(x: Rows, line: Rows, n_buckets: int, buckets: Rows) -> None:
     """The bucket of each value, which rises with it; that of NaN is the first."""
     stretch, least, per_unit, last = line[1], line[2], line[3], float(n_buckets)
