@@ -248,6 +248,8 @@ class ChannelMapLayer(AffineMapLayer):
         """
         if self.momentum == 0.0:
             return 0.0
+        if OPS.reads_at_once(count):  # a number is sooner multiplied with
+            return max(1.0 / max(int(count), 1), self.momentum or 0.0)
         share = 1.0 / count.to(at_least_single(dtype, xp_torch))
         return share if self.momentum is None else share.clamp(min=self.momentum)
 

@@ -121,7 +121,8 @@ def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
     if isinstance(share, float) and share == 0.0:
         return running
     batch = batch.to(running.dtype)
-    one, other = (each.to(at_least_single(each.dtype, xp_torch)) for each in (running, batch))
+    wide = at_least_single(running.dtype, xp_torch)
+    one, other = running.to(wide), batch.to(wide)
     # Not running + share·(batch − running): a difference may overflow, and its rounding may put
     # neighbours out of order, which that of products and sums cannot.
     blended = (1.0 - share) * one + share * other
