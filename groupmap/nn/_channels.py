@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable
@@ -24,11 +23,14 @@ from groupmap.nn._nested import refuse_nested
 from groupmap.nn._running import (
     RunningMap,
     barycentre,
+    batches_behind,
+    count_of_known,
     finite_target_values,
     moved,
     probabilities,
     quantiles_of_batch,
     quantiles_of_ordered,
+    share_of_batch,
     target_values,
 )
 from groupmap.nn._targets import check_target_count
@@ -137,21 +139,7 @@ class ChannelMapLayer(AffineMapLayer):
         with torch.no_grad():
             running.copy_(self._quantiles_of_moments(mean, std))
         if self.num_batches_tracked is not None:
-            self.num_batches_tracked.clamp_(min=self._count_of_known())
-
-    def _count_of_known(self) -> int:
-        """As how many batches count statistics of unknown age: then they move by `momentum`."""
-        return math.ceil(1.0 / self.momentum) if self.momentum else 1
-
-    def batches_behind(self, mean: Tensor, variance: Tensor, count: Tensor | None) -> Tensor:
-        """How many batches statistics of a norm stand for, which said `count`.
-
-        Checkpoints of torch's first norms, which did not count, leave it at 0.
-        """
-        if count is None:
-            count = torch.zeros((), dtype=torch.int64, device=mean.device)
-        is_start = torch.all(mean == 0.0) & torch.all(variance == 1.0)
-        return torch.where(is_start | (count > 0), count, self._count_of_known())
+            self.num_batches_tracked.clamp_(min=count_of_known(self.momentum))
 
     @torch.no_grad()
     def running_moments(self) -> tuple[Tensor, Tensor]:
@@ -238,20 +226,8 @@ class ChannelMapLayer(AffineMapLayer):
                 "place, are not; keep none, by track_running_stats=False, or map them by vmap, too."
             )
         count.add_(torch.any(~of_batch.isnan()))  # a batch without a value teaches nothing
-        running.copy_(moved(running, barycentre(of_batch), self._share_of(count, running.dtype)))
-
-    def _share_of(self, count: Tensor, dtype: torch.dtype) -> Tensor | float:
-        """How much of the way to the `count`-th batch the running quantiles go.
-
-        While there were few batches, they count alike. Else the start would fade, but not vanish:
-        between zeros behind a ReLU there would be what is left of it, and no run of equals.
-        """
-        if self.momentum == 0.0:
-            return 0.0
-        if OPS.reads_at_once(count):  # a number is sooner multiplied with
-            return max(1.0 / max(int(count), 1), self.momentum or 0.0)
-        share = 1.0 / count.to(at_least_single(dtype, xp_torch))
-        return share if self.momentum is None else share.clamp(min=self.momentum)
+        share = share_of_batch(count, self.momentum, running.dtype)
+        running.copy_(moved(running, barycentre(of_batch), share))
 
     def _map_by_batch(self, x: Tensor, where: Tensor | None) -> tuple[Tensor, OfBatch]:
         """The map by the batch's own ranks; and the quantiles ``(..., C, k)``, once asked for."""
@@ -310,8 +286,8 @@ class ChannelMapLayer(AffineMapLayer):
                 quantiles = self._quantiles_of_moments(mean, std)
                 state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
                 counted = f"{prefix}num_batches_tracked"
-                count = state_dict.get(counted)
-                state_dict[counted] = self.batches_behind(mean, variance, count)
+                told = state_dict.get(counted)
+                state_dict[counted] = batches_behind(mean, variance, told, self.momentum)
                 for name in names:
                     del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args)

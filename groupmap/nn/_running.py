@@ -133,6 +133,38 @@ def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
     return torch.where(batch.isnan(), running, blended)
 
 
+def share_of_batch(count: Tensor, momentum: float | None, dtype: torch.dtype) -> Tensor | float:
+    """How much of the way to the `count`-th batch running quantiles of that dtype go.
+
+    While there were few batches, they count alike. Else the start would fade, but not vanish:
+    between zeros behind a ReLU there would be what is left of it, and no run of equals.
+    """
+    if momentum == 0.0:
+        return 0.0
+    if OPS.reads_at_once(count):  # a number is sooner multiplied with
+        return max(1.0 / max(int(count), 1), momentum or 0.0)
+    share = 1.0 / count.to(at_least_single(dtype, xp_torch))
+    return share if momentum is None else share.clamp(min=momentum)
+
+
+def count_of_known(momentum: float | None) -> int:
+    """As how many batches count statistics of unknown age: then they move by `momentum`."""
+    return math.ceil(1.0 / momentum) if momentum else 1
+
+
+def batches_behind(
+    mean: Tensor, variance: Tensor, told: Tensor | None, momentum: float | None
+) -> Tensor:
+    """How many batches the statistics of a norm stand for, which told a number.
+
+    Checkpoints of torch's first norms, which did not count, leave it at 0.
+    """
+    if told is None:
+        told = torch.zeros((), dtype=torch.int64, device=mean.device)
+    is_start = torch.all(mean == 0.0) & torch.all(variance == 1.0)
+    return torch.where(is_start | (told > 0), told, count_of_known(momentum))
+
+
 @final
 @dataclass(frozen=True)
 class RunningMap:

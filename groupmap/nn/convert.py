@@ -18,6 +18,7 @@ from groupmap.nn._replacing import (
     parameters_of_others,
     replaced,
 )
+from groupmap.nn._running import batches_behind
 from groupmap.nn.batch import BatchMap1d, BatchMap2d, BatchMap3d
 from groupmap.nn.group import GroupMap
 from groupmap.nn.instance import InstanceMap1d, InstanceMap2d, InstanceMap3d
@@ -223,7 +224,9 @@ def _map_for(norm: Any, options: dict[str, Any]) -> AffineMapLayer:
         mean, variance = norm.running_mean, norm.running_var
         std = (variance.to(OPS.widest_real(variance, xp_torch)) + norm.eps).sqrt()
         layer.set_running_moments(mean, std)
-        layer.num_batches_tracked = layer.batches_behind(mean, variance, norm.num_batches_tracked)
+        layer.num_batches_tracked = batches_behind(
+            mean, variance, norm.num_batches_tracked, layer.momentum
+        )
     if isinstance(layer, ChannelMapLayer):
         layer.track_running_stats = norm.track_running_stats
     _take_over(layer, norm)
