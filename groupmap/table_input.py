@@ -88,9 +88,7 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
         sample_weight = np.full(n_samples, float(sample_weight))
     weights = _beside(sample_weight, X, xp)
     if xp.isdtype(weights.dtype, "bool"):
-        weights = xp.astype(
-            weights, X.dtype if xp.isdtype(X.dtype, "real floating") else xp.float32
-        )
+        weights = xp.astype(weights, xp.float32)
     check_real(weights, "sample_weight", xp)
     weights = ops.detach(as_widest_real(weights, xp, ops))
     if weights.ndim != 1:

@@ -48,6 +48,8 @@ def make(case, cls=gm.SyncBatchMap):
     if options.get("target_quantiles") == "learnable":
         options["target_quantiles"] = Learnable()
     layer = cls(CHANNELS, dtype=torch.float64, **options)
+    if case in KNOTS:
+        layer.set_running_moments(0.0, 1.0)  # which a batch moves by momentum, and does not replace
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
         layer.bias.copy_(torch.tensor([0.0, 1.0, 5.0]))
@@ -257,8 +259,7 @@ def test_knots_are_close(results, case):
     assert cosine > 0.98
     quantiles = [each[case]["running_quantiles"] for each in results]
     assert all(torch.equal(each, quantiles[0]) for each in quantiles)
-    # The first batch counts alone.
-    assert (quantiles[0] - expected["running_quantiles"])[:, 5:-5].abs().max() < 0.02
+    assert (quantiles[0] - expected["running_quantiles"])[:, 5:-5].abs().max() < 0.01
 
 
 def test_training_in_parallel_gets_the_gradient_of_the_whole_batch(results):

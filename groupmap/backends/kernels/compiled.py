@@ -53,5 +53,5 @@ numpy_part = _compiler(**_FROM_KERNELS, **_AS_NUMPY)
 # One whose sums may be taken in any order, several entries at once.
 summing_part = _compiler(**_FROM_KERNELS, fastmath={"reassoc"})
 
-# A part that is compiled anew wherever it is called.
+# What is compiled anew wherever it is called.
 inlined = _compiler(inline="always")
