@@ -16,7 +16,7 @@ from groupmap.mapping import MID_POSITIONS
 from groupmap.ranks import COUNTING_TIES
 from tests import cuda_emulation, oracle
 from tests.emulated_gpu import emulated_gpu
-from tests.test_kernels import rows_of
+from tests.rows import rows_of
 
 pytest.importorskip("torch")
 import torch

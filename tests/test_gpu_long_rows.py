@@ -23,9 +23,9 @@ from tests.gpu_launches import (
     kernels_of,
     launches,
 )
+from tests.rows import counted_ranks
 from tests.test_gpu_ranks import check_order_of_threads, check_order_of_what_counts, check_ranks
 from tests.test_gpu_values import check_as_if_not_there
-from tests.test_kernels import counted_ranks
 
 pytest.importorskip("torch")
 import torch

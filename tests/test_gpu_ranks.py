@@ -29,7 +29,7 @@ from tests.gpu_launches import (
     one_far_away,
     several_clusters,
 )
-from tests.test_kernels import counted_ranks
+from tests.rows import counted_ranks
 
 pytest.importorskip("torch")
 import torch

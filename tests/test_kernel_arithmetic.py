@@ -1,0 +1,161 @@
+"""The compiled kernels that go over arrays entry by entry: copies, scales, roundings, sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import groupmap as gm
+from groupmap.backends._bits import INFINITY
+from tests.backends import kernels_for_all_sizes, no_kernels
+
+pytest.importorskip("numba")
+
+from groupmap.backends.kernels import elementwise, estimates, rounding
+from groupmap.backends.kernels.columns import AT_ONCE, copy_rows
+from groupmap.backends.kernels.memory import Contiguous, lent
+from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
+from tests.rows import FLOATS
+
+NUMBERS = st.floats(-9, 9) | st.sampled_from([np.nan, np.inf, -np.inf, 1e200, -1e200])
+
+
+@given(st.sampled_from(FLOATS).flatmap(lambda dtype: hnp.arrays(dtype, st.integers(1, 300))))
+def test_screening(x):
+    infinity = INFINITY[x.dtype.itemsize]
+    found = elementwise.screen(x, infinity, threads=1)
+    assert found == (bool(np.any(np.isnan(x))), not np.all(np.isfinite(x)))
+
+
+@given(hnp.arrays("float64", hnp.array_shapes(max_dims=2), elements=NUMBERS), st.integers(0, 3))
+def test_normal_probabilities(x, view):
+    given = (x, x.T, x[::-2], np.broadcast_to(x[..., :1], (3, *x.shape)))[view]
+    with kernels_for_all_sizes():
+        found = gm.gaussian.cdf(given)
+    with no_kernels():
+        expected = gm.gaussian.cdf(given)
+    np.testing.assert_allclose(found, expected, rtol=4e-15)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])
+@given(
+    n_rows=st.integers(1, 9),
+    n=st.sampled_from([1, 5, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE]),
+    some=st.slices(9),
+    lie=st.sampled_from(["rows", "columns", "reversed", "every other"]),
+)
+def test_rows_of_any_strides_are_copied(dtype, n_rows, n, some, lie):
+    def rows_among(numbers):
+        return {
+            "rows": numbers[: n_rows * n].reshape(n_rows, n),
+            "columns": numbers[: n_rows * n].reshape(n, n_rows).T,
+            "reversed": numbers[: n_rows * n].reshape(n, n_rows).T[:, ::-1],
+            "every other": numbers.reshape(n_rows, 2 * n)[:, ::2],
+        }[lie][some]
+
+    numbers = np.random.default_rng(0).integers(1, 200, 2 * n_rows * n).astype(dtype)
+    rows, written = rows_among(numbers), np.zeros_like(numbers)
+    with lent() as lend:
+        copied = Contiguous(rows, len(rows), lend())(rows)
+        assert copied.flags.c_contiguous
+        np.testing.assert_array_equal(copied, rows)
+        copy_rows(copied, rows_among(written))
+    np.testing.assert_array_equal(rows_among(written), rows)
+    assert np.count_nonzero(written) == rows.size  # and nothing else
+
+
+def parameter_of(spans, parameter, r, i):
+    """Which entry of a parameter serves the entry i of row r, as `Scale` says."""
+    each_rows, own_rows, each_entries, own_entries = spans
+    return parameter[r // each_rows % own_rows * own_entries + i // each_entries]
+
+
+@pytest.mark.parametrize("spans", [(1, 1, 1, 12), (1, 3, 4, 3), (2, 2, 12, 1)])
+@given(has_weight=st.booleans(), has_bias=st.booleans(), cut=st.integers(0, 12))
+def test_scaling_rounds_twice(spans, has_weight, has_bias, cut):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(6, 12)).astype(np.float32)
+    y[0, 0] = -0.0
+    weight, bias = rng.normal(size=(2, spans[1] * spans[3])).astype(np.float32)
+    has_bias = has_bias or not has_weight
+    expected = y.copy()
+    for r, i in np.ndindex(y.shape):
+        if has_weight:
+            expected[r, i] *= parameter_of(spans, weight, r, i)
+        if has_bias:
+            expected[r, i] += parameter_of(spans, bias, r, i)
+    scaling = Scaling.of(weight if has_weight else None, bias if has_bias else None, spans, y.dtype)
+    out = np.empty_like(y)
+    scaling(y[:1].copy(), 0, out[:1])
+    scaling(y[1:, cut:].copy(), 1, out[1:, cut:], start=cut)  # the other rows, in two parts
+    scaling(y[1:, :cut].copy(), 1, out[1:, :cut])
+    assert out.tobytes() == expected.tobytes()
+
+
+HALVES = np.arange(2**16, dtype=np.uint16)  # every number of 16 bits
+
+
+def floats_that_are_hard_to_round():
+    """Every number of 16 bits, halfway to the next, one unit to either side; and any bits."""
+    rng = np.random.default_rng(0)
+    yield rng.integers(0, 2**32, size=2**20, dtype=np.uint32).view(np.float32)
+    for exact in (HALVES.view(np.float16).astype(np.float32),
+                  (HALVES.astype(np.uint32) << 16).view(np.float32)):  # fmt: skip
+        numbers = np.sort(exact[np.isfinite(exact)])
+        for x in (numbers, numbers[:-1] / 2 + numbers[1:] / 2):
+            yield from (
+                x,
+                np.nextafter(x, np.float32(np.inf)),
+                np.nextafter(x, np.float32(-np.inf)),
+            )
+
+
+def round_without_instruction(bits, out):
+    rounding.round_words_to_half(bits[0], out[0], np.empty_like(bits[0]))
+
+
+def test_rounding_to_16_bits():
+    torch = pytest.importorskip("torch")
+    for x in floats_that_are_hard_to_round():
+        out = np.empty((1, x.size), dtype=np.uint16)
+        ways = ((round_to_half, torch.float16), (round_without_instruction, torch.float16),
+                (round_to_bfloat, torch.bfloat16))  # fmt: skip
+        for rounded, dtype in ways:
+            rounded(x.view(np.uint32)[None], out)
+            expected = torch.as_tensor(x).to(dtype)
+            found = torch.as_tensor(out[0].view(np.int16)).view(dtype)
+            number = ~expected.isnan()
+            assert torch.equal(found[number].view(torch.int16), expected[number].view(torch.int16))
+            assert found[~number].isnan().all()
+
+
+def affine_in_long_doubles(x, y, grad, inside):
+    expected = np.zeros(x.shape)
+    for r, each in enumerate(inside):
+        own_x, own_y, own_grad = (values[r, each].astype(np.longdouble) for values in (x, y, grad))
+        centred, rest = own_x - own_x.mean(), own_grad - own_grad.mean()
+        square = (centred**2).sum()
+        rest -= (centred * rest).sum() / square * centred
+        expected[r, each] = (centred * own_y).sum() / square * rest
+    return expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [3, 40, 5000])
+@pytest.mark.parametrize("missing", [False, True])
+def test_affine_sums_lose_few_digits(rng, dtype, n, missing):
+    """Neither far from zero nor where the entry that differences are taken from is far away."""
+    far, outlier = 1e6 + rng.normal(size=(2, n)), rng.normal(size=(2, n))
+    outlier[:, 0] = 1e6
+    x = np.concatenate([far, outlier]).astype(dtype)
+    y, grad = 1000 + np.sort(rng.normal(size=(2, *x.shape)), axis=-1).astype(dtype)
+    inside = np.ones(x.shape, dtype=bool)
+    if missing:
+        inside[:, 3::4] = False
+    found = estimates.affine(x, y, grad, ~inside if missing else None, threads=1)
+    expected = affine_in_long_doubles(x, y, grad, inside)
+    scale = np.max(np.abs(expected), axis=-1, keepdims=True)
+    assert np.all(np.abs(found - expected) <= 1e-7 * scale)
