@@ -24,8 +24,7 @@ from tests.gpu_launches import (
 pytest.importorskip("torch")
 import torch
 
-from groupmap.backends import torch as native
-from groupmap.backends import torch_estimates, torch_kernels
+from groupmap.backends import torch_connection, torch_estimates, torch_kernels
 
 if not cuda_emulation.AVAILABLE:
     pytest.skip("there is no g++ to compile kernels with", allow_module_level=True)
@@ -211,7 +210,7 @@ def test_only_what_is_traced_or_transformed_meets_the_operator():
     assert seen == ["operator"]
 
 
-@pytest.mark.parametrize("function", [native._Connection, torch_estimates._Symmetric])
+@pytest.mark.parametrize("function", [torch_connection._Connection, torch_estimates._Symmetric])
 def test_torch_finds_signatures_at_hand(function):
     """It asks for them at each call, and to make one takes as long as a launch."""
     assert inspect.signature(function.forward) is function.forward.__signature__

@@ -30,7 +30,8 @@ STOREYS = (
     {"backends.cuda.steps"},
     {"backends", "backends.numpy", "backends.numpy_sorts",
      "backends.torch", "backends.torch_kernels", "backends.torch_cuda", "backends.torch_estimates",
-     "backends.torch_scaling",
+     "backends.torch_scaling", "backends.torch_sorts", "backends.torch_tracing",
+     "backends.torch_connection", "backends.torch_random",
      "backends.torch_portable", "backends.cupy",
      "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",
      "backends.kernels.knots", "backends.kernels.knot_buckets", "backends.kernels.lines",
@@ -115,6 +116,8 @@ def test_the_core_knows_no_library(path):
     allowed = {
         "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
         "backends.torch_cuda": {"torch"}, "backends.torch_scaling": {"torch"},
+        "backends.torch_sorts": {"torch"}, "backends.torch_tracing": {"torch"},
+        "backends.torch_connection": {"torch"}, "backends.torch_random": {"torch"},
         "backends.cuda.launching": {"cuda"},
         "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
         "nn._libraries": {"torch"}, "backends.kernels.words": {"numba"},

@@ -1,4 +1,4 @@
-"""PyTorch: batched searches, its own special functions, and the hook for gradients."""
+"""PyTorch: what each primitive is, and whether a kernel or torch itself is to do it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import array_api_compat.torch as xp_torch
 import torch
-from torch.autograd import forward_ad
 
-from groupmap._typing import Array, DType, Namespace, RandomSource, Side
-from groupmap.backends import generic, kernels, torch_cuda, torch_estimates, torch_kernels
+from groupmap._typing import Array, DType, Namespace
+from groupmap.backends import (
+    generic,
+    kernels,
+    torch_cuda,
+    torch_estimates,
+    torch_kernels,
+    torch_random,
+    torch_sorts,
+    torch_tracing,
+)
 from groupmap.backends._ops import Ask, Formula, Kinds, OfFeatures, Scale, TieRule
-from groupmap.backends.torch_kernels import is_eager, is_plain, with_signature_at_hand
+from groupmap.backends.torch_connection import connect
 from groupmap.backends.torch_scaling import scale_learning
+from groupmap.backends.torch_tracing import (
+    are_plain_constants,
+    can_read,
+    is_captured,
+    is_eager,
+    is_plain,
+    wants_gradient,
+)
 
-# searchsorted has no kernel for these: https://github.com/pytorch/pytorch/issues/58734
-_WIDER_SIGNED = {torch.uint16: torch.int32, torch.uint32: torch.int64}
 _CHANNELS_LAST_NDIM = (4, 5)
 ENTRIES_PER_BLOCK = 2**16
 
@@ -39,16 +52,6 @@ def check(x: Array, name: str) -> None:
         )
 
 
-def sortable(rows: Array, xp: Namespace) -> Array:
-    """Keys in the order of the rows' entries, of a dtype that torch sorts and searches."""
-    del xp
-    if rows.dtype in _WIDER_SIGNED:
-        return rows.to(_WIDER_SIGNED[rows.dtype])
-    if rows.dtype == torch.uint64:
-        return rows.contiguous().view(torch.int64) ^ torch.iinfo(torch.int64).min
-    return rows
-
-
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     """How many entries of its row are less than each entry, and how many at most equal to it."""
     del xp
@@ -60,12 +63,7 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
             return less, less_equal
     elif torch_kernels.serve_eagerly(rows):
         return torch_kernels.count_less(rows)
-    ascending, order = torch.sort(rows, dim=-1)
-    less, less_equal = _count_less_in_order(ascending)
-    return (
-        torch.empty_like(order).scatter(-1, order, less),
-        torch.empty_like(order).scatter(-1, order, less_equal),
-    )
+    return torch_sorts.count_less(rows)
 
 
 def rank_and_gather(
@@ -81,12 +79,8 @@ def rank_and_gather(
         return torch_cuda.map_rows(rows, None, table, tie_rule, with_order=with_order)
     if can_read(rows) and can_read(table) and torch_kernels.serve_eagerly(rows, table):
         return torch_kernels.rank_and_gather(rows, table, tie_rule, with_order)
-    ascending, order = torch.sort(rows, dim=-1, stable=tie_rule is None)
-    if tie_rule is None or _is_certainly_distinct(ascending):
-        values = table[::2].expand(rows.shape)
-    else:
-        values = table[tie_rule.doubled_midrank(*_count_less_in_order(ascending))]
-    return unsort(values, order, xp_torch), order if with_order else None
+    y, order = torch_sorts.rank_and_gather(rows, table, tie_rule)
+    return y, order if with_order else None
 
 
 def map_rows(
@@ -121,7 +115,7 @@ def map_rows(
 
 def repeats(x: Array, weight: Array | None, bias: Array | None) -> Kinds | None:
     """On GPUs; not while a graph is captured, whose memory is not to be that of a step."""
-    if not torch_cuda.lies_there(x) or not is_plain(x, weight, bias) or _is_captured(x):
+    if not torch_cuda.lies_there(x) or not is_plain(x, weight, bias) or is_captured(x):
         return None
     kinds: list[tuple[torch.Size, torch.dtype, torch.device] | None] = []
     for each in (x, weight, bias):  # the quickest way to say it, as each call of a layer asks
@@ -190,54 +184,11 @@ def table_of_formula(
     return torch_cuda.table_of_formula(formula, n, parameters, dtype, device)
 
 
-def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
-    """Where the run of equals of each entry begins, and where the next one does."""
-    del xp
-    return None if _is_certainly_distinct(sorted_rows) else _count_less_in_order(sorted_rows)
-
-
-def prefix_sums(values: Array, xp: Namespace) -> Array:
-    """The sums of the first 0, 1, … n entries of each row."""
-    del xp
-    return torch.nn.functional.pad(torch.cumsum(values, dim=-1), (1, 0))
-
-
-def unsort(values: Array, order: Array, xp: Namespace) -> Array:
-    """Back where the values stood."""
-    del xp
-    return torch.empty(order.shape, dtype=values.dtype, device=values.device).scatter(
-        -1, order, values
-    )
-
-
-def _is_certainly_distinct(ascending: Array) -> bool:
-    """Whether sorted rows have no ties; False where their data may not be read."""
-    return can_read(ascending) and not bool((ascending[..., 1:] == ascending[..., :-1]).any())
-
-
-def _count_less_in_order(ascending: Array) -> tuple[Array, Array]:
-    """The same counts for each entry of sorted rows: where its run of equals begins, and ends."""
-    n = ascending.shape[-1]
-    index = torch.arange(n, device=ascending.device)
-    changes = ascending[..., 1:] != ascending[..., :-1]
-    is_first = torch.nn.functional.pad(changes, (1, 0), value=True)
-    is_last = torch.nn.functional.pad(changes, (0, 1), value=True)
-    begin = torch.cummax(torch.where(is_first, index, 0), dim=-1).values
-    end_from_the_right = torch.where(is_last, index + 1, n).flip(-1)
-    return begin, torch.cummin(end_from_the_right, dim=-1).values.flip(-1)
-
-
-def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
-    """`searchsorted` on the last axis, each row of values in its own sorted row."""
-    del xp
-    return torch.searchsorted(sorted_rows.contiguous(), values.contiguous(), side=side)
-
-
 def interpolator(
     knots: Array, values: Array, on_runs: str
 ) -> Callable[[Array], Array | None] | None:
     """A kernel for doubles on GPUs, of which nothing asks a gradient."""
-    if not _are_plain_constants(knots, values):
+    if not are_plain_constants(knots, values):
         return None
     native = torch_cuda.interpolator(knots, values, on_runs)
     if native is None:
@@ -245,21 +196,21 @@ def interpolator(
 
     def at(x: Array) -> Array | None:
         # Asked again: whether gradients are recorded may have changed.
-        return native(x) if _are_plain_constants(x, knots, values) else None
+        return native(x) if are_plain_constants(x, knots, values) else None
 
     return at
 
 
 def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """A kernel for indices in double precision on GPUs, where nothing asks a gradient."""
-    if not _are_plain_constants(sorted_rows, index):
+    if not are_plain_constants(sorted_rows, index):
         return None
     return torch_cuda.order_statistics(sorted_rows, index)
 
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
     """A kernel for one sorted row in main memory, where nothing asks a gradient."""
-    if not (_are_plain_constants(ascending) and torch_kernels.serve_eagerly(ascending)):
+    if not (are_plain_constants(ascending) and torch_kernels.serve_eagerly(ascending)):
         return None
     return torch_kernels.with_middles(ascending, dtype)
 
@@ -274,12 +225,6 @@ def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     else:
         ascending = torch.sort(rows, dim=-1).values
     return ascending if dtype is None else ascending.to(dtype)
-
-
-def stable_argsort(rows: Array, xp: Namespace) -> Array:
-    """The order of each row's entries, equal ones in order of appearance."""
-    del xp
-    return torch.sort(rows, dim=-1, stable=True).indices
 
 
 def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
@@ -311,35 +256,6 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     return torch.special.ndtr(x)
 
 
-def _generator(rng: RandomSource, device: torch.device) -> torch.Generator | None:
-    """The generator that `rng` names; None is torch's default one, as in all of torch."""
-    if rng is None or isinstance(rng, torch.Generator):
-        return rng
-    if isinstance(rng, bool) or not isinstance(rng, int):
-        raise TypeError(
-            f"rng={rng!r} is no generator for torch tensors; pass a torch.Generator on the "
-            "tensor's device, a seed, or None for torch's default generator."
-        )
-    return torch.Generator(device).manual_seed(rng)
-
-
-def standard_normal(like: Array, dtype: DType, rng: RandomSource, xp: Namespace) -> Array:
-    """Standard normal draws on the device of `like`."""
-    del xp
-    if rng is None:  # which, named as a generator, fixes the sizes that tracing sees
-        return torch.randn(like.shape, dtype=dtype, device=like.device)
-    generator = _generator(rng, like.device)
-    return torch.randn(like.shape, dtype=dtype, device=like.device, generator=generator)
-
-
-def random_keys(like: Array, rng: RandomSource, xp: Namespace) -> Array:
-    """Uniform draws on the device of `like`."""
-    del xp
-    if rng is None:
-        return torch.rand(like.shape, device=like.device)
-    return torch.rand(like.shape, device=like.device, generator=_generator(rng, like.device))
-
-
 def device(x: Array) -> object:
     """Where x lies, without a cache that torch.compile would warn of."""
     return x.device
@@ -351,36 +267,6 @@ def widest_real(like: Array, xp: Namespace) -> DType:
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 
-def can_read(x: Array) -> bool:
-    """Whether Python may branch on the data, and keep tables made beside them for later.
-
-    Not while a graph is captured, nor inside vmap, grad and their kin, where a tensor that is
-    made belongs to the transform and must not outlive it. torch has no public question for the
-    latter.
-    """
-    return is_plain(x) and not _is_captured(x)
-
-
-def reads_at_once(x: Array) -> bool:
-    """Whether, besides, no device has to finish first."""
-    return can_read(x) and not x.is_cuda
-
-
-def _is_captured(x: Array) -> bool:
-    """Whether what is done with x is only noted, for a CUDA graph."""
-    return bool(x.is_cuda) and torch.cuda.is_current_stream_capturing()
-
-
-def is_batched(x: Array) -> bool:
-    """Whether `torch.vmap` sees one entry of a batch in x. torch has no public question for it."""
-    return bool(torch._C._functorch.is_batchedtensor(x))
-
-
-def _are_plain_constants(*tensors: Array) -> bool:
-    """Whether kernels that know no gradient may be given them."""
-    return is_plain(*tensors) and not wants_gradient(*tensors)
-
-
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
     """Whether any float is NaN, and whether any is infinite or NaN."""
     return torch_kernels.screen(x) if torch_kernels.serve_eagerly(x) else generic.screen(x, xp)
@@ -389,78 +275,6 @@ def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
 def detach(x: Array) -> Array:
     """The same data, out of sight of automatic differentiation."""
     return x.detach()
-
-
-class _Connection(torch.autograd.Function):
-    """Y as it is in the forward pass; an estimate of its gradient to x in the backward pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    @with_signature_at_hand
-    def forward(y: Array, x: Array, vjp: Callable[..., Array], *saved: Array | None) -> Array:
-        del x, vjp, saved
-        return y.clone()  # an input returned as it is would be a view that refuses relu_()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:
-        del output
-        y, x, ctx.vjp, *saved = inputs
-        ctx.save_for_backward(y, x, *saved)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Array) -> tuple[Array | None, ...]:
-        (grad,) = grads
-        y, x, *saved = ctx.saved_tensors
-        # Detached, so that a second derivative takes the estimate for what multiplies dL/dy.
-        to_x = ctx.vjp(x.detach(), y.detach(), grad, *saved)
-        return grad, to_x.to(x.dtype), None, *(None for _ in saved)
-
-
-def wants_gradient(*arrays: Array) -> bool:
-    """Whether something differentiates with respect to any of them, in either direction.
-
-    Forward mode finds no jvp on the connection then, and raises; unconnected it would get zeros.
-    """
-    if torch.is_grad_enabled() and any(each.requires_grad for each in arrays):
-        return True
-    # Outside of every dual level unpacking is an error.
-    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
-        return False
-    return any(_has_tangent(each) for each in arrays)
-
-
-def _has_tangent(x: Array) -> bool:
-    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
-
-
-class _ConnectionInPlace(torch.autograd.Function):
-    """The same of y in its own memory, where the estimate does not see it."""
-
-    @staticmethod
-    @with_signature_at_hand
-    def forward(ctx: Any, y: Array, x: Array, vjp: Callable[..., Array], *saved: Any) -> Array:
-        ctx.vjp = vjp
-        ctx.mark_dirty(y)
-        ctx.save_for_backward(x, *saved)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Array) -> tuple[Array | None, ...]:
-        (grad,) = grads
-        x, *saved = ctx.saved_tensors
-        to_x = ctx.vjp(x.detach(), None, grad, *saved)
-        return None, to_x.to(x.dtype), None, *(None for _ in saved)
-
-
-def connect(
-    y: Array, x: Array, saved: tuple[Array | None, ...], vjp: Callable[..., Array], sees_y: bool
-) -> Array:
-    """Return y, with ``vjp(x, y, grad, *saved)`` as its gradient to x."""
-    is_apart = sees_y or y.requires_grad or not is_plain(y, x) or y._is_view()
-    connection = _Connection if is_apart else _ConnectionInPlace
-    connected: Array = connection.apply(y, x, vjp, *saved)  # type: ignore[no-untyped-call]
-    return connected
 
 
 def estimate(name: str, x: Array) -> Callable[..., Array] | None:
@@ -506,7 +320,7 @@ def keep_layout(y: Array, like: Array) -> Array:
 OPS = replace(
     generic.OPS,
     check=check,
-    sortable=sortable,
+    sortable=torch_sorts.sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
@@ -518,25 +332,25 @@ OPS = replace(
     count_values=count_values,
     normalize_rows=normalize_rows,
     table_of_formula=table_of_formula,
-    runs=runs,
-    prefix_sums=prefix_sums,
-    unsort=unsort,
-    search_rows=search_rows,
+    runs=torch_sorts.runs,
+    prefix_sums=torch_sorts.prefix_sums,
+    unsort=torch_sorts.unsort,
+    search_rows=torch_sorts.search_rows,
     interpolator=interpolator,
     order_statistics=order_statistics,
     with_middles=with_middles,
     sort_rows=sort_rows,
-    stable_argsort=stable_argsort,
+    stable_argsort=torch_sorts.stable_argsort,
     in_blocks=in_blocks,
     by_features=by_features,
     ndtri=ndtri,
     ndtr=ndtr,
-    standard_normal=standard_normal,
-    random_keys=random_keys,
+    standard_normal=torch_random.standard_normal,
+    random_keys=torch_random.random_keys,
     device=device,
     widest_real=widest_real,
     can_read=can_read,
-    reads_at_once=reads_at_once,
+    reads_at_once=torch_tracing.reads_at_once,
     screen=screen,
     detach=detach,
     wants_gradient=wants_gradient,

@@ -12,13 +12,8 @@ import torch
 from groupmap._typing import Array
 from groupmap.backends import torch_cuda
 from groupmap.backends._ops import Formula
-from groupmap.backends.torch_kernels import (
-    as_array,
-    eager_or_traced,
-    in_place,
-    operator,
-    with_signature_at_hand,
-)
+from groupmap.backends.torch_connection import with_signature_at_hand
+from groupmap.backends.torch_kernels import as_array, eager_or_traced, in_place, operator
 
 
 def _matrix(tensor: Array) -> np.ndarray[Any, Any]:

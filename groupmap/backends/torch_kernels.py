@@ -6,7 +6,6 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from groupmap._typing import Array
 from groupmap.backends import kernels, numpy
 from groupmap.backends._bits import BFLOAT16_INFINITY, INFINITY, limit_of
 from groupmap.backends._ops import Scale, TieRule
+from groupmap.backends.torch_tracing import is_plain
 
 if TYPE_CHECKING:
     from groupmap.backends.kernels.scaling import Scaling
@@ -28,35 +28,6 @@ _DTYPES = {
         "float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64",
     )
 } | {torch.bfloat16: np.dtype("float16")}  # fmt: skip
-
-
-_TRACES = torch._C._TorchDispatchModeKey.PROXY
-
-
-def is_plain(*tensors: Array | None) -> bool:
-    """Whether they are tensors with memory of their own, which kernels may be given; or None."""
-    if not is_eager():
-        return False
-    # A loop, since each call asks, and a generator takes twice the time.
-    for each in tensors:
-        if each is not None and (type(each) not in _PLAIN or each.is_meta):
-            return False
-    return True
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-
-
-def is_eager() -> bool:
-    """Whether what is made has memory at once: nothing is traced, and nothing transformed."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()  # as torch.jit.is_tracing, twice as fast
-        and torch._C._functorch.peek_interpreter_stack() is None
-        # Nor by torch.fx, which traces real tensors, too.
-        and torch._C._get_dispatch_mode(_TRACES) is None
-        and torch._ops._get_dispatch_mode_pre_dispatch(_TRACES) is None  # type: ignore[no-untyped-call]
-    )
 
 
 def shares_memory(*tensors: Array) -> bool:
@@ -228,12 +199,6 @@ def screen(x: Array) -> tuple[bool, bool]:
     from groupmap.backends.kernels import elementwise
 
     return elementwise.screen(in_place(x), _infinity(x.dtype), threads=torch.get_num_threads())
-
-
-def with_signature_at_hand(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The forward of an autograd.Function, whose signature torch asks for at each call."""
-    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return function
 
 
 def eager_or_traced(function: Callable[..., Array], operator: Any) -> Callable[..., Array]:

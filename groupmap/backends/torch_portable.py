@@ -15,7 +15,7 @@ import array_api_compat.torch as xp_torch
 import torch
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import _normal, generic
+from groupmap.backends import _normal, generic, torch_sorts
 from groupmap.backends import torch as native
 from groupmap.backends._ops import TieRule
 
@@ -35,7 +35,7 @@ def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
     del xp
     ascending, order = torch.sort(rows, dim=-1)
     less, less_equal = _run_ends(_run_numbers(ascending))
-    return native.unsort(less, order, None), native.unsort(less_equal, order, None)
+    return torch_sorts.unsort(less, order, None), torch_sorts.unsort(less_equal, order, None)
 
 
 def rank_and_gather(
@@ -48,7 +48,7 @@ def rank_and_gather(
     else:
         ascending, order = torch.sort(rows, dim=-1)
         values = table[tie_rule.doubled_midrank(*_run_ends(_run_numbers(ascending)))]
-    return native.unsort(values, order, None), order if with_order else None
+    return torch_sorts.unsort(values, order, None), order if with_order else None
 
 
 def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:

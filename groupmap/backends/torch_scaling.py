@@ -12,7 +12,8 @@ from groupmap._typing import Array
 from groupmap.backends import torch_cuda
 from groupmap.backends.cuda import scaling
 from groupmap.backends.cuda.programs import numbers_of
-from groupmap.backends.torch_kernels import is_plain, with_signature_at_hand
+from groupmap.backends.torch_connection import with_signature_at_hand
+from groupmap.backends.torch_tracing import is_plain
 
 
 def scale_learning(

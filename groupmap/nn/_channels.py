@@ -12,7 +12,8 @@ import array_api_compat.torch as xp_torch
 import torch
 from torch import Tensor
 
-from groupmap.backends.torch import OPS, is_batched
+from groupmap.backends.torch import OPS
+from groupmap.backends.torch_tracing import is_batched
 from groupmap.cdf import check_tails
 from groupmap.counts import checked_count
 from groupmap.dtypes import at_least_single, check_real, result_dtype

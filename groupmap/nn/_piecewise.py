@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from groupmap.backends import torch_kernels
-from groupmap.backends.torch import can_read
+from groupmap.backends.torch_tracing import can_read
 
 
 def through_knots(
