@@ -64,7 +64,7 @@ STOREYS = (
     {"cdf", "functional", "learned", "fitted_map", "table_input"},
     {"matching", "nn._libraries", "nn._piecewise", "nn._pooling", "nn._nested", "nn._replacing"},
     {"nn._targets"},
-    {"nn._base", "nn._running", "nn.frozen"},
+    {"nn._base", "nn._running", "nn._moments", "nn.frozen"},
     {"nn._channels", "nn.group", "nn.layer", "nn.monotone"},
     {"nn.batch", "nn.instance"},
     {"nn.sync"},

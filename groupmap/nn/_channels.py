@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,19 +19,17 @@ from groupmap.dtypes import at_least_single, check_real, result_dtype
 from groupmap.grouping import Grouping, along_axis, broadcast_mask, channels_of_batch
 from groupmap.mapping import MapRule
 from groupmap.nn._base import AffineMapLayer, Device, Dtype, check_tensor
+from groupmap.nn._moments import moments_of_quantiles, quantiles_of_moments, replace_moments
 from groupmap.nn._nested import refuse_nested
 from groupmap.nn._running import (
     RunningMap,
     barycentre,
-    batches_behind,
+    checked_momentum,
     count_of_known,
-    finite_target_values,
     moved,
-    probabilities,
     quantiles_of_batch,
     quantiles_of_ordered,
     share_of_batch,
-    target_values,
 )
 from groupmap.nn._targets import check_target_count
 from groupmap.pipeline import scaled, with_noise
@@ -84,7 +81,7 @@ class ChannelMapLayer(AffineMapLayer):
         )
         self.num_features = checked_count(num_features, "num_features", least=0)
         check_target_count(self, "target_quantiles", self.num_features, "channels")
-        self.momentum = _checked_momentum(momentum)
+        self.momentum = checked_momentum(momentum)
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.num_quantiles = checked_count(num_quantiles, "num_quantiles", least=2)
@@ -138,7 +135,8 @@ class ChannelMapLayer(AffineMapLayer):
         if torch.any(std < 0.0):
             raise ValueError(f"std={std} is negative; pass the square root of the variance.")
         with torch.no_grad():
-            running.copy_(self._quantiles_of_moments(mean, std))
+            quantiles = quantiles_of_moments(mean, std, self._targets(), self.num_quantiles)
+            running.copy_(quantiles)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.clamp_(min=count_of_known(self.momentum))
 
@@ -153,13 +151,7 @@ class ChannelMapLayer(AffineMapLayer):
             ValueError: if there are no running quantiles.
         """
         running = self._running_or_error()
-        p = probabilities(self.num_quantiles, running)
-        quantiles = running.to(p.dtype)
-        values = target_values(self._targets(), p.unsqueeze(0))
-        centred = values - values.mean(1, keepdim=True)
-        square = centred.square().sum(1)
-        std = (centred * quantiles).sum(1) / torch.where(square > 0.0, square, 1.0)
-        return quantiles.mean(1) - std * values.mean(1), std
+        return moments_of_quantiles(running, self._targets())
 
     def _running_or_error(self) -> Tensor:
         if self.running_quantiles is None:
@@ -168,14 +160,6 @@ class ChannelMapLayer(AffineMapLayer):
                 "track_running_stats=True."
             )
         return self.running_quantiles
-
-    @torch.no_grad()
-    def _quantiles_of_moments(self, mean: Tensor, std: Tensor) -> Tensor:
-        """mean + std·Q(p), ``(C, k)`` or one row for all channels."""
-        p = probabilities(self.num_quantiles, mean)
-        values = finite_target_values(self._targets(), p.unsqueeze(0))
-        mean, std = (each.to(values.dtype).reshape(-1, 1) for each in (mean, std))
-        return mean + std * values
 
     def reset_parameters(self) -> None:
         """Set γ to 1 and β to 0, and start the running quantiles anew."""
@@ -278,19 +262,11 @@ class ChannelMapLayer(AffineMapLayer):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load, also from checkpoints of torch's norms: their mean and variance as quantiles."""
-        names = (f"{prefix}running_mean", f"{prefix}running_var")
-        running = self.running_quantiles
-        if running is not None and all(name in state_dict for name in names):
-            mean, variance = (state_dict[name] for name in names)
-            if mean.shape == variance.shape == (self.num_features,):
-                std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
-                quantiles = self._quantiles_of_moments(mean, std)
-                state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
-                counted = f"{prefix}num_batches_tracked"
-                told = state_dict.get(counted)
-                state_dict[counted] = batches_behind(mean, variance, told, self.momentum)
-                for name in names:
-                    del state_dict[name]
+        if self.running_quantiles is not None:
+            with torch.no_grad():
+                replace_moments(
+                    state_dict, prefix, self.running_quantiles, self._targets, self.momentum
+                )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -302,13 +278,3 @@ class ChannelMapLayer(AffineMapLayer):
         if self.num_quantiles != NUM_QUANTILES:
             text += f", num_quantiles={self.num_quantiles}"
         return text if self.tails == "clip" else f"{text}, tails={self.tails!r}"
-
-
-def _checked_momentum(momentum: object) -> float | None:
-    if momentum is None:
-        return None
-    if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
-        raise TypeError(f"momentum={momentum!r} must be a float in [0, 1], or None for the mean.")
-    if not 0.0 <= float(momentum) <= 1.0:
-        raise ValueError(f"momentum={momentum!r} must be in [0, 1], or None for the mean.")
-    return float(momentum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import final
 
@@ -133,6 +134,17 @@ def moved(running: Tensor, batch: Tensor, share: Tensor | float) -> Tensor:
     return torch.where(batch.isnan(), running, blended)
 
 
+def checked_momentum(momentum: object) -> float | None:
+    """The momentum as a number, or None."""
+    if momentum is None:
+        return None
+    if isinstance(momentum, bool) or not isinstance(momentum, numbers.Real):
+        raise TypeError(f"momentum={momentum!r} must be a float in [0, 1], or None for the mean.")
+    if not 0.0 <= float(momentum) <= 1.0:
+        raise ValueError(f"momentum={momentum!r} must be in [0, 1], or None for the mean.")
+    return float(momentum)
+
+
 def share_of_batch(count: Tensor, momentum: float | None, dtype: torch.dtype) -> Tensor | float:
     """How much of the way to the `count`-th batch running quantiles of that dtype go.
 
@@ -150,19 +162,6 @@ def share_of_batch(count: Tensor, momentum: float | None, dtype: torch.dtype) ->
 def count_of_known(momentum: float | None) -> int:
     """As how many batches count statistics of unknown age: then they move by `momentum`."""
     return math.ceil(1.0 / momentum) if momentum else 1
-
-
-def batches_behind(
-    mean: Tensor, variance: Tensor, told: Tensor | None, momentum: float | None
-) -> Tensor:
-    """How many batches the statistics of a norm stand for, which told a number.
-
-    Checkpoints of torch's first norms, which did not count, leave it at 0.
-    """
-    if told is None:
-        told = torch.zeros((), dtype=torch.int64, device=mean.device)
-    is_start = torch.all(mean == 0.0) & torch.all(variance == 1.0)
-    return torch.where(is_start | (told > 0), told, count_of_known(momentum))
 
 
 @final

@@ -12,13 +12,13 @@ from torch import nn
 from groupmap.backends.torch import OPS
 from groupmap.nn._base import AffineMapLayer, MapLayer
 from groupmap.nn._channels import NUM_QUANTILES, ChannelMapLayer
+from groupmap.nn._moments import batches_behind
 from groupmap.nn._replacing import (
     ConversionReport,
     has_own_parameters,
     parameters_of_others,
     replaced,
 )
-from groupmap.nn._running import batches_behind
 from groupmap.nn.batch import BatchMap1d, BatchMap2d, BatchMap3d
 from groupmap.nn.group import GroupMap
 from groupmap.nn.instance import InstanceMap1d, InstanceMap2d, InstanceMap3d
