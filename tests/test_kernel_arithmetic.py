@@ -14,7 +14,8 @@ from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
 
-from groupmap.backends.kernels import elementwise, estimates, rounding
+from groupmap.backends.kernels import elementwise, rounding
+from groupmap.backends.kernels.affine import affine
 from groupmap.backends.kernels.columns import AT_ONCE, copy_rows
 from groupmap.backends.kernels.memory import Contiguous, lent
 from groupmap.backends.kernels.scaling import Scaling, round_to_bfloat, round_to_half
@@ -155,7 +156,7 @@ def test_affine_sums_lose_few_digits(rng, dtype, n, missing):
     inside = np.ones(x.shape, dtype=bool)
     if missing:
         inside[:, 3::4] = False
-    found = estimates.affine(x, y, grad, ~inside if missing else None, threads=1)
+    found = affine(x, y, grad, ~inside if missing else None, threads=1)
     expected = affine_in_long_doubles(x, y, grad, inside)
     scale = np.max(np.abs(expected), axis=-1, keepdims=True)
     assert np.all(np.abs(found - expected) <= 1e-7 * scale)

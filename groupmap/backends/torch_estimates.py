@@ -35,7 +35,8 @@ def _transport(
     floor: float,
 ) -> Array:
     """J·dL/dy of the transport estimate; of half precision, in single precision."""
-    from groupmap.backends.kernels import estimates, rank
+    from groupmap.backends.kernels.rank import order_of
+    from groupmap.backends.kernels.transport import transport
 
     threads = torch.get_num_threads()
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -45,9 +46,9 @@ def _transport(
         outside = _matrix(excluded)
         counts -= np.count_nonzero(outside, axis=-1)
         rows = np.where(outside, np.float32(np.inf), rows)
-    ascending = rank.order_of(rows, threads=threads) if order is None else _matrix(order)
+    ascending = order_of(rows, threads=threads) if order is None else _matrix(order)
     quantiles = _matrix(mid_quantiles.to(dtype))
-    result = estimates.transport(
+    result = transport(
         rows, _rows(grad, dtype), ascending, counts, quantiles, window, floor, threads=threads
     )
     return torch.from_numpy(result).reshape(grad.shape).to(grad.dtype)
@@ -55,11 +56,11 @@ def _transport(
 
 def _affine(x: Array, y: Array, grad: Array, excluded: Array | None) -> Array:
     """J·dL/dy of the affine estimate; of half precision, in single precision."""
-    from groupmap.backends.kernels import estimates
+    from groupmap.backends.kernels.affine import affine
 
     dtype = torch.promote_types(x.dtype, torch.float32)
     outside = None if excluded is None else _matrix(excluded)
-    result = estimates.affine(
+    result = affine(
         _rows(x, dtype), _rows(y, dtype), _rows(grad, dtype), outside,
         threads=torch.get_num_threads(),
     )  # fmt: skip
