@@ -71,8 +71,17 @@ def test_layers(rng, name, dtype, memory_format, has_nan):
 
 @with_layers
 @with_formats
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("limits", [LIMITS, NO_ROOM], ids=["shared", "global"])
+@pytest.mark.parametrize(
+    ("dtype", "limits"),
+    [
+        (torch.float16, LIMITS),
+        (torch.bfloat16, LIMITS),
+        (torch.float32, LIMITS),
+        (torch.float64, LIMITS),
+        (torch.bfloat16, NO_ROOM),
+        (torch.float32, NO_ROOM),
+    ],
+)
 def test_scaling_in_the_same_launch_changes_no_bit(rng, name, dtype, memory_format, limits):
     layer, x = layer_and_input(rng, name, dtype, memory_format, has_nan=True)
     found = []

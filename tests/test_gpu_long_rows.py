@@ -60,24 +60,28 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "n"),
-    [("float32", 1), ("float32", 1024), ("float32", 1025), ("float32", 6000), ("float64", 6000),
-     ("int32", 6000), ("uint64", 1), ("uint64", 1025), ("uint64", 6000)],
+    ("dtype", "n", "with_order"),
+    [("float32", 1, True), ("float32", 1024, False), ("float32", 1025, True),
+     ("float32", 6000, False), ("float32", 6000, True), ("float64", 6000, False),
+     ("int32", 6000, True), ("uint64", 1, True), ("uint64", 1025, False), ("uint64", 6000, True)],
 )  # fmt: skip
-def test_ranks_by_partitions(rng, dtype, n):
-    assert check_ranks(rng, dtype, (2, n), KINDS) == DEALING
+def test_ranks_by_partitions(rng, dtype, n, with_order):
+    assert check_ranks(rng, dtype, (2, n), KINDS, with_order=with_order) == DEALING
 
 
 def test_partitions_of_more_than_a_segment(rng, monkeypatch):
     """As the longest rows have; those that hold little all the same are ranked by fewer buckets."""
     monkeypatch.setattr(partitions, "MOST_PARTITIONS", 4)
-    assert check_ranks(rng, "float32", (2, 9400), KINDS) == DEALING
+    assert check_ranks(rng, "float32", (2, 9400), KINDS, with_order=True) == DEALING
 
 
-@pytest.mark.parametrize("dtype", SHORT_NUMBERS)
-def test_ranks_by_counters(rng, dtype):
-    kernels = check_ranks(rng, dtype, (2, 4000), ("random", *KINDS[:2], *KINDS[-2:]))
-    assert kernels == DEALING | COUNTING  # where the order is asked for, and else
+@pytest.mark.parametrize(
+    ("dtype", "with_order"), [(each, k % 2 == 0) for k, each in enumerate(SHORT_NUMBERS)]
+)
+def test_ranks_by_counters(rng, dtype, with_order):
+    kinds = ("random", *KINDS[:2], *KINDS[-2:])
+    kernels = check_ranks(rng, dtype, (2, 4000), kinds, with_order=with_order)
+    assert kernels == DEALING | COUNTING  # where the order is asked for or decides ties, and else
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
@@ -130,13 +134,14 @@ def test_the_order_of_threads_changes_no_bit(rng, dtype):
 @pytest.mark.parametrize("spans", [(1, 3, 1, 2500), (2, 2, 50, 50)])
 def test_weight_and_bias(rng, dtype, spans, results, monkeypatch):
     """As rows that fit have them; where each entry has its own, and the results hold what is not
-    yet scaled, in a pass of its own."""
+    yet scaled, in a pass of its own. One without the other is a program more for each."""
     x = hard_rows("some ties", dtype, (4, 2500), rng)
     table = torch.linspace(-2, 2, 2 * 2500 - 1, dtype=torch.float32)
     size = spans[1] * spans[3]
     weight, bias = torch.as_tensor(rng.normal(size=(2, size))).float()
     found = []
-    for with_weight, with_bias in ((True, True), (True, False), (False, True)):
+    alone = ((True, False), (False, True)) if dtype == results else ()
+    for with_weight, with_bias in ((True, True), *alone):
         scale = Scale(
             weight if with_weight else None, bias if with_bias else None, spans, dtype_of(results)
         )

@@ -57,7 +57,7 @@ LENGTHS = {
 }
 
 
-def check_ranks(rng, dtype, shape, kinds, limits=LIMITS):
+def check_ranks(rng, dtype, shape, kinds, limits=LIMITS, *, with_order):
     """Against counting; the kernels that were launched come back."""
     n = shape[-1]
     table = torch.arange(2 * n - 1, dtype=torch.float32)  # which holds them exactly
@@ -65,7 +65,6 @@ def check_ranks(rng, dtype, shape, kinds, limits=LIMITS):
     for number, kind in enumerate(kinds):
         x = hard_rows(kind, dtype, shape, rng)
         values, ties = numbers_in(x), TIES[(number + n) % 4]
-        with_order = number % 3 == 0
         with launches(limits=limits) as of_kind:
             less, less_equal = torch_cuda.count_less(x)
             y, order = torch_cuda.map_rows(
@@ -82,11 +81,16 @@ def check_ranks(rng, dtype, shape, kinds, limits=LIMITS):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "n"), [(dtype, n) for dtype, lengths in LENGTHS.items() for n in lengths]
+    ("dtype", "n", "with_order"),  # of every other length: kernels that write it are others
+    [
+        (dtype, n, number % 2 == 0)
+        for dtype, lengths in LENGTHS.items()
+        for number, n in enumerate(lengths)
+    ],
 )
-def test_ranks_and_order(rng, dtype, n):
+def test_ranks_and_order(rng, dtype, n, with_order):
     shape = (5 if n <= ENTRIES_OF_A_WARP else 2, n)
-    kernels = check_ranks(rng, dtype, shape, KINDS)
+    kernels = check_ranks(rng, dtype, shape, KINDS, with_order=with_order)
     is_counted = programs.numbers_of(dtype_of(dtype)).bits <= 16 and n > ENTRIES_OF_A_WARP
     own = {"map_rows_of_16_bits"} if is_counted else set()
     own |= {"map_rows_sorted"} if n <= LONGEST_SORTED else set()
@@ -94,18 +98,18 @@ def test_ranks_and_order(rng, dtype, n):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
-@pytest.mark.parametrize("n", [100, 4097, 10_000])
-def test_ranks_of_rows_beyond_shared_memory(rng, dtype, n):
-    kernels = check_ranks(rng, dtype, (3, n), KINDS, NO_ROOM)
+@pytest.mark.parametrize(("n", "with_order"), [(100, True), (4097, False), (10_000, True)])
+def test_ranks_of_rows_beyond_shared_memory(rng, dtype, n, with_order):
+    kernels = check_ranks(rng, dtype, (3, n), KINDS, NO_ROOM, with_order=with_order)
     assert len(kernels) == 8
     assert "rank_segments" in kernels
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_ranks_of_long_rows(rng, dtype):
+@pytest.mark.parametrize(("dtype", "with_order"), [("float32", True), ("float64", False)])
+def test_ranks_of_long_rows(rng, dtype, with_order):
     """Some buckets of them are too large to be sorted in shared memory."""
     kinds = [*HARD_VALUES, *((draw, "as drawn") for draw in HARD_BITS)]
-    kernels = check_ranks(rng, dtype, (1, 70_000), kinds)
+    kernels = check_ranks(rng, dtype, (1, 70_000), kinds, with_order=with_order)
     assert "rank_hard_segments" in kernels
 
 
