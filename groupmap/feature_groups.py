@@ -114,41 +114,81 @@ def _feature_index(member: object, n_features: int, feature_names: Sequence[str]
 
 
 class TableLayout:
-    """Where the features of a table lie when each group is one row, padded to equal lengths."""
+    """Where the features of a table lie when each group is one row.
+
+    Groups of one size lie together, in a part of their own: as rows of one length, the single
+    features would each be padded to the size of the largest group.
+    """
 
     def __init__(self, groups: FeatureGroups) -> None:
         sizes = np.asarray([len(members) for members in groups], dtype=np.int64)
         members = np.fromiter(chain.from_iterable(groups), dtype=np.int64)
-        self.num_groups, self.size = len(groups), int(sizes.max(initial=0))
-        self.is_feature = np.arange(self.size) < sizes[:, np.newaxis]
-        self.is_padded = not np.all(self.is_feature)
-        self.feature_at = np.zeros((self.num_groups, self.size), dtype=np.int64)
-        self.feature_at[self.is_feature] = members
-        self.group_of, self.place_of = np.zeros((2, members.size), dtype=np.int64)
-        self.group_of[members] = np.repeat(np.arange(self.num_groups), sizes)
-        self.place_of[members] = np.flatnonzero(self.is_feature)
+        begins = np.cumsum(sizes) - sizes
+        self.sizes = np.unique(sizes)
+        groups_of = [np.flatnonzero(sizes == size) for size in self.sizes]
+        self._groups_of = groups_of
+        self._features_of = [
+            members[begins[own, np.newaxis] + np.arange(size)]
+            for own, size in zip(groups_of, self.sizes, strict=True)
+        ]
+        self._place_of_group = _inverse(groups_of)
+        self._place_of_feature = _inverse(self._features_of)
+        self._group_of_feature = np.zeros(members.size, dtype=np.int64)
+        self._group_of_feature[members] = np.repeat(np.arange(len(groups)), sizes)
 
-    def to_groups(self, table: Array, xp: Namespace) -> tuple[Array, Array | None]:
-        """The table ``(rows, features)`` as ``(rows, groups, size)``, and where features are."""
-        in_order = _taken(table, self.feature_at.reshape(-1), xp)
-        grouped = xp.reshape(in_order, (table.shape[0], self.num_groups, self.size))
-        if not self.is_padded:
-            return grouped, None
-        is_feature = xp.asarray(self.is_feature, device=device(table))
-        return grouped, xp.broadcast_to(is_feature, grouped.shape)
+    def to_parts(self, table: Array, xp: Namespace) -> list[Array]:
+        """The table ``(rows, features)`` as ``(rows, groups, size)`` of each size."""
+        return [
+            xp.reshape(_taken(table, each.reshape(-1), 1, xp), (table.shape[0], *each.shape))
+            for each in self._features_of
+        ]
 
-    def from_groups(self, grouped: Array, xp: Namespace) -> Array:
-        """Back from ``(rows, groups, size)`` to ``(rows, features)``."""
-        flat = xp.reshape(grouped, (grouped.shape[0], self.num_groups * self.size))
-        return _taken(flat, self.place_of, xp)
+    def from_parts(self, parts: Sequence[Array], xp: Namespace) -> Array:
+        """Back from ``(rows, groups, size)`` of each size to ``(rows, features)``."""
+        flat = [xp.reshape(part, (part.shape[0], -1)) for part in parts]
+        return _taken(_joined(flat, 1, xp), self._place_of_feature, 1, xp)
+
+    def of_all(self, parts: Sequence[Array], xp: Namespace) -> Array:
+        """What is known of the groups of each size, ``(groups, ...)``, as one array of all."""
+        return _taken(_joined(parts, 0, xp), self._place_of_group, 0, xp)
+
+    def of_each_size(self, per_group: Array, xp: Namespace) -> list[Array]:
+        """Back from one array ``(groups, ...)`` of all."""
+        return [_taken(per_group, own, 0, xp) for own in self._groups_of]
+
+    def ravelled(self, parts: Sequence[Array], xp: Namespace) -> Array:
+        """Values of the groups of each size, ``(groups, rows · size)``, one after the other."""
+        return _joined([xp.reshape(part, (-1,)) for part in parts], 0, xp)
+
+    def unravelled(self, values: Array, xp: Namespace) -> list[Array]:
+        """Back from values one after the other."""
+        n_rows, parts, begin = values.shape[0] // self._place_of_feature.size, [], 0
+        for own, size in zip(self._groups_of, self.sizes.tolist(), strict=True):
+            shape = (own.size, n_rows * size)
+            end = begin + shape[0] * shape[1]
+            parts.append(xp.reshape(values[begin:end], shape))
+            begin = end
+        return parts
 
     def per_feature(self, per_group: Array, xp: Namespace) -> Array:
         """Of an array ``(k, groups)``, the column of each feature's group: ``(features, k)``."""
-        return xp.permute_dims(_taken(per_group, self.group_of, xp), (1, 0))
+        return xp.permute_dims(_taken(per_group, self._group_of_feature, 1, xp), (1, 0))
 
 
-def _taken(table: Array, columns: np.ndarray[Any, Any], xp: Namespace) -> Array:
-    """These columns; the table itself if they are all of its own in order, as they mostly are."""
-    if np.array_equal(columns, np.arange(table.shape[1])):
+def _inverse(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """At which place of all parts each number from 0 stands."""
+    numbers = np.concatenate([np.zeros(0, dtype=np.int64), *(part.reshape(-1) for part in parts)])
+    places = np.empty_like(numbers)
+    places[numbers] = np.arange(numbers.size)
+    return places
+
+
+def _joined(parts: Sequence[Array], axis: int, xp: Namespace) -> Array:
+    return parts[0] if len(parts) == 1 else xp.concat(list(parts), axis=axis)
+
+
+def _taken(table: Array, index: np.ndarray[Any, Any], axis: int, xp: Namespace) -> Array:
+    """These columns, or rows; the table itself if they are all in order, as they mostly are."""
+    if np.array_equal(index, np.arange(table.shape[axis])):
         return table
-    return xp.take(table, xp.asarray(columns, device=device(table)), axis=1)
+    return xp.take(table, xp.asarray(index, device=device(table)), axis=axis)

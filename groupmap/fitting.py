@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import array_api_compat as compat
@@ -51,6 +52,8 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     n_quantiles_: int
     n_samples_seen_: int
     _n_counted: int
+    _quantiles_before: Array | None
+    _weight_before: Array | None
 
     def _learn(
         self, X: Array, sample_weight: Array | None, how: Callable[[Array, Array | None], Self]
@@ -93,8 +96,9 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
         new = self._learned_from(X, weights, rule, random)
         if not is_first:
             xp, ops = namespace_and_ops(X=X)
-            learning = self._learning(self._n_counted + _stands_for(X, weights), xp, ops)
-            new = learning.of_both(self._learned(xp), new)
+            learnings = self._learnings(self._n_counted + _stands_for(X, weights), xp, ops)
+            both = zip(learnings, self._learned(xp), new, strict=True)
+            new = [learning.of_both(seen, added) for learning, seen, added in both]
         self._set_learned(new, X, weights)
         return self
 
@@ -151,48 +155,70 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
 
     def _learned_from(
         self, X: Array, weights: Array | None, rule: MapRule, random: np.random.RandomState
-    ) -> Learned:
+    ) -> list[Learned]:
+        """What these rows teach of the groups of each size."""
         xp, ops = namespace_and_ops(X=X)
-        grouped, is_feature = TableLayout(self.groups_).to_groups(self._noisy(X, rule, random), xp)
+        parts = TableLayout(self.groups_).to_parts(self._noisy(X, rule, random), xp)
         grouping = pool_axes((0, 2), 3)
-        missing = None if is_feature is None else ~grouping.to_rows(is_feature, xp)
-        if weights is not None:
-            of_each = xp.broadcast_to(xp.reshape(weights, (-1, 1, 1)), grouped.shape)
-            of_each = grouping.to_rows(of_each, xp)
-        learning = self._learning(_stands_for(X, weights), xp, ops)
-        rows = grouping.to_rows(grouped, xp)
-        return learning.of_sample(rows, missing, None if weights is None else of_each)
+        learned = []
+        for learning, part in zip(
+            self._learnings(_stands_for(X, weights), xp, ops), parts, strict=True
+        ):
+            of_each = None
+            if weights is not None:
+                of_each = xp.broadcast_to(xp.reshape(weights, (-1, 1, 1)), part.shape)
+                of_each = grouping.to_rows(of_each, xp)
+            learned.append(learning.of_sample(grouping.to_rows(part, xp), of_each))
+        return learned
 
-    def _learning(self, n_rows: int, xp: Namespace, ops: Ops) -> Learning:
-        """How to learn from so many rows: not more quantiles than the smallest group has values."""
-        sizes = [len(members) for members in self.groups_]
-        rule = MapRule.checked(self.positions, "average", 0.0)
-        n_quantiles = min(self.n_quantiles, n_rows * min(sizes))
-        n_kept = self.n_quantiles * max(sizes)
-        return Learning(n_quantiles, n_kept, rule.plotting_parameters, xp, ops)
+    def _learnings(self, n_rows: int, xp: Namespace, ops: Ops) -> list[Learning]:
+        """How to learn from so many rows what groups of each size are like: all of them not more
+        quantiles than the smallest has values."""
+        parameters = MapRule.checked(self.positions, "average", 0.0).plotting_parameters
+        sizes = TableLayout(self.groups_).sizes.tolist()
+        n_quantiles = min(self.n_quantiles, n_rows * sizes[0])
+        return [
+            Learning(n_quantiles, self.n_quantiles, size, sizes[-1], parameters, xp, ops)
+            for size in sizes
+        ]
 
-    def _set_learned(self, learned: Learned, X: Array, weights: Array | None) -> None:
-        """Keep what was learned, of these rows among others."""
-        xp, before = namespace_and_ops(X=X)[0], learned.before
-        self.quantiles_ = xp.permute_dims(learned.quantiles, (1, 0))
-        self.references_ = learned.probabilities
-        self._weight = learned.weight
-        self._recent, self._recent_count = learned.recent, learned.recent_count
-        self._quantiles_before = None if before is None else before.quantiles
-        self._references_before = None if before is None else before.probabilities
-        self._weight_before = None if before is None else before.weight
+    def _set_learned(self, parts: list[Learned], X: Array, weights: Array | None) -> None:
+        """Keep what was learned of the groups of each size, of these rows among others."""
+        xp, layout = namespace_and_ops(X=X)[0], TableLayout(self.groups_)
+        quantiles, self._weight = _of_all(parts, layout, xp)
+        self.quantiles_ = xp.permute_dims(quantiles, (1, 0))
+        self.references_ = parts[0].probabilities
+        recent = [each.recent for each in parts if each.recent is not None]
+        counts = [each.recent_count for each in parts if each.recent_count is not None]
+        self._recent = layout.ravelled(recent, xp) if recent else None
+        self._recent_count = layout.of_all(counts, xp) if counts else None
+        before = [each.before for each in parts if each.before is not None]
+        of_before = _of_all(before, layout, xp) if before else (None, None)
+        self._quantiles_before, self._weight_before = of_before
+        self._references_before = before[0].probabilities if before else None
         self.n_quantiles_ = int(self.references_.shape[0])
         self.n_samples_seen_ = getattr(self, "n_samples_seen_", 0) + X.shape[0]
         self._n_counted = getattr(self, "_n_counted", 0) + _stands_for(X, weights)
 
-    def _learned(self, xp: Namespace) -> Learned:
-        before = None
+    def _learned(self, xp: Namespace) -> list[Learned]:
+        """What was learned of the groups of each size."""
+        layout = TableLayout(self.groups_)
+        quantiles = xp.permute_dims(self.quantiles_, (1, 0))
+        parts = _of_each_size(quantiles, self.references_, self._weight, layout, xp)
+        if self._recent is not None:
+            recent = layout.unravelled(self._recent, xp)
+            counts = layout.of_each_size(self._recent_count, xp)
+            both = zip(parts, recent, counts, strict=True)
+            parts = [
+                replace(part, recent=values, recent_count=count) for part, values, count in both
+            ]
         if self._quantiles_before is not None:
-            before = Learned(self._quantiles_before, self._references_before, self._weight_before)
-        return Learned(
-            xp.permute_dims(self.quantiles_, (1, 0)), self.references_, self._weight,
-            self._recent, self._recent_count, before,
-        )  # fmt: skip
+            before = _of_each_size(
+                self._quantiles_before, self._references_before, self._weight_before, layout, xp
+            )
+            both_learned = zip(parts, before, strict=True)
+            parts = [replace(part, before=earlier) for part, earlier in both_learned]
+        return parts
 
     def _warn_of_few_values(self) -> None:
         if self.n_quantiles_ < self.n_quantiles:
@@ -201,6 +227,21 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
                 f"smallest group ({self.n_quantiles_}); n_quantiles is set to {self.n_quantiles_}.",
                 stacklevel=6,
             )
+
+
+def _of_all(parts: list[Learned], layout: TableLayout, xp: Namespace) -> tuple[Array, Array]:
+    """The quantiles and weights of all groups, from those of each size."""
+    return (
+        layout.of_all([each.quantiles for each in parts], xp),
+        layout.of_all([each.weight for each in parts], xp),
+    )
+
+
+def _of_each_size(
+    quantiles: Array, probabilities: Array, weight: Array, layout: TableLayout, xp: Namespace
+) -> list[Learned]:
+    both = zip(layout.of_each_size(quantiles, xp), layout.of_each_size(weight, xp), strict=True)
+    return [Learned(own, probabilities, own_weight) for own, own_weight in both]
 
 
 def _stands_for(X: Array, weights: Array | None) -> int:

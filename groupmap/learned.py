@@ -41,22 +41,28 @@ class Learned:
 @final
 @dataclass(frozen=True)
 class Learning:
-    """How to learn: up to how many quantiles, by which definition, and keeping how many values."""
+    """How to learn of groups of one size: up to how many quantiles, and by which definition.
+
+    So many rows are kept as they are, `size` values of each; `largest` is the size of the largest
+    of all groups, which have as many quantiles.
+    """
 
     n_quantiles: int
-    n_kept: int
+    n_rows_kept: int
+    size: int
+    largest: int
     parameters: tuple[float, float]
     xp: Namespace
     ops: Ops
 
-    def of_sample(self, rows: Array, missing: Array | None, weights: Array | None) -> Learned:
+    def of_sample(self, rows: Array, weights: Array | None) -> Learned:
         """What rows ``(g, n)`` teach; weights are of their shape."""
         if weights is not None:
-            return self._of_weighted_sample(rows, missing, weights)
-        if rows.shape[-1] <= self.n_kept:
-            everything = knots_of_sample(rows, missing, None, self.parameters, self.xp, self.ops)
+            return self._of_weighted_sample(rows, weights)
+        if rows.shape[-1] <= self._n_kept:
+            everything = knots_of_sample(rows, None, None, self.parameters, self.xp, self.ops)
             return self._of_recent(everything, None)
-        knots = knots_of_sample(rows, missing, self.n_quantiles, self.parameters, self.xp, self.ops)
+        knots = knots_of_sample(rows, None, self.n_quantiles, self.parameters, self.xp, self.ops)
         return self._learned(knots)
 
     def of_both(self, seen: Learned, new: Learned) -> Learned:
@@ -75,21 +81,23 @@ class Learning:
             return self._learned(self._averaged(seen.knots(self.xp), new.knots(self.xp)))
         return self._of_recent(added, replace(seen, recent=None, recent_count=None, before=None))
 
+    @property
+    def _n_kept(self) -> int:
+        return self.n_rows_kept * self.size
+
     def _may_keep(self, *parts: Knots) -> bool:
-        return bool(sum(each.values.shape[-1] for each in parts) <= self.n_kept)
+        return bool(sum(each.values.shape[-1] for each in parts) <= self._n_kept)
 
     def _by_quantiles(self, recent: Knots, before: Learned | None) -> Learned:
         """What was seen, by as many quantiles as its greatest group has values, if not by fewer:
         there may have been few rows yet when the smallest group set their number."""
         n_quantiles = self.n_quantiles
         if before is None:
-            n_quantiles = min(n_quantiles, recent.values.shape[-1])
+            n_quantiles = min(n_quantiles, recent.values.shape[-1] // self.size * self.largest)
         return replace(self, n_quantiles=n_quantiles)._of_recent(recent, before)
 
-    def _of_weighted_sample(self, rows: Array, missing: Array | None, weights: Array) -> Learned:
+    def _of_weighted_sample(self, rows: Array, weights: Array) -> Learned:
         xp = self.xp
-        if missing is not None:
-            weights = xp.where(missing, 0.0, weights)
         weights = as_widest_real(weights, xp, self.ops)
         p = equal_steps(self.n_quantiles, weights.dtype, device(rows), xp)
         quantiles, total = weighted_quantiles(rows, weights, p, self.parameters, xp, self.ops)

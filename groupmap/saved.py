@@ -13,7 +13,7 @@ import numpy as np
 
 from groupmap._typing import Array
 from groupmap.backends import is_array, namespace_and_ops
-from groupmap.feature_groups import FeatureGroups, feature_groups
+from groupmap.feature_groups import FeatureGroups, TableLayout, feature_groups
 from groupmap.files import written_whole
 from groupmap.fitting import ARRAYS
 from groupmap.knots import equal_steps
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from groupmap.transformer import GroupMapTransformer
 
 TARGET = "target_quantiles"
-FORMAT, FORMAT_VERSION = "groupmap.GroupMapTransformer", 1
+FORMAT, FORMAT_VERSION = "groupmap.GroupMapTransformer", 2
 
 Transformer = TypeVar("Transformer", bound="GroupMapTransformer")
 
@@ -155,7 +155,7 @@ def _restored(
     transformer.groups_ = groups
     transformer._place = np.zeros(0)
     if transformer.cdf == "fitted":
-        _check_learned(arrays, len(groups))
+        _check_learned(arrays, groups)
         for attribute, name in ARRAYS.items():
             setattr(transformer, attribute, arrays.get(name))
         transformer.n_quantiles_ = len(arrays["references"])
@@ -213,8 +213,9 @@ def _target(described: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> object:
         raise RefusedError(f"has the target {described!r}: {error}") from error
 
 
-def _check_learned(arrays: dict[str, np.ndarray[Any, Any]], n_groups: int) -> None:
+def _check_learned(arrays: dict[str, np.ndarray[Any, Any]], groups: FeatureGroups) -> None:
     """Refuse quantiles that no data have."""
+    n_groups, n_features = len(groups), sum(len(members) for members in groups)
     for name in ARRAYS.values():
         if name in arrays:
             dtype = arrays[name].dtype
@@ -232,13 +233,17 @@ def _check_learned(arrays: dict[str, np.ndarray[Any, Any]], n_groups: int) -> No
     recent, count = arrays.get("recent"), arrays.get("recent_count")
     _require((recent is None) == (count is None), "lacks recent or recent_count")
     if recent is not None and count is not None:
-        _require(recent.ndim == 2 and len(recent) == n_groups, f"has recent {recent.shape}")
+        is_even = recent.ndim == 1 and recent.size % n_features == 0
+        _require(is_even, f"has recent {recent.shape} of {n_features} feature(s)")
         _require(count.shape == (n_groups, 1), f"has recent_count {count.shape}")
-        _require(
-            bool(np.all((count >= 0.0) & (count <= recent.shape[1]))),
-            "has another recent_count than there are values",
-        )
-        _require(_are_sorted(recent[count[:, 0] > 0.0]), "has recent values that fall")
+        layout = TableLayout(groups)
+        of_sizes = zip(layout.unravelled(recent, np), layout.of_each_size(count, np), strict=True)
+        for own, own_count in of_sizes:
+            _require(
+                bool(np.all((own_count >= 0.0) & (own_count <= own.shape[1]))),
+                "has another recent_count than there are values",
+            )
+            _require(_are_sorted(own[own_count[:, 0] > 0.0]), "has recent values that fall")
 
 
 def _check_quantiles(

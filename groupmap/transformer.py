@@ -307,13 +307,14 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
     def _map_rows(self, X: Array, target: Target, rule: MapRule) -> Array:
         """The layers' map, on each group of each row."""
         xp, ops = namespace_and_ops(X=X)
-        layout = TableLayout(self.groups_)
-        grouped, is_feature = layout.to_groups(X, xp)
-        rng = seed_of(check_random_state(self.random_state)) if rule.eps else None
-        mapped = map_groups(
-            grouped, pool_axes(-1, 3), target, rule, where=is_feature, rng=rng, xp=xp, ops=ops
-        )
-        return layout.from_groups(mapped, xp)
+        layout, random = TableLayout(self.groups_), check_random_state(self.random_state)
+        grouping = pool_axes(-1, 3)
+
+        def mapped(part: Array) -> Array:
+            rng = seed_of(random) if rule.eps else None
+            return map_groups(part, grouping, target, rule, where=None, rng=rng, xp=xp, ops=ops)
+
+        return layout.from_parts([mapped(part) for part in layout.to_parts(X, xp)], xp)
 
     def _result(self, result: Array, given: Array) -> Array:
         if self.copy or not compat.is_array_api_obj(given):

@@ -386,3 +386,29 @@ def test_dask_tables_are_refused():
     array = pytest.importorskip("dask.array")
     with pytest.raises(TypeError, match=r"Dask array; fit it to X\.compute"):
         uniform().fit(array.ones((9, 2)))
+
+
+UNEVEN = [[5], [0, 2, 3], [6], [7, 1, 4]]
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 9])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_groups_of_several_sizes_learn_what_each_learns_alone(library, rng, chunks, is_weighted):
+    """In chunks that are kept, and then thinned; a small group has as many values as quantiles."""
+    X, weights = rng.normal(size=(chunks, 15, 8)), 3 * rng.random((chunks, 15)) + 1
+    X[0, 4, 2] = np.nan
+    fitted, alone = uniform(15, groups=UNEVEN), [uniform(15, groups="all") for _ in UNEVEN]
+    for rows, of_rows in zip(X, weights, strict=True):
+        weighted = {"sample_weight": library.asarray(of_rows)} if is_weighted else {}
+        fitted.partial_fit(library.asarray(rows), **weighted)
+        for each, members in zip(alone, UNEVEN, strict=True):
+            each.partial_fit(library.asarray(rows[:, members]), **weighted)
+    for column, each in enumerate(alone):
+        assert_same(library, fitted.quantiles_[:, column], each.quantiles_[:, 0])
+
+
+def test_a_large_group_beside_many_small_ones_takes_no_more_memory_than_the_table(rng):
+    X = rng.normal(size=(10, 2000))
+    fitted = uniform(10, groups=[0] * 1000 + list(range(1, 1001))).fit(X)
+    kept = sum(each.nbytes for each in vars(fitted).values() if isinstance(each, np.ndarray))
+    assert kept <= 3 * X.nbytes

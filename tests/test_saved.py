@@ -145,7 +145,7 @@ def scaled(name, factor):
 
 POISONED = {
     "no header of groupmap": lambda h, a: {**h, "format": "pandas"},
-    "format version 2": lambda h, a: {**h, "version": 2},
+    "format version 3": lambda h, a: {**h, "version": 3},
     "has parameters": lambda h, a: h["parameters"].pop("tails") and None,
     "not iterable": lambda h, a: {**h, "parameters": 5},
     "The 'tails' parameter": lambda h, a: h["parameters"].update(tails="wrap"),
@@ -180,15 +180,18 @@ POISONED = {
         (3, 1), np.inf
     ),
     "of groups without values": lambda h, a: a["weight"].__setitem__((1, 0), 0.0),
-    "has recent .2, 2": lambda h, a: a.update(
-        recent=np.zeros((2, 2)), recent_count=np.ones((2, 1))
+    "has recent .4, 2": lambda h, a: a.update(
+        recent=np.zeros((4, 2)), recent_count=np.ones((4, 1))
     ),
-    "lacks recent or recent_count": lambda h, a: a.update(recent=np.zeros((4, 2))),
+    "has recent .7,.* of": lambda h, a: a.update(
+        recent=np.zeros(7), recent_count=np.ones((4, 1))
+    ),
+    "lacks recent or recent_count": lambda h, a: a.update(recent=np.zeros(8)),
     "recent values that fall": lambda h, a: a.update(
-        recent=np.array([[2.0, 1.0]] * 4), recent_count=np.full((4, 1), 2.0)
+        recent=np.array([2.0, 1.0] * 4), recent_count=np.full((4, 1), 2.0)
     ),
     "another recent_count": lambda h, a: a.update(
-        recent=np.zeros((4, 2)), recent_count=np.full((4, 1), 3.0)
+        recent=np.zeros(8), recent_count=np.full((4, 1), 3.0)
     ),
     "a part of what was before": lambda h, a: a.update(weight_before=a["weight"]),
     "quantiles_before that fall": lambda h, a: a.update(
