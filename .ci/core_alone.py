@@ -26,5 +26,10 @@ for layer in ("GroupMap", "GroupMapTransformer"):
     except ModuleNotFoundError as error:
         said = str(error)
     assert "pip install 'groupmap[" in said, f"{layer} came without what it needs: {said!r}"
+names: dict[str, object] = {}
+exec("from groupmap import *", names)
+assert {"quantile_map", "EmpiricalCDF"} <= set(names)
+assert "GroupMap" not in names
+help(gm)
 assert not set(OPTIONAL) & set(sys.modules)
 print("the core stands alone")

@@ -131,9 +131,9 @@ class EmpiricalCDF:
         """
         xp, ops = namespace_and_ops(x=x, where=where)
         check_real(x, "x", xp)
-        _refuse_dask(xp)
-        check_tails(tails)
         grouping = pool_axes(axis, x.ndim)
+        _refuse_dask(x, grouping, xp)
+        check_tails(tails)
         rows = grouping.to_rows(x, xp)
         if rows.shape[-1] == 0:
             raise ValueError(
@@ -306,9 +306,12 @@ def check_tails(tails: object) -> str:
     return tails
 
 
-def _refuse_dask(xp: Namespace) -> None:
-    if is_dask_namespace(xp):
-        raise TypeError(
-            "EmpiricalCDF is fitted to arrays in memory; fit it to x.compute(), and evaluate it "
-            "block by block, as x.map_blocks(fitted.cdf, dtype=x.dtype)."
-        )
+def _refuse_dask(x: Array, grouping: Grouping, xp: Namespace) -> None:
+    if not is_dask_namespace(xp):
+        return
+    free = {axis: -1 for axis in range(x.ndim) if axis not in grouping.pooled}
+    whole = f".rechunk({free})" if free else ""
+    raise TypeError(
+        "EmpiricalCDF is fitted to arrays in memory; fit it to x.compute(), and evaluate it block "
+        f"by block, as x{whole}.map_blocks(fitted.cdf, dtype={str(result_dtype(x, xp))!r})."
+    )

@@ -93,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "demo":
             from groupmap.demo import run_demo
 
+            _check_picture(options.output)
             run_demo(options.output)
         else:
             _map_file(options)
@@ -101,6 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"groupmap {options.command}: error: {message}", file=sys.stderr)
         return BAD_INPUT
     return 0
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"{path}: the picture is a PNG; name it {path.with_suffix('.png').name}.")
 
 
 def _map_file(options: argparse.Namespace) -> None:
@@ -138,5 +144,7 @@ def _load(path: Path) -> Array:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from error
     except BAD_CONTENTS as error:
-        raise ValueError(f"{path}: not a whole .npy file of numbers ({error})") from error
+        raise ValueError(
+            f"{path}: not a whole .npy file of numbers ({error}); write one with numpy.save."
+        ) from error
     return x

@@ -16,14 +16,16 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array of dtype {x.dtype}; pass what counts, {name}.compressed(), "
-            f"or, where NaN may stand for the rest, {name}.filled(numpy.nan)."
+            f"or, where NaN may stand for the rest, {name}.astype(float).filled(numpy.nan)."
         )
     if x is None:
         raise TypeError(f"{name} is None; pass an array.")
     if not (xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "integral")):
+        is_time = str(x.dtype).startswith(("datetime64", "timedelta64"))
+        to = "int64, which holds every tick," if is_time else "a real dtype such as float64"
         raise TypeError(
-            f"{name} has dtype {x.dtype}, which has no distribution on the real line; "
-            "convert it to a real dtype such as float32 first."
+            f"{name} has dtype {x.dtype}, which has no distribution on the real line; convert it "
+            f"to {to} first."
         )
 
 

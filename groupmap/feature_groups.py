@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from itertools import chain
@@ -68,8 +69,14 @@ def _equal_blocks(num_groups: int, n_features: int) -> FeatureGroups:
 
 def _by_label(labels: Sequence[Hashable], n_features: int) -> FeatureGroups:
     if len(labels) != n_features:
+        are_tuples = all(isinstance(label, tuple) for label in labels)
+        remedy = "write the members of each group as a list" if are_tuples else "give one a feature"
+        raise ValueError(f"groups has {len(labels)} labels for {n_features} features; {remedy}.")
+    missing = [feature for feature, label in enumerate(labels) if label != label]  # noqa: PLR0124  # NaN
+    if missing:
         raise ValueError(
-            f"groups has {len(labels)} labels for {n_features} features; give one a feature."
+            f"groups has no label for the features {missing[:5]}: NaN is not equal to itself; give "
+            "features that share a cdf the same label, and others labels of their own."
         )
     members: dict[Hashable, list[int]] = {}
     for feature, label in enumerate(labels):
@@ -80,8 +87,11 @@ def _by_label(labels: Sequence[Hashable], n_features: int) -> FeatureGroups:
 def _listed(
     lists: Sequence[Sequence[Any]], n_features: int, feature_names: Sequence[str] | None
 ) -> FeatureGroups:
+    index_of = None
+    if feature_names is not None:
+        index_of = {name: feature for feature, name in enumerate(feature_names)}
     found = tuple(
-        tuple(_feature_index(member, n_features, feature_names) for member in members)
+        tuple(_feature_index(member, n_features, index_of) for member in members)
         for members in lists
     )
     counts = Counter(feature for members in found for feature in members)
@@ -95,17 +105,20 @@ def _listed(
     return found
 
 
-def _feature_index(member: object, n_features: int, feature_names: Sequence[str] | None) -> int:
+def _feature_index(member: object, n_features: int, index_of: dict[str, int] | None) -> int:
     if isinstance(member, str):
-        if feature_names is None:
+        if index_of is None:
             raise ValueError(
                 f"groups names the column {member!r}, but X has no column names; give a data "
                 "frame, or name columns by index."
             )
-        names = list(feature_names)
-        if member in names:
-            return names.index(member)
-        raise ValueError(f"groups names the column {member!r}, which is not one of {names}.")
+        if member in index_of:
+            return index_of[member]
+        alike = difflib.get_close_matches(member, index_of, n=3, cutoff=0.0)
+        raise ValueError(
+            f"groups names the column {member!r}, which is not one of the {n_features} of X; "
+            f"the nearest are {alike}."
+        )
     if isinstance(member, bool) or not isinstance(member, (int, np.integer)):
         raise TypeError(f"groups holds {member!r}; name features by index or column name.")
     if not 0 <= member < n_features:

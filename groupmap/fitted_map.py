@@ -118,8 +118,10 @@ class FittedMap:
 
         def at(x: Array) -> Array:
             wide = as_widest_real(x, xp, ops)
-            y = xp.where(wide < knots[..., :1], first(wide), function(x))
-            y = xp.where(wide > knots[..., -1:], last(wide), y)
+            # Segments are asked only for what lies beyond them: elsewhere they may overflow.
+            below, above = xp.minimum(wide, knots[..., :1]), xp.maximum(wide, knots[..., -1:])
+            y = xp.where(wide < knots[..., :1], first(below), function(x))
+            y = xp.where(wide > knots[..., -1:], last(above), y)
             return xp.where(absent, xp.nan, y)
 
         return at

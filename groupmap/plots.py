@@ -55,7 +55,9 @@ def _show_histogram(axes: Axes, image: Array) -> None:
             color=colour, alpha=0.3,
         )  # fmt: skip
         axes.hist(values, bins=64, range=(low, high), density=True, histtype="step", color=colour)
-    axes.set_yscale("log" if _is_peaked(image) else "linear")
+    if _is_peaked(image):
+        axes.set_yscale("log")
+        axes.set_ylabel("log scale", color=INK, fontsize=8)
     axes.set_yticks([])
     axes.minorticks_off()
     axes.spines[["left", "right", "top"]].set_visible(False)

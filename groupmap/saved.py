@@ -80,6 +80,8 @@ def _plain(value: object) -> object:
     """What JSON has no word for, as something that it has one for."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
+    if hasattr(value, "__array__"):  # labels or names that are a column or an index of a frame
+        return np.asarray(value).tolist()
     raise TypeError(
         f"{value!r} cannot be written as plain data; save the estimator with joblib, which needs "
         "functions that can be imported, or skops."
@@ -114,6 +116,8 @@ def load(cls: type[Transformer], path: str | PathLike[str]) -> Transformer:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     if not zipfile.is_zipfile(path):
+        if path.is_dir():
+            raise RefusedError("is a directory")
         if not path.is_file():
             raise RefusedError("there is no such file")
         raise RefusedError("is truncated, or no .npz file")

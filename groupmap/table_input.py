@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops, namespace_and_ops
-from groupmap.dtypes import as_widest_real, check_real
+from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.weighted import LEAST_TOTAL
 
 TABLE_NDIM = 2
@@ -23,13 +23,18 @@ def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
     if compat.is_dask_array(X):
         raise TypeError(
             f"{type(estimator).__name__} takes tables in memory, and X is a Dask array; fit it to "
-            "X.compute(), and transform block by block, as "
-            "X.rechunk({1: -1}).map_blocks(fitted.transform, dtype=X.dtype)."
+            "X.compute(), and transform block by block, as X.rechunk({1: -1}).map_blocks("
+            f"fitted.transform, dtype={str(result_dtype(X, compat.array_namespace(X)))!r})."
         )
     if not compat.is_array_api_obj(X) or compat.is_numpy_array(X):
         if isinstance(X, np.ma.MaskedArray):
-            check_real(X, "X", np)
+            raise TypeError(
+                f"X is a masked array of dtype {X.dtype}; where NaN may stand for what is masked, "
+                "pass X.astype(float).filled(numpy.nan)."
+            )
         X = validate_data(estimator, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+        if X.dtype.kind == "O":  # of columns whose dtypes are no NumPy's, which sklearn leaves so
+            X = _numbers_of(X)
         check_real(X, "X", namespace_and_ops(X=X)[0])
         return X
     xp, ops = namespace_and_ops(X=X)
@@ -45,6 +50,19 @@ def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
     if xp.isdtype(X.dtype, "real floating") and ops.can_read(X) and bool(xp.any(xp.isinf(X))):
         raise ValueError("Input X contains infinity; clip it, or mark it as missing by NaN.")
     return ops.detach(X)
+
+
+def _numbers_of(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A table of objects as one of numbers."""
+    if any(isinstance(value, (bool, np.bool_)) for value in X.flat):
+        raise TypeError("X holds bool, which has no distribution; convert it to a real dtype.")
+    try:
+        return X.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"X holds what is no number: {error}; encode it, or leave its column to another "
+            "transformer, by a ColumnTransformer."
+        ) from None
 
 
 def _check_shape(X: Array, estimator: str) -> None:
@@ -71,11 +89,11 @@ def check_same_place(fitted: Array, X: Array, estimator: BaseEstimator, method: 
         (getattr(xp, "__name__", str(xp)).removeprefix("array_api_compat."), device)
         for xp, device in places
     ]
+    on_device = "" if given == "numpy" else ", device=X.device"  # a data frame has none
     raise ValueError(
         f"X passed to {type(estimator).__name__}.{method}() must use the same namespace and "
         f"device as the training data: those are of {seen} on {seen_on}, X is of {given} on "
-        f"{given_on}. Convert X, or the estimator: fitted = fitted.move_to({given}, "
-        "device=X.device)."
+        f"{given_on}. Convert X, or the estimator: fitted = fitted.move_to({given}{on_device})."
     )
 
 
@@ -111,8 +129,8 @@ def checked_weights(sample_weight: object, X: Array, xp: Namespace, ops: Ops) ->
     if total < LEAST_TOTAL and n_positive > 1:
         raise ValueError(
             f"sample_weight sums to {total:g}: weights say how often each row counts, and of less "
-            "than two rows there is no distribution. Where only ratios are meant, multiply them: "
-            "sample_weight * len(X) / sample_weight.sum()."
+            "than two rows there is no distribution. Where only ratios are meant, multiply them "
+            f"by {n_samples / total:g}, so that they sum to the {n_samples} rows."
         )
     return weights
 

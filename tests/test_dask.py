@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -113,17 +115,27 @@ def test_a_target_each_needs_all_groups_in_one_block():
             gm.instance_map(x, target_quantiles=[each] * 6)
 
 
-def test_fitted_maps_are_evaluated_as_the_errors_say():
+def said_in(error, **names):
+    """What comes of the expression with `map_blocks` in an error's remedy."""
+    (expression,) = re.findall(r" as (\w.*map_blocks\(.*\))\.", str(error.value))
+    return eval(expression, names)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_fitted_maps_are_evaluated_as_the_errors_say(dtype):
     pytest.importorskip("sklearn")
-    data = np.random.default_rng(0).normal(size=(20, 3))
+    data = (100 * np.random.default_rng(0).normal(size=(20, 3))).astype(dtype)
     x = da.from_array(data, chunks=(10, 2))
     fitted = gm.GroupMapTransformer(n_quantiles=9).fit(data)
-    with pytest.raises(TypeError, match=r"\{1: -1\}\)\.map_blocks\(fitted.transform, dtype"):
+    with pytest.raises(TypeError, match="takes tables in memory") as error:
         fitted.transform(x)
-    y = x.rechunk({1: -1}).map_blocks(fitted.transform, dtype=x.dtype)
+    y = said_in(error, X=x, fitted=fitted)
+    assert y.dtype == fitted.transform(data).dtype
     np.testing.assert_array_equal(y.compute(), fitted.transform(data))
-    cdf = gm.EmpiricalCDF.fit(data, axis=0)
-    with pytest.raises(TypeError, match=r"map_blocks\(fitted.cdf, dtype=x.dtype\)"):
-        gm.EmpiricalCDF.fit(x)
-    p = x.rechunk({1: -1}).map_blocks(cdf.cdf, dtype=x.dtype)
-    np.testing.assert_array_equal(p.compute(), cdf.cdf(data))
+    for axis in (0, 1, None):
+        with pytest.raises(TypeError, match="fitted to arrays in memory") as error:
+            gm.EmpiricalCDF.fit(x, axis=axis)
+        cdf = gm.EmpiricalCDF.fit(data, axis=axis)
+        y = said_in(error, x=x, fitted=cdf)
+        assert y.dtype == cdf.cdf(data).dtype
+        np.testing.assert_array_equal(y.compute(), cdf.cdf(data))

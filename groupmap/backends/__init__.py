@@ -88,9 +88,11 @@ def namespace_and_ops(**arrays: Array | None) -> tuple[Namespace, Ops]:
 
 def _check_array(array: object, name: str) -> None:
     if not is_array(array):
+        is_sparse = callable(getattr(array, "toarray", None))
+        remedy = f"{name}.toarray()" if is_sparse else f"numpy.asarray({name})"
         raise TypeError(
             f"{name} is of type {type(array).__name__}, which is not a supported array type; "
-            f"pass an array, for instance numpy.asarray({name})."
+            f"pass an array, for instance {remedy}."
         )
 
 
