@@ -140,6 +140,13 @@ def test_demo(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
 
 
+def test_the_demo_writes_a_png(tmp_path):
+    done = run("demo", "--output", tmp_path / "demo.pdf", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the picture is a PNG; name it demo.png" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_demo_where_it_cannot_write(tmp_path):
     pytest.importorskip("matplotlib")
     done = run("demo", "--output", "absent/picture.png", cwd=tmp_path)

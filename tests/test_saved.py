@@ -110,6 +110,17 @@ def test_a_subclass_of_few_parameters(tmp_path, X):
     np.testing.assert_array_equal(loaded.transform(X), fitted.transform(X))
 
 
+def test_groups_that_are_columns_of_a_frame(tmp_path, X):
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    labels = pd.Series(list("xyxy"), dtype="category")
+    for groups in ([frame.columns[:1], frame.columns[1:]], labels, pd.Index([1, 1, 2, 2])):
+        fitted = gm.GroupMapTransformer(groups, n_quantiles=20).fit(frame)
+        fitted.save(tmp_path / "fitted.npz")
+        loaded = gm.GroupMapTransformer.load(tmp_path / "fitted.npz")
+        assert loaded.groups_ == fitted.groups_
+
+
 def test_what_has_no_plain_form(tmp_path, X):
     for settings in (
         {"target_quantiles": stats.norm(1, 2)},
@@ -223,6 +234,8 @@ def test_truncated_and_foreign_files(tmp_path, X):
     path.write_bytes(bytes(flipped))
     with pytest.raises(ValueError, match=r"fitted\.npz: .*CRC"):
         gm.GroupMapTransformer.load(path)
+    with pytest.raises(ValueError, match="is a directory"):
+        gm.GroupMapTransformer.load(tmp_path)
     path.write_bytes(pickle.dumps({"quantiles": 1}))
     with pytest.raises(ValueError, match=r"fitted\.npz: is truncated, or no .npz file"):
         gm.GroupMapTransformer.load(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import tracemalloc
 
 import numpy as np
@@ -314,6 +315,9 @@ def test_more_quantiles_than_values(X):
         ({"groups": [[0, 1, 2, 3, 4, 6]]}, ValueError, "feature 6; there are 6"),
         ({"groups": [[0, 1, 2, 3, 4, 5.0]]}, TypeError, "groups holds 5.0"),
         ({"groups": [["age"]]}, ValueError, "column 'age'"),
+        ({"groups": ((0, 1), (2, 3, 4, 5))}, ValueError, "members of each group as a list"),
+        ({"groups": [1.0, 1.0, 1.0, 2.0, np.nan, np.nan]}, ValueError, r"no label .* \[4, 5\]"),
+        ({"target_quantiles": [1.0, 2.0]}, ValueError, "'target_quantiles' .* Got"),
     ],
 )
 def test_parameters_are_checked_in_fit(X, parameters, error, text):
@@ -321,6 +325,53 @@ def test_parameters_are_checked_in_fit(X, parameters, error, text):
     with pytest.raises(error, match=text):
         transformer.fit(X)
     assert not hasattr(transformer, "groups_")
+
+
+def test_remedies_mend_what_they_are_for(X):
+    """What errors say to write instead."""
+    masked = np.ma.masked_array(np.arange(12).reshape(6, 2), [[True, False]] + [[False] * 2] * 5)
+    transformer = gm.GroupMapTransformer(n_quantiles=5)
+    with pytest.raises(TypeError, match=r"pass X\.astype\(float\)\.filled\(numpy\.nan\)"):
+        transformer.fit(masked)
+    assert np.isnan(transformer.fit_transform(masked.astype(float).filled(np.nan))[0, 0])
+    weights = np.full(len(X), 0.001)
+    with pytest.raises(ValueError, match=r"multiply them by [\d.e+]+, so that") as error:
+        transformer.fit(X, sample_weight=weights)
+    factor = float(re.findall(r"by ([\d.e+]+),", str(error.value))[0])
+    transformer.fit(X, sample_weight=weights * factor)
+
+
+def test_frames_of_objects():
+    pd = pytest.importorskip("pandas")
+    numbers = pd.Categorical([3, 1, 2, 1, 2, 3])
+    frame = pd.DataFrame({"a": numbers, "b": np.arange(6.0)})
+    transformer = gm.GroupMapTransformer(n_quantiles=5, target_quantiles="uniform")
+    mapped = transformer.fit_transform(frame)
+    np.testing.assert_array_equal(mapped, transformer.fit_transform(frame.astype(float)))
+    frame["a"] = pd.Categorical(list("xyzxyz"))
+    with pytest.raises(ValueError, match=r"could not convert string to float: 'x'.*Column"):
+        transformer.fit(frame)
+    frame["a"] = pd.Categorical([True, False] * 3)
+    with pytest.raises(TypeError, match="holds bool"):
+        transformer.fit(frame)
+
+
+def test_columns_by_name_are_found_at_once_or_by_the_nearest(X):
+    pd = pytest.importorskip("pandas")
+    names = ["height", "weight", "age", "sum", "mean", "max"]
+    frame = pd.DataFrame(X, columns=names)
+    with pytest.raises(ValueError, match=r"column 'hight'.*nearest are \['height', 'weight'"):
+        gm.GroupMapTransformer([["hight"], names[1:]], n_quantiles=20).fit(frame)
+    fitted = gm.GroupMapTransformer([names[::-2], names[::2]], n_quantiles=20).fit(frame)
+    assert fitted.groups_ == ((5, 3, 1), (0, 2, 4))
+
+
+@pytest.mark.filterwarnings("error")
+def test_linear_tails_ask_of_a_segment_only_what_lies_beyond_it():
+    X = np.array([[-1.7e308], [0.0], [1.7e308], [1e300]])
+    fitted = gm.GroupMapTransformer(n_quantiles=4, tails="linear", target_quantiles="uniform")
+    y = fitted.fit(X).transform(X)
+    np.testing.assert_array_equal(fitted.inverse_transform(y), X)
 
 
 def test_the_map_takes_little_memory_of_its_own(rng):
