@@ -12,10 +12,18 @@ from array_api_compat import device, is_dask_namespace
 from groupmap._typing import Array, Namespace
 from groupmap.backends import namespace_and_ops
 from groupmap.counts import checked_count
-from groupmap.dtypes import check_real, result_dtype
+from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.grouping import Grouping, broadcast_mask, pool_axes
-from groupmap.knots import Knots, averaged_knots, knots_of_sample, pooled_knots
+from groupmap.knots import (
+    Knots,
+    averaged_knots,
+    knots_of_sample,
+    knots_of_weighted_sample,
+    pooled_knots,
+)
 from groupmap.positions import plotting_parameters
+from groupmap.samples import check_no_infinity
+from groupmap.weighted import weights_of_entries
 
 TAILS = ("clip", "linear")
 
@@ -37,7 +45,7 @@ class EmpiricalCDF:
     probabilities : array
         The p_k of the same shape, in [0, 1].
     counts : array
-        How many valid values each group had, ``(..., 1)``.
+        How many valid values each group had, ``(..., 1)``; of a weighted fit, their weight.
     keeps_all : bool
         Whether the knots are all the values, and not a number of quantiles of them.
     tails : {"clip", "linear"}
@@ -91,6 +99,7 @@ class EmpiricalCDF:
         n_quantiles: int | None = None,
         positions: object = "linear",
         where: Array | None = None,
+        sample_weight: Array | None = None,
         tails: str = "clip",
     ) -> EmpiricalCDF:
         """Fit the cdf of each group.
@@ -98,7 +107,8 @@ class EmpiricalCDF:
         Parameters
         ----------
         x : array
-            Finite real data of any shape and supported library; NaN means missing.
+            Finite real data of any shape and supported library; NaN means missing. Integers are
+            compared in the widest real dtype, in float64 those above 2^53 merge.
         axis : int, sequence of int or None, default -1
             The axes whose entries form one group; None pools all of them.
         n_quantiles : int, optional
@@ -109,6 +119,10 @@ class EmpiricalCDF:
             As in `quantile_map`.
         where : array of bool, optional
             True where an entry counts; broadcasts to x.
+        sample_weight : array, optional
+            How often each entry counts, 0 or more; broadcasts to x, and needs `n_quantiles`. Whole
+            weights give what repeated entries give, by `scipy.stats.quantile`'s definition. Their
+            sum matters, not only their ratios: of several entries it is 2 at least.
         tails : {"clip", "linear"}, default "clip"
             What `cdf` and `ppf` do outside the knots.
 
@@ -122,14 +136,16 @@ class EmpiricalCDF:
         TypeError
             If x is no real array, or a Dask array, or n_quantiles is no integer.
         ValueError
-            If x is empty along `axis` or holds infinities, or an option is unknown.
+            If x is empty along `axis` or holds infinities, or an option is unknown; if a weight is
+            negative or not finite, weights sum to too little, or `n_quantiles` is missing beside
+            them.
 
         References
         ----------
         Hyndman, R. J. and Fan, Y. (1996). Sample quantiles in statistical packages. The American
         Statistician 50 (4), 361-365.
         """
-        xp, ops = namespace_and_ops(x=x, where=where)
+        xp, ops = namespace_and_ops(x=x, where=where, sample_weight=sample_weight)
         check_real(x, "x", xp)
         grouping = pool_axes(axis, x.ndim)
         _refuse_dask(x, grouping, xp)
@@ -142,8 +158,19 @@ class EmpiricalCDF:
         missing = None
         if where is not None:
             missing = ~grouping.to_rows(broadcast_mask(where, x, xp), xp)
-        parameters = plotting_parameters(positions)
-        knots = knots_of_sample(rows, missing, _count_or_none(n_quantiles), parameters, xp, ops)
+        parameters, wanted = plotting_parameters(positions), _count_or_none(n_quantiles)
+        if sample_weight is None:
+            knots = knots_of_sample(rows, missing, wanted, parameters, xp, ops)
+        else:
+            if wanted is None:
+                raise ValueError(
+                    "sample_weight says how often values count, and n_quantiles=None keeps each of "
+                    "them once; pass a number of quantiles."
+                )
+            check_no_infinity(rows, missing, xp, ops)
+            weights = grouping.to_rows(weights_of_entries(sample_weight, x, xp, ops), xp)
+            weights = weights if missing is None else xp.where(missing, 0.0, weights)
+            knots = knots_of_weighted_sample(rows, weights, wanted, parameters, xp, ops)
         return cls(knots, tails, parameters, grouping, x.ndim)
 
     def cdf(self, x: Array) -> Array:
@@ -278,7 +305,12 @@ class EmpiricalCDF:
             knots = pooled_knots(self.knots, other.knots, wanted, parameters, xp, ops)
         else:
             wanted = wanted or max(self.values.shape[-1], other.values.shape[-1])
-            knots = averaged_knots([self.knots, other.knots], wanted, xp, ops)
+            parts = [self.knots, other.knots]
+            if self.counts.dtype != other.counts.dtype:  # of one they are sums of weights
+                parts = [
+                    replace(each, counts=as_widest_real(each.counts, xp, ops)) for each in parts
+                ]
+            knots = averaged_knots(parts, wanted, xp, ops)
         return replace(self, knots=knots)
 
     def _check_alike(self, other: EmpiricalCDF) -> None:

@@ -14,6 +14,7 @@ from groupmap.dtypes import as_widest_real
 from groupmap.interpolation import interpolate, interpolator
 from groupmap.positions import Probabilities, RankPositions
 from groupmap.samples import check_no_infinity, quantiles_of_rows, sorted_valid
+from groupmap.weighted import weighted_quantiles
 
 Reading = Callable[[Array], Array]
 
@@ -24,7 +25,7 @@ class Knots:
     """Values v_k at probabilities p_k, both ``(..., k)`` and rising; NaN where none was valid.
 
     Where knots are all the values of groups of which some miss a few, copies of the last knot
-    fill the row; `counts`, ``(..., 1)``, says how many values there were.
+    fill the row; `counts`, ``(..., 1)``, says how many values there were, or what they weighed.
     """
 
     values: Array
@@ -75,6 +76,21 @@ def knots_of_sample(
     )
     values, probabilities, counts = parts_of_knots(rows, missing)
     return Knots(values, probabilities, counts, keeps_all=n_quantiles is None)
+
+
+def knots_of_weighted_sample(
+    rows: Array,
+    weights: Array,
+    n_quantiles: int,
+    parameters: tuple[float, float],
+    xp: Namespace,
+    ops: Ops,
+) -> Knots:
+    """The same quantiles of values that count as often as their weights say, which count too."""
+    weights = as_widest_real(weights, xp, ops)
+    p = equal_steps(n_quantiles, weights.dtype, device(rows), xp)
+    values, total = weighted_quantiles(rows, weights, p, parameters, xp, ops)
+    return Knots(values, xp.broadcast_to(p, values.shape), total, keeps_all=False)
 
 
 def _parts_of_knots(

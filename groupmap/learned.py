@@ -10,8 +10,13 @@ from array_api_compat import device
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, default_dtype
-from groupmap.knots import Knots, averaged_knots, equal_steps, knots_of_sample, pooled_knots
-from groupmap.weighted import weighted_quantiles
+from groupmap.knots import (
+    Knots,
+    averaged_knots,
+    knots_of_sample,
+    knots_of_weighted_sample,
+    pooled_knots,
+)
 
 
 @final
@@ -58,7 +63,11 @@ class Learning:
     def of_sample(self, rows: Array, weights: Array | None) -> Learned:
         """What rows ``(g, n)`` teach; weights are of their shape."""
         if weights is not None:
-            return self._of_weighted_sample(rows, weights)
+            return self._learned(
+                knots_of_weighted_sample(
+                    rows, weights, self.n_quantiles, self.parameters, self.xp, self.ops
+                )
+            )
         if rows.shape[-1] <= self._n_kept:
             everything = knots_of_sample(rows, None, None, self.parameters, self.xp, self.ops)
             return self._of_recent(everything, None)
@@ -95,13 +104,6 @@ class Learning:
         if before is None:
             n_quantiles = min(n_quantiles, recent.values.shape[-1] // self.size * self.largest)
         return replace(self, n_quantiles=n_quantiles)._of_recent(recent, before)
-
-    def _of_weighted_sample(self, rows: Array, weights: Array) -> Learned:
-        xp = self.xp
-        weights = as_widest_real(weights, xp, self.ops)
-        p = equal_steps(self.n_quantiles, weights.dtype, device(rows), xp)
-        quantiles, total = weighted_quantiles(rows, weights, p, self.parameters, xp, self.ops)
-        return Learned(quantiles, p, total)
 
     def _of_recent(self, recent: Knots, before: Learned | None) -> Learned:
         """What these values teach, and what was learned before them."""

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import as_widest_real
+from groupmap.dtypes import as_widest_real, check_real
 from groupmap.interpolation import between
 from groupmap.positions import Probabilities
 
 LEAST_TOTAL = 2.0 - 1e-6  # of several weights: two, but for the rounding of many, in float32
+
+
+def weights_of_entries(sample_weight: Array, x: Array, xp: Namespace, ops: Ops) -> Array:
+    """The weights of x's entries, of its shape and of the widest real dtype."""
+    check_real(sample_weight, "sample_weight", xp)
+    weights = ops.detach(as_widest_real(sample_weight, xp, ops))
+    if ops.can_read(weights) and not bool(xp.all(xp.isfinite(weights) & (weights >= 0.0))):
+        raise ValueError(
+            "sample_weight holds weights that are negative or not finite; give weights ≥ 0, and 0 "
+            "to what shall not count."
+        )
+    try:
+        return xp.broadcast_to(weights, x.shape)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"sample_weight has shape {tuple(weights.shape)}, which does not broadcast to the "
+            f"shape {tuple(x.shape)} of x; give it x's shape or one that broadcasts to it."
+        ) from error
 
 
 def weighted_quantiles(

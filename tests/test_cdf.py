@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 import groupmap as gm
 from tests import oracle
@@ -47,6 +48,51 @@ def test_a_run_of_equal_values_takes_its_middle(eager_backend):
     p = fitted.cdf(eager_backend.asarray(np.array([-1.0, 0.0, 40.0, 41.0])))
     np.testing.assert_allclose(eager_backend.to_numpy(p), [0.0, 0.295, 1.0, 1.0], atol=0.011)
     np.testing.assert_allclose(eager_backend.to_numpy(p)[[0, 2, 3]], [0.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whole_weights_are_repeated_entries(eager_backend, rng, method):
+    data, weights = rng.normal(size=(30, 3)), rng.integers(1, 5, size=(30, 1))
+    data[4, 0], data[:, 2] = np.nan, np.nan
+    there = rng.random((30, 3)) < 0.8
+    options = {"axis": 0, "n_quantiles": 11, "positions": method}
+    fitted = gm.EmpiricalCDF.fit(
+        eager_backend.asarray(data), where=eager_backend.asarray(there),
+        sample_weight=eager_backend.asarray(weights), **options,
+    )  # fmt: skip
+    repeated = np.where(there, data, np.nan).repeat(weights[:, 0], axis=0)
+    expected = gm.EmpiricalCDF.fit(eager_backend.asarray(repeated), **options)
+    for name in ("values", "probabilities", "counts"):
+        found, wanted = (eager_backend.to_numpy(getattr(each, name)) for each in (fitted, expected))
+        np.testing.assert_allclose(found, wanted, rtol=1e-14)
+    both = fitted.merge(gm.EmpiricalCDF.fit(eager_backend.asarray(data), **options))
+    counts = eager_backend.to_numpy(both.counts)[:, 0]
+    of_weights = np.sum(weights * (there & ~np.isnan(data)), axis=0)
+    np.testing.assert_array_equal(counts, of_weights + np.array([29, 30, 0]))
+
+
+def test_weights_by_scipys_definition(rng):
+    data, weights = rng.normal(size=50), rng.random(50) * 4
+    fitted = gm.EmpiricalCDF.fit(data, n_quantiles=9, sample_weight=weights)
+    expected = stats.quantile(data, np.linspace(0, 1, 9), weights=weights)
+    np.testing.assert_allclose(fitted.values, np.sort(expected), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("sample_weight", "n_quantiles", "error", "text"),
+    [
+        (np.ones(4), None, ValueError, "pass a number of quantiles"),
+        (-np.ones(4), 3, ValueError, "negative or not finite"),
+        (np.full(4, np.nan), 3, ValueError, "negative or not finite"),
+        (np.full(4, 0.1), 3, ValueError, "sums to 0.4"),
+        (np.ones(3), 3, ValueError, r"shape \(3,\), which does not broadcast to the shape \(4,\)"),
+        (np.ones(4, dtype=bool), 3, TypeError, "sample_weight has dtype bool"),
+        ([1.0] * 4, 3, TypeError, "sample_weight is of type list"),
+    ],
+)
+def test_weights_are_checked(sample_weight, n_quantiles, error, text):
+    with pytest.raises(error, match=text):
+        gm.EmpiricalCDF.fit(np.arange(4.0), n_quantiles=n_quantiles, sample_weight=sample_weight)
 
 
 def test_one_knot_is_the_median(eager_backend):
