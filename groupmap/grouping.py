@@ -268,7 +268,7 @@ def normalized_channel_axis(shape: tuple[int, ...], channel_axis: int) -> int:
     return channel
 
 
-def broadcast_mask(where: Array, x: Array, xp: Namespace) -> Array:
+def broadcast_mask(where: Array, x: Array, xp: Namespace, name: str = "x") -> Array:
     """The mask in the shape of x, if it is one."""
     if isinstance(where, np.ma.MaskedArray):
         raise TypeError(
@@ -284,5 +284,5 @@ def broadcast_mask(where: Array, x: Array, xp: Namespace) -> Array:
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"where has shape {tuple(where.shape)}, which does not broadcast to the shape "
-            f"{tuple(x.shape)} of x; give it x's shape or one that broadcasts to it."
+            f"{tuple(x.shape)} of {name}; give it that shape or one that broadcasts to it."
         ) from error

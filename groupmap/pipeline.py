@@ -59,7 +59,7 @@ def map_groups(
             check_real(parameter, its_name, xp)
     dtype = result_dtype(x, xp)
     if where is not None:
-        where = broadcast_mask(where, x, xp)
+        where = broadcast_mask(where, x, xp, name)
     if rule.eps:
         x = with_noise(x, rule.eps, rng, xp, ops)
     random_keys = ops.random_keys(x, rng, xp) if rule.ties == "random" else None

@@ -277,7 +277,7 @@ class SymmetricTarget(FormulaTarget):
         wide = as_widest_real(x, xp, ops)
         clamp = xp.full((), self.clamp, dtype=wide.dtype, device=device(wide))
         last = -self.lower_quantiles(clamp, xp, ops)
-        native = self.native_probabilities(wide, xp.astype(last, x.dtype), ops)
+        native = self.native_probabilities(wide, _rounded(last, x.dtype, xp), ops)
         if native is not None:
             return native
         lower = self.lower_probabilities(xp.where(wide <= 0.0, wide, -wide), xp, ops)
@@ -296,8 +296,15 @@ def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespa
 
     The extremes of a mapped group lie on those, rounded to the dtype that x has.
     """
-    first, last = (xp.astype(each, x.dtype) for each in (first, last))
+    first, last = (_rounded(each, x.dtype, xp) for each in (first, last))
     return xp.where(x <= first, 0.0, xp.where(x >= last, 1.0, p))
+
+
+def _rounded(end: Array, dtype: DType, xp: Namespace) -> Array:
+    """An end in that dtype; one beyond its numbers is infinite, of which NumPy would warn."""
+    greatest = xp.finfo(dtype).max
+    end = xp.where(end > greatest, xp.inf, xp.where(end < -greatest, -xp.inf, end))
+    return xp.astype(end, dtype)
 
 
 def check_clamp(clamp: float) -> None:

@@ -207,6 +207,11 @@ def as_target(  # noqa: PLR0911 (one return a kind of target)
         return SciPyDistributionTarget(target_quantiles)  # type: ignore[arg-type]  # asked above
     if callable(target_quantiles) and not isinstance(target_quantiles, type):
         return CallableTarget(target_quantiles)
+    if isinstance(target_quantiles, bool):
+        raise TypeError(
+            f"target_quantiles={target_quantiles} is a bool; torch's norms have bias in its place, "
+            f"which is passed by keyword: bias={target_quantiles}."
+        )
     raise TypeError(
         f"target_quantiles={target_quantiles!r} says no quantile function; use one of "
         f"{sorted(NAMED_TARGETS)}, a callable from probabilities to values, a SciPy or torch "

@@ -226,6 +226,13 @@ def several_norms():
     )  # fmt: skip
 
 
+def test_a_parametrization_is_no_norm_of_activations():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.LayerNorm(4))
+    _, report = gm.nn.convert_norms(model)
+    assert list(report.changed) == ["1"]
+    assert report.left == {}
+
+
 def test_what_is_left_and_why():
     _, report = gm.nn.convert_norms(several_norms())
     assert list(report.changed) == ["plain"]

@@ -518,3 +518,63 @@ def test_input_of_another_library():
 def test_bool_input():
     with pytest.raises(TypeError, match="bool"):
         gm.LayerMap(3)(torch.ones(2, 3, dtype=torch.bool))
+
+
+PARTS = {
+    "eps": 0.5, "positions": "hazen", "ties": "ordinal", "gradient": "affine", "gradient_window": 3,
+    "gradient_floor": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_the_rule_can_be_set(name):
+    """As torch's norms have it of their eps; what cannot be leaves the layer as it was."""
+    layer, made_so = gm.GroupMap(2, 4), gm.GroupMap(2, 4, **{name: PARTS[name]})
+    setattr(layer, name, PARTS[name])
+    assert repr(layer) == repr(made_so)
+    assert getattr(layer, name) == PARTS[name]
+    x, found = torch.randn(3, 4, 20).round(decimals=1), []
+    for each in (layer, made_so):
+        torch.manual_seed(0)
+        leaf = x.clone().requires_grad_()
+        y = each(leaf)
+        y.square().sum().backward()
+        found.append((y, leaf.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    with pytest.raises((ValueError, TypeError), match=name):
+        setattr(layer, name, "nothing")
+    assert repr(layer) == repr(made_so)
+
+
+def test_what_belongs_elsewhere_is_said_so():
+    with pytest.raises(TypeError, match=r"is a bool; .* by keyword: bias=False"):
+        gm.LayerMap(8, 1e-5, True, False)
+    with pytest.raises(ValueError, match=r"where has shape \(5,\).* of input"):
+        gm.GroupMap(2, 4)(torch.ones(2, 4, 3), torch.ones(5, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"layout torch\._mkldnn; pass input\.to_dense"):
+        gm.GroupMap(2, 4)(torch.ones(2, 4, 3).to_mkldnn())
+
+
+def test_a_tensor_of_several_processes_is_refused():
+    from torch.distributed import HashStore, destroy_process_group, init_process_group
+    from torch.distributed.tensor import distribute_tensor, init_device_mesh
+
+    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        x = distribute_tensor(torch.randn(2, 4, 6), init_device_mesh("cpu", (1,)))
+        for layer in (gm.GroupMap(2, 4), gm.LayerMap(6), gm.BatchMap1d(4)):
+            with pytest.raises(TypeError, match=r"input is a DTensor.* map input\.to_local\(\)"):
+                layer(x)
+    finally:
+        destroy_process_group()
+
+
+def test_numpy_samples_keep_their_numbers_whatever_the_default_device_is():
+    sample = np.linspace(1.0, 2.0, 50)
+    with torch.device("meta"):
+        layer = gm.GroupMap(2, 4, target_quantiles=sample)
+        learning = gm.nn.MonotoneQuantile(8, sample)
+    layer.to_empty(device="cpu").reset_parameters()
+    np.testing.assert_array_equal(layer.target_quantiles, sample)
+    np.testing.assert_array_equal(learning.start, sample)

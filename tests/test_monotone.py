@@ -178,3 +178,11 @@ def test_samples_are_copied():
     x = torch.randn(2, 4, 3)
     expected = gm.GroupMap(2, 4, target_quantiles=np.arange(3.0))(x)
     assert torch.equal(gm.GroupMap(2, 4, target_quantiles=given)(x), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_of_16_bits_are_refused(dtype):
+    """As FSDP makes them of a target that it shards apart from its layer."""
+    target = MonotoneQuantile(4)
+    with pytest.raises(TypeError, match=r"p has dtype .*cast_forward_inputs=False"):
+        target(torch.linspace(0.0, 1.0, 9).to(dtype))

@@ -676,3 +676,12 @@ def test_instances_map_by_themselves_once_the_flag_is_off():
             module.track_running_stats = False
             changed.append(not torch.equal(module(x), before))
         assert changed[0] == changed[1] == (kind is gm.InstanceMap1d)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_statistics_of_other_channels_are_refused_by_their_size(strict):
+    """As torch's norms do, strict or not."""
+    checkpoint = torch.nn.BatchNorm2d(8, affine=False).state_dict()
+    for layer in (gm.BatchMap2d(9, affine=False), torch.nn.BatchNorm2d(9, affine=False)):
+        with pytest.raises(RuntimeError, match="size mismatch for running_"):
+            layer.load_state_dict(checkpoint, strict=strict)

@@ -177,3 +177,21 @@ def test_derivatives_in_the_middle_are_whole(name):
         function(x).sum().backward()
         assert x.grad[0] > 0.2
         torch.testing.assert_close(x.grad[0], x.grad[1], rtol=1e-6, atol=0.0)
+
+
+def test_the_lower_tail_keeps_its_digits(eager_backend):
+    """However small the clamp: it is no difference of numbers near one."""
+    x = np.linspace(-9.0, 0.0, 50)
+    found = gm.gaussian.clamped(1e-20).cdf(eager_backend.asarray(x))
+    single = eager_backend.to_numpy(found).dtype == np.float32
+    expected = special.ndtr(x)
+    np.testing.assert_allclose(
+        eager_backend.to_numpy(found), expected, rtol=1e-4 if single else 1e-12
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_ends_that_half_precision_cannot_hold():
+    x = np.array([-np.inf, -60000, 0, 60000, np.inf], dtype=np.float16)
+    p = gm.cauchy.clamped(1e-7).cdf(x)
+    np.testing.assert_allclose(p, [0, 5.3e-6, 0.5, 1, 1], rtol=0.01)

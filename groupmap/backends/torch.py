@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -43,8 +44,12 @@ def check(x: Array, name: str) -> None:
             "counts for nothing: torch.nested.to_padded_tensor."
         )
     if x.layout != torch.strided:
+        why = ", whose zeros count as well" if "sparse" in str(x.layout) else ""
+        raise TypeError(f"{name} has layout {x.layout}{why}; pass {name}.to_dense().")
+    if type(x).__name__ == "DTensor":
         raise TypeError(
-            f"{name} has layout {x.layout}, whose zeros count as well; pass {name}.to_dense()."
+            f"{name} is a DTensor, of which a process has a part; where each group lies whole in "
+            f"one, map {name}.to_local() and make a DTensor of the result by DTensor.from_local."
         )
     if x.dtype.is_floating_point and x.dtype.itemsize == 1:
         raise TypeError(
@@ -253,7 +258,8 @@ def ndtri(p: Array, xp: Namespace) -> Array:
 def ndtr(x: Array, xp: Namespace) -> Array:
     """The cdf of the standard normal distribution."""
     del xp
-    return torch.special.ndtr(x)
+    # Not torch's own ndtr, of which in the lower tail no digit is right.
+    return 0.5 * torch.special.erfc(x * -math.sqrt(0.5))
 
 
 def device(x: Array) -> object:

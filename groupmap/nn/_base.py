@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,10 +20,33 @@ Device = torch.device | str | None
 Dtype = torch.dtype | None
 
 
+_PARTS_OF_RULE: dict[str, Callable[[MapLayer], Any]] = {
+    "eps": lambda layer: layer.rule.eps,
+    "positions": lambda layer: layer._positions,
+    "ties": lambda layer: layer.rule.ties,
+    "gradient": lambda layer: layer.rule.gradient.name,
+    "gradient_window": lambda layer: layer.rule.gradient.window,
+    "gradient_floor": lambda layer: layer.rule.gradient.floor,
+}
+
+
+def _part_of_rule(name: str, doc: str) -> Any:
+    """An attribute of a layer that is a part of its rule, which is checked as a whole."""
+    read = _PARTS_OF_RULE[name]
+
+    def write(layer: MapLayer, value: Any) -> None:
+        parts = {each: of(layer) for each, of in _PARTS_OF_RULE.items()}
+        layer._set_rule(**{**parts, name: value})
+
+    return property(read, write, doc=doc)
+
+
 class MapLayer(TargetHolder):
     """A layer that maps groups to a target; subclasses say what a group is."""
 
     target_quantiles: Any
+    rule: MapRule
+    _positions: object
 
     def __init__(
         self,
@@ -37,15 +61,32 @@ class MapLayer(TargetHolder):
         gradient_floor: float,
     ) -> None:
         super().__init__()
-        estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
-        self.rule = MapRule.checked(positions, ties, eps, estimate)
-        self.positions = positions
+        self._set_rule(
+            positions=positions, ties=ties, eps=eps, gradient=gradient,
+            gradient_window=gradient_window, gradient_floor=gradient_floor,
+        )  # fmt: skip
         self.hold_target("target_quantiles", target_quantiles, device)
 
-    @property
-    def eps(self) -> float:
-        """The standard deviation of the noise that is added before the map."""
-        return self.rule.eps
+    def _set_rule(
+        self,
+        *,
+        positions: object,
+        ties: str,
+        eps: float,
+        gradient: str | None,
+        gradient_window: int | None,
+        gradient_floor: float,
+    ) -> None:
+        estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
+        self.rule = MapRule.checked(positions, ties, eps, estimate)
+        self._positions = positions
+
+    eps = _part_of_rule("eps", "The standard deviation of the noise that is added before the map.")
+    positions = _part_of_rule("positions", "Where ranks lie in [0, 1].")
+    ties = _part_of_rule("ties", "Which rank equal values get.")
+    gradient = _part_of_rule("gradient", "Which estimate passes back.")
+    gradient_window = _part_of_rule("gradient_window", "How many ranks to each side it looks at.")
+    gradient_floor = _part_of_rule("gradient_floor", "What bounds its slopes.")
 
     def _map(
         self,

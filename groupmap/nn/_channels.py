@@ -176,7 +176,7 @@ class ChannelMapLayer(AffineMapLayer):
             input = with_noise(input, self.eps, None, xp_torch, OPS)
         if where is not None:
             check_tensor(where, "where")
-            where = broadcast_mask(where, input, xp_torch)
+            where = broadcast_mask(where, input, xp_torch, "input")
         running, count = self.running_quantiles, self.num_batches_tracked
         if running is not None and self._maps_by_running():
             return self._map_by_running(running, input, where)

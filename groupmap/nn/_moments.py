@@ -60,15 +60,21 @@ def replace_moments(
     targets: Callable[[], list[Target]],
     momentum: float | None,
 ) -> None:
-    """Put running quantiles in place of a checkpoint's mean and variance of as many channels."""
+    """Put running quantiles in place of a checkpoint's mean and variance.
+
+    Those of other channels make quantiles without numbers, of which loading says the size.
+    """
     names = (f"{prefix}running_mean", f"{prefix}running_var")
     if not all(name in state_dict for name in names):
         return
     mean, variance = (state_dict[name] for name in names)
-    if not mean.shape == variance.shape == running.shape[:1]:
+    if mean.shape != variance.shape or mean.ndim != 1:
         return
-    std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
-    quantiles = quantiles_of_moments(mean, std, targets(), running.shape[1])
+    if mean.shape == running.shape[:1]:
+        std = variance.to(OPS.widest_real(variance, xp_torch)).clamp(min=0.0).sqrt()
+        quantiles = quantiles_of_moments(mean, std, targets(), running.shape[1])
+    else:
+        quantiles = mean.new_empty(mean.shape[0], running.shape[1])
     state_dict[f"{prefix}running_quantiles"] = quantiles.to(running.dtype)
     counted = f"{prefix}num_batches_tracked"
     told = state_dict.get(counted)

@@ -38,7 +38,7 @@ class TargetHolder(nn.Module):
         layers.
         """
         if isinstance(target, np.ndarray):
-            target = xp_torch.asarray(np.array(target))
+            target = torch.from_numpy(np.array(target))  # whatever the default device is
         if isinstance(target, Tensor):
             sample = check_one_sample(target).detach().clone()
             sorted_reference(sample, "target_quantiles", xp_torch, OPS)

@@ -206,7 +206,8 @@ def _fused_code(activation: object) -> int:
 def _no_map_because(module: nn.Module) -> str | None:
     """Why nothing can take its place; "" if it is no norm, None if a map can."""
     kind = type(module).__name__
-    if not isinstance(module, tuple(COUNTERPARTS)) and "Norm" not in kind:
+    is_norm = "Norm" in kind and type(module).__module__ != "torch.nn.utils.parametrizations"
+    if not isinstance(module, tuple(COUNTERPARTS)) and not is_norm:
         return ""
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
         return f"{kind} does not know its size yet; call the network once"

@@ -101,6 +101,12 @@ class MonotoneQuantile(TargetHolder):
 
     def forward(self, p: Tensor) -> Tensor:
         """Q(p)."""
+        if p.is_floating_point() and p.dtype.itemsize < torch.float32.itemsize:
+            raise TypeError(
+                f"p has dtype {p.dtype}, in which probabilities near 1 are one. Layers pass wider "
+                "ones; if FSDP has cast them, fully_shard the layer in place of its target, or "
+                "with MixedPrecisionPolicy(cast_forward_inputs=False)."
+            )
         x = self._start(p).reshape(1, -1)
         knots, slopes = self.knots.to(x.dtype), nn.functional.softplus(self.slopes.to(x.dtype))
         rises = slopes * (knots[1:] - knots[:-1])
