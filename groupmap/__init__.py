@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,11 @@ def __getattr__(name: str) -> Any:
 # help(), completion and a star ask for every name: of those whose library is absent nothing is
 # said until one of them is asked for.
 _EXTRAS = {extra for _, extra in _ON_FIRST_USE.values() if extra is not None}
-_ABSENT = {extra for extra in _EXTRAS if find_spec(extra) is None}
+_ABSENT = {
+    extra
+    for extra in _EXTRAS
+    if (sys.modules[extra] if extra in sys.modules else find_spec(extra)) is None
+}
 __all__ = [name for name in __all__ if _ON_FIRST_USE.get(name, ("", None))[1] not in _ABSENT]
 
 

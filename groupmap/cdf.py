@@ -134,7 +134,8 @@ class EmpiricalCDF:
         Raises
         ------
         TypeError
-            If x is no real array, or a Dask array, or n_quantiles is no integer.
+            If x or sample_weight is no real array, or they are of two libraries; if x is a Dask
+            array, or n_quantiles is no integer.
         ValueError
             If x is empty along `axis` or holds infinities, or an option is unknown; if a weight is
             negative or not finite, weights sum to too little, or `n_quantiles` is missing beside

@@ -22,10 +22,14 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
         raise TypeError(f"{name} is None; pass an array.")
     if not (xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "integral")):
         is_time = str(x.dtype).startswith(("datetime64", "timedelta64"))
-        to = "int64, which holds every tick," if is_time else "a real dtype such as float64"
+        remedy = "convert it to a real dtype such as float64 first."
+        if is_time:
+            remedy = (
+                "convert it to int64 first, which holds every tick, and leave out what is no time: "
+                f"where=~numpy.isnat({name})."
+            )
         raise TypeError(
-            f"{name} has dtype {x.dtype}, which has no distribution on the real line; convert it "
-            f"to {to} first."
+            f"{name} has dtype {x.dtype}, which has no distribution on the real line; {remedy}"
         )
 
 

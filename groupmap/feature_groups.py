@@ -72,16 +72,23 @@ def _by_label(labels: Sequence[Hashable], n_features: int) -> FeatureGroups:
         are_tuples = all(isinstance(label, tuple) for label in labels)
         remedy = "write the members of each group as a list" if are_tuples else "give one a feature"
         raise ValueError(f"groups has {len(labels)} labels for {n_features} features; {remedy}.")
-    missing = [feature for feature, label in enumerate(labels) if label != label]  # noqa: PLR0124  # NaN
+    missing = [feature for feature, label in enumerate(labels) if _is_nan(label)]
     if missing:
         raise ValueError(
-            f"groups has no label for the features {missing[:5]}: NaN is not equal to itself; give "
+            f"groups has no label for the features {missing[:5]}: NaN is equal to nothing; give "
             "features that share a cdf the same label, and others labels of their own."
         )
     members: dict[Hashable, list[int]] = {}
     for feature, label in enumerate(labels):
         members.setdefault(label, []).append(feature)
     return tuple(tuple(features) for features in members.values())
+
+
+def _is_nan(label: object) -> bool:
+    try:
+        return bool(label != label)  # noqa: PLR0124  # so NaN is told from all else
+    except (TypeError, ValueError):  # of NA, which does not even say that
+        return True
 
 
 def _listed(

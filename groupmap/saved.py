@@ -130,7 +130,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         if header.get("version") != FORMAT_VERSION:
             raise RefusedError(
                 f"is of format version {header.get('version')!r}, and this release reads "
-                f"version {FORMAT_VERSION}"
+                f"version {FORMAT_VERSION}: fit and save anew by this one"
             )
         return header, {name: file[name] for name in file.files if name != "header"}
 

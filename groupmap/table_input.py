@@ -34,7 +34,7 @@ def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
             )
         X = validate_data(estimator, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
         if X.dtype.kind == "O":  # of columns whose dtypes are no NumPy's, which sklearn leaves so
-            X = numbers_of(X)
+            X = table_of_numbers(X)
         check_real(X, "X", namespace_and_ops(X=X)[0])
         return X
     xp, ops = namespace_and_ops(X=X)
@@ -52,7 +52,7 @@ def checked_table(estimator: BaseEstimator, X: Array, *, reset: bool) -> Array:
     return ops.detach(X)
 
 
-def numbers_of(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def table_of_numbers(X: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """A table of objects as one of numbers."""
     if any(isinstance(value, (bool, np.bool_)) for value in X.flat):
         raise TypeError("X holds bool, which has no distribution; convert it to a real dtype.")

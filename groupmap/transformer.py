@@ -130,8 +130,9 @@ class GroupMapTransformer(OneToOneFeatureMixin, TransformerMixin, TableLearner):
             None, Interval(Integral, 1, None, closed="left"), StrOptions({"all"}), "array-like",
         ],
         "target_quantiles": [
-            StrOptions(set(NAMED_TARGETS)), callable, HasMethods("__array__"),
-            HasMethods("__array_namespace__"), HasMethods("ppf"), HasMethods("icdf"),
+            StrOptions(set(NAMED_TARGETS)), callable, HasMethods("ppf"), HasMethods("icdf"),
+            HasMethods("__array__"), HasMethods("__array_namespace__"),
+            list, tuple,  # which `as_target` refuses, and says what to write
         ],
         "n_quantiles": [Interval(Integral, 1, None, closed="left")],
         "positions": [StrOptions(set(POSITIONS)), tuple, list],

@@ -51,7 +51,7 @@ class CallableTarget(Target):
 
 def _as_its_parameters(p: Any, module: Any) -> Any:
     """Probabilities of the dtype of the module's parameters, which torch's own layers ask for."""
-    if getattr(module, "takes_any_dtype", False):
+    if any(getattr(each, "takes_any_dtype", False) for each in module.modules()):
         return p
     dtypes = [each.dtype for each in module.parameters() if each.is_floating_point()]
     return p.to(dtypes[0]) if dtypes else p

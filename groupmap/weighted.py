@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, check_real
@@ -13,6 +15,13 @@ LEAST_TOTAL = 2.0 - 1e-6  # of several weights: two, but for the rounding of man
 
 def weights_of_entries(sample_weight: Array, x: Array, xp: Namespace, ops: Ops) -> Array:
     """The weights of x's entries, of its shape and of the widest real dtype."""
+    if isinstance(sample_weight, np.ma.MaskedArray):
+        raise TypeError(
+            "sample_weight is a masked array; pass sample_weight.filled(0), as what is masked does "
+            "not count."
+        )
+    if xp.isdtype(sample_weight.dtype, "bool"):
+        sample_weight = xp.astype(sample_weight, xp.float32)
     check_real(sample_weight, "sample_weight", xp)
     weights = ops.detach(as_widest_real(sample_weight, xp, ops))
     if ops.can_read(weights) and not bool(xp.all(xp.isfinite(weights) & (weights >= 0.0))):

@@ -71,6 +71,12 @@ def test_whole_weights_are_repeated_entries(eager_backend, rng, method):
     np.testing.assert_array_equal(counts, of_weights + np.array([29, 30, 0]))
 
 
+def test_weights_that_are_true_or_not():
+    data, counts = np.arange(6.0), np.array([True, True, False, True, False, True])
+    fitted = gm.EmpiricalCDF.fit(data, n_quantiles=4, sample_weight=counts)
+    np.testing.assert_array_equal(fitted.values, data[counts])
+
+
 def test_weights_by_scipys_definition(rng):
     data, weights = rng.normal(size=50), rng.random(50) * 4
     fitted = gm.EmpiricalCDF.fit(data, n_quantiles=9, sample_weight=weights)
@@ -86,7 +92,8 @@ def test_weights_by_scipys_definition(rng):
         (np.full(4, np.nan), 3, ValueError, "negative or not finite"),
         (np.full(4, 0.1), 3, ValueError, "sums to 0.4"),
         (np.ones(3), 3, ValueError, r"shape \(3,\), which does not broadcast to the shape \(4,\)"),
-        (np.ones(4, dtype=bool), 3, TypeError, "sample_weight has dtype bool"),
+        (np.ones(4) + 1j, 3, TypeError, "sample_weight has dtype complex"),
+        (np.ma.ones(4), 3, TypeError, r"sample_weight\.filled\(0\)"),
         ([1.0] * 4, 3, TypeError, "sample_weight is of type list"),
     ],
 )

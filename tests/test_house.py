@@ -103,6 +103,18 @@ def imports_of(path):
                 assert not alias.name.startswith("groupmap"), f"{path}: import {alias.name}"
 
 
+def test_libraries_may_be_stand_ins():
+    """As where documentation is built without them."""
+    code = """
+import sys, types
+from unittest import mock
+sys.modules.update(torch=mock.MagicMock(), sklearn=None)
+import groupmap
+print("GroupMap" in groupmap.__all__, "GroupMapTransformer" in groupmap.__all__)
+"""
+    assert run(code) == "True False"
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
 def test_nothing_imports_upward(path):
     name = module_name(path)

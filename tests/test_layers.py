@@ -578,3 +578,11 @@ def test_numpy_samples_keep_their_numbers_whatever_the_default_device_is():
     layer.to_empty(device="cpu").reset_parameters()
     np.testing.assert_array_equal(layer.target_quantiles, sample)
     np.testing.assert_array_equal(learning.start, sample)
+
+
+def test_numpy_samples_go_where_parameters_go():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), torch.device("cuda"):
+        layer = gm.Map(2, 4, np.linspace(1.0, 2.0, 50))
+    assert layer.target_quantiles.device.type == "cuda"

@@ -407,7 +407,7 @@ def test_groups_of_several_sizes_learn_what_each_learns_alone(library, rng, chun
         assert_same(library, fitted.quantiles_[:, column], each.quantiles_[:, 0])
 
 
-def test_a_large_group_beside_many_small_ones_takes_no_more_memory_than_the_table(rng):
+def test_of_a_large_group_beside_many_small_ones_no_more_is_kept_than_of_the_table(rng):
     X = rng.normal(size=(10, 2000))
     fitted = uniform(10, groups=[0] * 1000 + list(range(1, 1001))).fit(X)
     kept = sum(each.nbytes for each in vars(fitted).values() if isinstance(each, np.ndarray))

@@ -180,6 +180,21 @@ def test_samples_are_copied():
     assert torch.equal(gm.GroupMap(2, 4, target_quantiles=given)(x), expected)
 
 
+def test_in_a_module_around_it_probabilities_are_as_wide_as_without():
+    class Doubled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = MonotoneQuantile(4)
+
+        def forward(self, p):
+            return 2.0 * self.inner(p)
+
+    x = torch.randn(2, 4, 9).half()
+    y = gm.GroupMap(2, 4, target_quantiles=Doubled()).half()(x)
+    expected = gm.GroupMap(2, 4, target_quantiles=MonotoneQuantile(4)).half()(x)
+    torch.testing.assert_close(y, 2.0 * expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_probabilities_of_16_bits_are_refused(dtype):
     """As FSDP makes them of a target that it shards apart from its layer."""

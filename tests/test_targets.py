@@ -195,3 +195,5 @@ def test_ends_that_half_precision_cannot_hold():
     x = np.array([-np.inf, -60000, 0, 60000, np.inf], dtype=np.float16)
     p = gm.cauchy.clamped(1e-7).cdf(x)
     np.testing.assert_allclose(p, [0, 5.3e-6, 0.5, 1, 1], rtol=0.01)
+    rounded_down = gm.cauchy.clamped(1 / (np.pi * 65510))  # to 65504
+    np.testing.assert_array_equal(rounded_down.cdf(np.array([-65504, 65504], np.float16)), [0, 1])

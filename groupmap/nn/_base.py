@@ -79,7 +79,7 @@ class MapLayer(TargetHolder):
     ) -> None:
         estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
         self.rule = MapRule.checked(positions, ties, eps, estimate)
-        self._positions = positions
+        self._positions = tuple(positions) if isinstance(positions, list) else positions
 
     eps = _part_of_rule("eps", "The standard deviation of the noise that is added before the map.")
     positions = _part_of_rule("positions", "Where ranks lie in [0, 1].")

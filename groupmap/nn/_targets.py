@@ -38,7 +38,9 @@ class TargetHolder(nn.Module):
         layers.
         """
         if isinstance(target, np.ndarray):
-            target = torch.from_numpy(np.array(target))  # whatever the default device is
+            # On meta, as a default device, numbers would be lost.
+            target = torch.from_numpy(np.array(target))
+            device = torch.get_default_device() if device is None else device
         if isinstance(target, Tensor):
             sample = check_one_sample(target).detach().clone()
             sorted_reference(sample, "target_quantiles", xp_torch, OPS)

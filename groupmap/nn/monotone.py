@@ -46,7 +46,8 @@ class MonotoneQuantile(TargetHolder):
 
     Raises:
         ValueError: if num_knots is less than 2, or the target is not finite and increasing.
-        TypeError: if the target says no quantile function.
+        TypeError: if the target says no quantile function; in a call, if probabilities are of 16
+            bits.
 
     Examples::
 
@@ -61,7 +62,7 @@ class MonotoneQuantile(TargetHolder):
 
     knots: Tensor
 
-    takes_any_dtype = True  # of probabilities: what is learned is converted
+    takes_any_dtype = True  # of what is learned, which is converted to that of probabilities
 
     def __init__(
         self,
