@@ -103,6 +103,7 @@ def one_of_many(rank, world, folder):
     results["double"] = double_backward(rank)
     results["ddp"] = ddp_gradients(rank, world)
     results["fsdp"] = fsdp_step(world)
+    results["shards"] = {name: maps_of_shards(world, *each) for name, each in SHARDED.items()}
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -127,6 +128,54 @@ def ddp_gradients(rank, world):
     share = 8 // world
     model(images()[share * rank : share * (rank + 1)]).square().mean().backward()
     return {name: each.grad for name, each in model.module.named_parameters()}
+
+
+# Layers, the shape of their input, and the axis of which each process has a part, if any.
+SHARDED = {
+    "tokens": (lambda: gm.LayerMap(16), (3, 5, 16), 1),
+    "samples": (lambda: gm.LayerMap((5, 16), bias=False), (5, 5, 16), 0),
+    "copies": (lambda: gm.LayerMap(16, gradient="affine"), (3, 5, 16), None),
+    "groups": (lambda: gm.GroupMap(2, 4, target_quantiles=torch.arange(7.0)), (5, 4, 6), 0),
+    "masked": (lambda: gm.GroupMap(2, 4), (5, 4, 6), 0),
+    "map": (lambda: gm.Map(2, 4, "uniform"), (6, 4, 6), 0),
+    "instances": (lambda: gm.InstanceMap1d(4, affine=True), (5, 4, 6), 0),
+}
+
+
+def maps_of_shards(world, make, shape, axis):
+    """A step of a layer on a DTensor, and on the whole tensor; put together again."""
+    from torch.distributed.tensor import (
+        Replicate,
+        Shard,
+        distribute_module,
+        distribute_tensor,
+        init_device_mesh,
+    )
+
+    mesh = init_device_mesh("cpu", (world,))
+    placements = [Replicate() if axis is None else Shard(axis)]
+    torch.manual_seed(0)
+    layer, x, seed_grad = make(), torch.randn(shape), torch.randn(shape)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    mask = torch.rand(shape[0], 1, shape[2]) < 0.7 if make is SHARDED["masked"][0] else None
+    steps = []
+    for is_whole in (True, False):
+        leaf, grad, where = x, seed_grad, mask
+        if not is_whole:
+            distribute_module(layer.requires_grad_(), mesh)
+            leaf, grad = (distribute_tensor(each, mesh, placements) for each in (x, seed_grad))
+            where = None if mask is None else distribute_tensor(mask, mesh)
+        leaf = leaf.detach().requires_grad_()
+        layer.zero_grad()
+        y = layer(leaf, where=where)
+        y.backward(grad)
+        step = [y.detach(), leaf.grad, *(each.grad for each in layer.parameters())]
+        if not is_whole:
+            assert all(each.placements == (*placements,) for each in step[:2])
+            step = [each.full_tensor() for each in step]
+        steps.append([each.clone() for each in step])
+    return steps
 
 
 # What (N, C) inputs, channels_last, batches of one, and knots of an empty batch go through.
@@ -275,6 +324,16 @@ def test_parameters_in_shards_train_as_in_one_piece(results):
     for each in results:
         for name, value in expected.items():
             torch.testing.assert_close(each["fsdp"][name], value)
+
+
+@pytest.mark.parametrize("case", SHARDED)
+def test_shards_are_mapped_as_the_whole(results, case):
+    """Each process its own, some of them none; gradients of parameters are those of all."""
+    for each in results:
+        (y, to_x, *to_parameters), (found, found_to_x, *found_to_parameters) = each["shards"][case]
+        assert torch.equal(found, y)
+        assert torch.equal(found_to_x, to_x)
+        torch.testing.assert_close(found_to_parameters, to_parameters, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ODD)

@@ -556,16 +556,34 @@ def test_what_belongs_elsewhere_is_said_so():
         gm.GroupMap(2, 4)(torch.ones(2, 4, 3).to_mkldnn())
 
 
-def test_a_tensor_of_several_processes_is_refused():
+def test_tensors_of_several_processes_that_are_refused():
     from torch.distributed import HashStore, destroy_process_group, init_process_group
-    from torch.distributed.tensor import distribute_tensor, init_device_mesh
+    from torch.distributed.tensor import (
+        Shard,
+        distribute_module,
+        distribute_tensor,
+        init_device_mesh,
+    )
 
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
-        x = distribute_tensor(torch.randn(2, 4, 6), init_device_mesh("cpu", (1,)))
-        for layer in (gm.GroupMap(2, 4), gm.LayerMap(6), gm.BatchMap1d(4)):
-            with pytest.raises(TypeError, match=r"input is a DTensor.* map input\.to_local\(\)"):
-                layer(x)
+        mesh = init_device_mesh("cpu", (1,))
+        x = distribute_tensor(torch.randn(2, 4, 6), mesh, [Shard(0)])
+        by_channels = distribute_tensor(torch.randn(2, 4, 6), mesh, [Shard(1)])
+        track, draw = {"track_running_stats": True}, {"eps": 0.1}
+        for layer, given, error, text in (
+            (gm.BatchMap1d(4), x, TypeError, r"input is a DTensor.* map input\.to_local\(\)"),
+            (gm.InstanceMap1d(4, **track), x, TypeError, r"map input\.to_local\(\)"),
+            (gm.GroupMap(2, 4), by_channels, ValueError, r"axes \[1, 2\] .*input\.redistribute"),
+            (gm.GroupMap(2, 4, **draw), x, NotImplementedError, "eps=0.1"),
+            (gm.InstanceMap1d(4, **draw), x, NotImplementedError, "eps=0.1"),
+        ):
+            with pytest.raises(error, match=text):
+                distribute_module(layer, mesh)(given)
+        with pytest.raises(TypeError, match="weight is not; distribute the layer"):
+            gm.LayerMap(6)(x)
+        with pytest.raises(TypeError, match="x is a DTensor"):
+            gm.quantile_map(x)
     finally:
         destroy_process_group()
 

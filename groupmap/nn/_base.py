@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule, OnOrder
 from groupmap.nn._libraries import libraries
+from groupmap.nn._sharded import is_sharded, map_shards, refuse_draws
 from groupmap.nn._targets import TargetHolder
 from groupmap.pipeline import map_groups
 
@@ -103,6 +105,13 @@ class MapLayer(TargetHolder):
     ) -> Tensor:
         if where is not None:
             check_tensor(where, "where")
+        if is_sharded(x):
+            refuse_draws(rule or self.rule)
+            of_shard = partial(
+                self._map, grouping=grouping, parameter_axis=parameter_axis, rule=rule,
+                on_order=on_order,
+            )  # fmt: skip
+            return map_shards(of_shard, x, grouping, where, (weight, bias), parameter_axis)
         xp, ops = libraries()
         mapped: Tensor = map_groups(
             x,
@@ -187,5 +196,6 @@ def check_tensor(x: object, name: str = "input") -> None:
             f"{name} is of type {type(x).__name__}; layers map torch tensors. Pass "
             f"torch.as_tensor({name}), or call groupmap's functions on the array as it is."
         )
-    if not x.is_nested:
-        OPS.check(x, name)
+    dense: Any = x.to_local() if is_sharded(x) else x  # type: ignore[attr-defined]  # of DTensors
+    if not dense.is_nested:
+        OPS.check(dense, name)

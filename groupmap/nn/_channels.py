@@ -31,6 +31,7 @@ from groupmap.nn._running import (
     quantiles_of_ordered,
     share_of_batch,
 )
+from groupmap.nn._sharded import is_sharded, refuse_draws
 from groupmap.nn._targets import check_target_count
 from groupmap.pipeline import scaled, with_noise
 from groupmap.targets import Target
@@ -171,6 +172,8 @@ class ChannelMapLayer(AffineMapLayer):
         check_tensor(input)
         refuse_nested(input)
         self._check_shape(input)
+        if is_sharded(input):
+            self._check_shards(input)
         if self.eps:
             check_real(input, "input", xp_torch)
             input = with_noise(input, self.eps, None, xp_torch, OPS)
@@ -189,6 +192,13 @@ class ChannelMapLayer(AffineMapLayer):
     def _maps_by_running(self) -> bool:
         """Whether running quantiles, if there are any, serve: as in torch, whatever the flag is."""
         return not self.training
+
+    def _check_shards(self, input: Tensor) -> None:
+        """Refuse a DTensor of which more than single samples count."""
+        refuse_draws(self.rule)
+        grouping = self._grouping(tuple(input.shape))
+        if self.running_quantiles is not None or 0 in grouping.whole_axes:
+            OPS.check(input, "input")  # which refuses all of them
 
     def _scales(self, ndim: int, axis: int = 1) -> tuple[Tensor | None, Tensor | None]:
         """γ and β, shaped to broadcast along the axis."""

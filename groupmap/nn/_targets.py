@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
 from groupmap.nn._libraries import libraries
+from groupmap.nn._sharded import is_sharded
 from groupmap.references import check_one_sample, sorted_reference, target_of_samples
 from groupmap.targets import Target
 from groupmap.user_targets import as_target
@@ -71,6 +72,8 @@ class TargetHolder(nn.Module):
     def held_target(self, name: str) -> Target | Tensor | list[Target | Tensor]:
         """What is kept under that name, as the map takes it."""
         target = getattr(self, name)
+        if is_sharded(target):  # where a layer's parameters are, whose samples are whole
+            return target.to_local()  # type: ignore[no-any-return]
         if isinstance(target, (Target, Tensor)):
             return target
         if isinstance(target, TargetPerGroup):
