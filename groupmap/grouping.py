@@ -279,10 +279,15 @@ def broadcast_mask(where: Array, x: Array, xp: Namespace, name: str = "x") -> Ar
         raise TypeError(
             f"where has dtype {where.dtype}; it must be bool, True where an entry counts."
         )
+    return broadcast_beside(where, "where", x, name, xp)
+
+
+def broadcast_beside(array: Array, name: str, x: Array, name_of_x: str, xp: Namespace) -> Array:
+    """The array in the shape of x, if it broadcasts to it."""
     try:
-        return xp.broadcast_to(where, x.shape)
+        return xp.broadcast_to(array, x.shape)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"where has shape {tuple(where.shape)}, which does not broadcast to the shape "
-            f"{tuple(x.shape)} of {name}; give it that shape or one that broadcasts to it."
+            f"{name} has shape {tuple(array.shape)}, which does not broadcast to the shape "
+            f"{tuple(x.shape)} of {name_of_x}; give it that shape or one that broadcasts to it."
         ) from error

@@ -7,6 +7,7 @@ import numpy as np
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, check_real
+from groupmap.grouping import broadcast_beside
 from groupmap.interpolation import between
 from groupmap.positions import Probabilities
 
@@ -29,13 +30,7 @@ def weights_of_entries(sample_weight: Array, x: Array, xp: Namespace, ops: Ops) 
             "sample_weight holds weights that are negative or not finite; give weights ≥ 0, and 0 "
             "to what shall not count."
         )
-    try:
-        return xp.broadcast_to(weights, x.shape)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"sample_weight has shape {tuple(weights.shape)}, which does not broadcast to the "
-            f"shape {tuple(x.shape)} of x; give it x's shape or one that broadcasts to it."
-        ) from error
+    return broadcast_beside(weights, "sample_weight", x, "x", xp)
 
 
 def weighted_quantiles(
