@@ -399,6 +399,9 @@ def test_conversion_keeps_everything():
     assert gm.SyncBatchMap.convert_sync_batchmap(model[0]) is model[0]
     alone = gm.SyncBatchMap.convert_sync_batchmap(gm.BatchMap1d(2), num_knots=5)
     assert alone.num_knots == 5
+    with pytest.raises(ValueError, match="num_knots=5 with ties='max'"):
+        alone.ties = "max"
+    assert alone.ties == "average"
     with pytest.raises(ValueError, match="num_knots=5 with ties='min'"):
         gm.SyncBatchMap.convert_sync_batchmap(inner, num_knots=5)
     assert "num_knots=5" in repr(alone)

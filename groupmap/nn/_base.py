@@ -80,8 +80,13 @@ class MapLayer(TargetHolder):
         gradient_floor: float,
     ) -> None:
         estimate = GradientRule.checked(gradient, gradient_window, gradient_floor)
-        self.rule = MapRule.checked(positions, ties, eps, estimate)
+        rule = MapRule.checked(positions, ties, eps, estimate)
+        self._check_rule(rule)
+        self.rule = rule
         self._positions = tuple(positions) if isinstance(positions, list) else positions
+
+    def _check_rule(self, rule: MapRule) -> None:
+        """Refuse what a subclass has no way to do."""
 
     eps = _part_of_rule("eps", "The standard deviation of the noise that is added before the map.")
     positions = _part_of_rule("positions", "Where ranks lie in [0, 1].")

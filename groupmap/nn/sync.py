@@ -15,7 +15,7 @@ from groupmap.dtypes import check_real
 from groupmap.gradients import Saved
 from groupmap.grouping import Grouping, channels_of_batch
 from groupmap.knots import Knots, averaged_knots, mean_of_cdfs
-from groupmap.mapping import with_estimate
+from groupmap.mapping import MapRule, with_estimate
 from groupmap.nn._base import Device, Dtype
 from groupmap.nn._channels import NUM_QUANTILES, OfBatch
 from groupmap.nn._pooling import Shares, shared_generator
@@ -131,14 +131,18 @@ class SyncBatchMap(BatchMap):
         if num_knots is None:
             return
         self.num_knots = checked_count(num_knots, "num_knots", least=2)
-        if self.rule.ties != "average":
-            raise ValueError(
-                f"num_knots={num_knots} with ties={self.rule.ties!r}: between knots there are no "
-                'ranks to choose from; use ties="average", or num_knots=None.'
-            )
+        self._check_rule(self.rule)
         # An infinity found later, by one process alone, would leave the others waiting.
         p = probabilities(self.num_knots, torch.empty(0, device="cpu"))
         finite_target_values(self._targets(), p)
+
+    def _check_rule(self, rule: MapRule) -> None:
+        num_knots = getattr(self, "num_knots", None)  # which comes after the rule
+        if num_knots is not None and rule.ties != "average":
+            raise ValueError(
+                f"num_knots={num_knots} with ties={rule.ties!r}: between knots there are no "
+                'ranks to choose from; use ties="average", or num_knots=None.'
+            )
 
     @classmethod
     def convert_sync_batchmap(
