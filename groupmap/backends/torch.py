@@ -258,7 +258,7 @@ def ndtri(p: Array, xp: Namespace) -> Array:
 def ndtr(x: Array, xp: Namespace) -> Array:
     """The cdf of the standard normal distribution."""
     del xp
-    # Not torch's own ndtr, of which in the lower tail no digit is right.
+    # Not torch's own ndtr, whose lower tail is a difference of numbers near one.
     return 0.5 * torch.special.erfc(x * -math.sqrt(0.5))
 
 
