@@ -29,6 +29,7 @@ from groupmap.backends.torch_tracing import (
     is_captured,
     is_eager,
     is_plain,
+    is_sharded,
     wants_gradient,
 )
 
@@ -46,7 +47,7 @@ def check(x: Array, name: str) -> None:
     if x.layout != torch.strided:
         why = ", whose zeros count as well" if "sparse" in str(x.layout) else ""
         raise TypeError(f"{name} has layout {x.layout}{why}; pass {name}.to_dense().")
-    if type(x).__name__ == "DTensor":
+    if is_sharded(x):
         raise TypeError(
             f"{name} is a DTensor, of which a process has a part; where each group lies whole in "
             f"one, map {name}.to_local() and make a DTensor of the result by DTensor.from_local."

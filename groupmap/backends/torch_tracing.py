@@ -1,4 +1,4 @@
-"""What may be done with tensors now: whether they are traced, transformed, captured, or learn."""
+"""What may be done with tensors now: whether they are traced, captured, sharded, or learn."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def is_captured(x: Array) -> bool:
 def is_batched(x: Array) -> bool:
     """Whether `torch.vmap` sees one entry of a batch in x. torch has no public question for it."""
     return bool(torch._C._functorch.is_batchedtensor(x))
+
+
+def is_sharded(x: object) -> bool:
+    """Whether x is a DTensor; without importing what makes them, as most programs have none."""
+    return type(x).__name__ == "DTensor"
 
 
 def wants_gradient(*arrays: Array) -> bool:

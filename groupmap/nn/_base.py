@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
+from groupmap.backends.torch_tracing import is_sharded
 from groupmap.gradients import GradientRule
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule, OnOrder
 from groupmap.nn._libraries import libraries
-from groupmap.nn._sharded import is_sharded, map_shards, refuse_draws
+from groupmap.nn._sharded import map_shards, refuse_draws
 from groupmap.nn._targets import TargetHolder
 from groupmap.pipeline import map_groups
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from groupmap.backends.torch import OPS
-from groupmap.backends.torch_tracing import is_batched
+from groupmap.backends.torch_tracing import is_batched, is_sharded
 from groupmap.cdf import check_tails
 from groupmap.counts import checked_count
 from groupmap.dtypes import at_least_single, check_real, result_dtype
@@ -31,7 +31,7 @@ from groupmap.nn._running import (
     quantiles_of_ordered,
     share_of_batch,
 )
-from groupmap.nn._sharded import is_sharded, refuse_draws
+from groupmap.nn._sharded import refuse_draws
 from groupmap.nn._targets import check_target_count
 from groupmap.pipeline import scaled, with_noise
 from groupmap.targets import Target

@@ -7,13 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from groupmap.backends.torch_tracing import is_sharded
 from groupmap.grouping import Grouping
 from groupmap.mapping import MapRule
-
-
-def is_sharded(x: object) -> bool:
-    """Whether x is a DTensor; without importing what makes them, as most programs have none."""
-    return type(x).__name__ == "DTensor"
 
 
 def refuse_draws(rule: MapRule) -> None:

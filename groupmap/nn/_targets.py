@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from groupmap.backends.torch import OPS
+from groupmap.backends.torch_tracing import is_sharded
 from groupmap.nn._libraries import libraries
-from groupmap.nn._sharded import is_sharded
 from groupmap.references import check_one_sample, sorted_reference, target_of_samples
 from groupmap.targets import Target
 from groupmap.user_targets import as_target
