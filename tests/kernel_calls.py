@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from groupmap.backends._bits import as_bits, for_reading
 from groupmap.backends.kernels import bins, long_row, rank, several_rows, threads
 from groupmap.ranks import COUNTING_TIES
 from tests.rows import ascending_order, counted_ranks_by_ties
@@ -23,6 +24,11 @@ def from_python(part):
         return part(*arguments)
 
     return call
+
+
+def bits_to_read(x):
+    """The bit patterns of rows as kernels are given them, for which they are compiled."""
+    return for_reading(as_bits(x))
 
 
 BUCKETS = ("together", "in batches", "shared, sparing memory")

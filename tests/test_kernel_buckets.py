@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import groupmap as gm
-from groupmap.backends._bits import as_bits, code_of, keys_of
+from groupmap.backends._bits import code_of, keys_of
 from groupmap.ranks import COUNTING_TIES
 from tests.backends import with_kernels_and_without
 
@@ -35,6 +35,7 @@ from tests.kernel_calls import (
     ALL_BUCKETS,
     BUCKETS,
     all_in_buckets,
+    bits_to_read,
     check_ranks_and_order,
     from_python,
 )
@@ -100,7 +101,7 @@ def test_bins_span_what_a_sample_sees_and_some_octaves_more(x):
     """To the last bit, which no rank would tell: of so short a row all is seen."""
     with lent() as lend:
         own = bins.Bins.for_rows_of(x.size, x.dtype, 1, 1, lend())
-    bins.look(as_bits(x), own, 0)
+    bins.look(bits_to_read(x), own, 0)
     bins.set_span(own)
     keys = sorted(keys_of(x).tolist())
     top, all_ones = int(own.code.top), 2 ** (8 * x.itemsize) - 1
@@ -121,7 +122,7 @@ def test_bins_end_some_octaves_beyond_a_sample():
             x[:998] = seen
             with lent() as lend:
                 own = bins.Bins.for_rows_of(x.size, x.dtype, 1, 1, lend())
-            bins.look(as_bits(x), own, 0)
+            bins.look(bits_to_read(x), own, 0)
             bins.set_span(own)
             beyond = bins.OCTAVES_BEYOND << np.finfo(dtype).nmant
             key, last = int(keys_of(x)[0]), int(keys_of(x)[999])
@@ -158,6 +159,17 @@ def test_buckets_that_are_crowded_are_sorted_by_keys(rng, how, crowd):
         with all_in_buckets(how) as tries:
             check_ranks_and_order(rng.permuted(x, axis=1), n_threads=2)
         assert any(tries) == is_crowded
+
+
+@pytest.mark.parametrize("how", BUCKETS)
+@pytest.mark.parametrize("with_zeros", [False, True])
+def test_many_crowded_buckets_are_sorted_together(rng, how, with_zeros):
+    """Each holds a few values that differ by less than words of 32 bits say, and ties of them."""
+    x = np.round(rng.random((3, 20_000)) - 0.5, 2) + 1e-12 * rng.integers(0, 200, (3, 20_000))
+    if with_zeros:
+        x[:, ::3] = 0
+    with all_in_buckets(how):
+        check_ranks_and_order(x, n_threads=2)
 
 
 @pytest.mark.parametrize("how", BUCKETS)
@@ -298,7 +310,7 @@ def test_rows_are_dealt_out_without_being_counted(rng, kind):
         keys, noted, buckets = own.entries.keys, own.dealt.noted, own.dealt.buckets
         for _ in range(2):  # the counts are empty again
             n_buckets = from_python(dealing.deal_out_row)(
-                as_bits(x[0]), own.bins, own.dealt, keys, dealing.NOTHING
+                bits_to_read(x[0]), own.bins, own.dealt, keys, dealing.NOTHING
             )
             begins, ends, ranks = (each[:n_buckets] for each in buckets)
             np.testing.assert_array_equal(keys[noted], keys_of(x[0]))

@@ -19,6 +19,7 @@ from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.short_rows import SideBySide, rank_side_by_side
 from groupmap.backends.kernels.side_by_side import Sorter
 from groupmap.ranks import COUNTING_TIES
+from tests.kernel_calls import bits_to_read
 
 HALVES = ("float16", "int16", "uint16")
 WIDTH = {"uint16": 32, "uint32": 16, "uint64": 8}
@@ -107,7 +108,7 @@ def test_short_rows_are_ranked_side_by_side(dtype, kind, n, n_rows, ties, some, 
     with lent() as lend:
         memory = SideBySide.for_rows(n, lend())
         asked = (code_of(x.dtype), table, tie, memory, out, None)
-        magnitude = rank_side_by_side(as_bits(x), which, *asked)
+        magnitude = rank_side_by_side(bits_to_read(x), which, *asked)
     expected = np.zeros(x.shape)
     expected[which] = doubled_midranks(x, ties)[which]
     np.testing.assert_array_equal(out, expected)
@@ -130,7 +131,7 @@ def test_rows_are_counted_in_lanes(dtype, kinds, n, ties, seed):
     with lent() as lend:
         memory = Lanes.for_rows(n, lend())
         asked = (code_of(x.dtype), table, tie, memory, out, None, left)
-        n_left, _ = count_in_lanes(as_bits(x), *asked)
+        n_left, _ = count_in_lanes(bits_to_read(x), *asked)
     left = left[:n_left]
     fits = np.array([spanned_levels(row) <= memory.lines.size - lanes.WIDTH for row in x])
     is_left = np.isin(np.arange(len(x)), left)

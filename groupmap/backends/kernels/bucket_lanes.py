@@ -50,7 +50,7 @@ class InLanes(NamedTuple):
         return cls(
             words=memory.empty(LONGEST, np.uint32),
             lanes=lanes_for(LONGEST_IN_LANES, np.uint32, memory),
-            by_length=memory.empty(most, np.uint32),
+            by_length=memory.empty(most, np.int64),
             counts=memory.empty(max(LONGEST_BLOCKS + 3, N_DIGITS), np.uint32),
             has_words=memory.empty(LANES, np.bool_),
             is_whole=memory.empty(LANES, np.bool_),
@@ -84,7 +84,7 @@ def rank_in_lanes(
             some, length = memory.by_length[first : first + 1], 0
             sort_long(some[0], buckets, memory, table, ranking)
         for lane in range(some.size):
-            k, begin = int(some[lane]), lane * length
+            k, begin = some[lane], lane * length
             for i in range(fetched, min(fetched + entries, next_row.size), in_line):
                 fetch(next_row, i)
             fetched += entries

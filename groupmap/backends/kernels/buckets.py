@@ -11,20 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Code, Unsigned
-from groupmap.backends.kernels.common import Gaps, left_out, table_across
+from groupmap.backends._bits import Bits, Code, Unsigned, for_reading
+from groupmap.backends.kernels.common import Gaps, left_out, table_across, table_at
 from groupmap.backends.kernels.compiled import (
     ZERO,
     counted_part,
-    inlined,
-    uncounted_kernel,
     uncounted_part,
 )
 from groupmap.backends.kernels.dealing import NOTHING, Buckets, Entries
-from groupmap.backends.kernels.emission import CROWDED, emit_row
+from groupmap.backends.kernels.emission import CROWDED, emit, emit_row
 from groupmap.backends.kernels.equals import find_equal
 from groupmap.backends.kernels.ordering import (
     write_ascending,
+    write_order,
     write_order_of_equal,
     write_order_of_one,
 )
@@ -57,30 +56,55 @@ def ranking_of(
     spots: Bits,
     indices: Bits,
     order: Bits | None,
-    ascending: Bits | None = None,
+    ascending: Bits,
 ) -> Ranking:
     """What a task asks of the buckets of the first of some rows."""
     if order is None:
         order = NOTHING[np.newaxis]
-    if ascending is None:
-        ascending = NOTHING.astype(entries.keys.dtype)
     return Ranking(gaps, task.tie, entries, beside, spots, indices, order, 0, ascending)
 
 
 def rank_left(which: Bits, buckets: Buckets, table: Bits | None, ranking: Ranking) -> int:
-    """Rank those buckets by words of 64 bits, whatever they are; how many entries they have."""
-    n_entries, entries = 0, ranking.entries
-    for k in np.flatnonzero(which).tolist():
-        begin, end = buckets.begins[k], buckets.ends[k]
-        words = np.empty((1, end - begin), dtype=np.uint64)
-        pack(entries.keys[np.newaxis, begin:end], entries.code, words)
-        words.sort(axis=-1)
-        beside = np.empty((end - begin) * (ranking.beside.size > 0), ranking.beside.dtype)
-        spots = np.empty(end - begin + LANES, dtype=np.uint32)
-        own_ranking = ranking._replace(beside=beside, spots=spots)
-        emit_as_they_are(words[0], k, buckets, table, own_ranking)
-        n_entries += end - begin
-    return n_entries
+    """Rank those buckets by words of 64 bits, whatever they are; how many entries they have.
+
+    Together they are one row, since each is sorted before the next, and no two share a value.
+    """
+    begins, ends, firsts = (each[which] for each in buckets)
+    sizes = ends - begins
+    befores = np.cumsum(sizes) - sizes
+    entries, n = ranking.entries, int(np.sum(sizes))
+    if n == 0:
+        return 0
+    spots = np.arange(n) + np.repeat(begins - befores, sizes)
+    ranks = np.arange(n) + np.repeat(firsts - befores, sizes)
+    keys = for_reading(entries.keys[np.newaxis, spots])
+    words, values = np.empty(keys.shape, np.uint64), np.empty(keys.shape, entries.values.dtype)
+    pack(keys, entries.code, words)
+    words.sort(axis=-1)
+    own_table = None if table is None else table_at(table, ranking.gaps, ranks)
+    memory = np.empty(n + LANES, dtype=np.uint32)
+    emit(words, keys, entries.code, own_table, ranking.tie, values, None, memory)
+    if table is None:
+        # Both counts, which lie in one word, are greater by as many as are less in other buckets.
+        values += np.repeat(firsts - befores, sizes).astype(np.uint64) * np.uint64(2**32 + 1)
+    if ranking.ascending.size > 0 or ranking.indices.size > 0:
+        _write_order(words, spots, ranks, ranking)
+    entries.values[spots] = values[0]
+    return n
+
+
+def _write_order(words: Bits, spots: Bits, ranks: Bits, ranking: Ranking) -> None:
+    """The order of entries that lie at those spots, and have those ranks, by their words; and their
+    keys in that order, while they are there."""
+    order = np.empty(words.shape, dtype=np.int32)
+    write_order(words, order)
+    spots = spots[order[0]]
+    if ranking.ascending.size > 0:
+        ranking.ascending[ranks] = ranking.entries.keys[spots]
+    if ranking.indices.size > 0:
+        # No more, even if somebody else writes to the row in the meantime.
+        last = np.uint32(ranking.order.shape[1] - 1)
+        ranking.order[ranking.row, ranks] = np.minimum(ranking.indices[spots].view(np.uint32), last)
 
 
 @uncounted_part
@@ -89,48 +113,20 @@ def emit_unless_crowded(
 ) -> bool:
     """The sorted words of a bucket, which may hold the whole of its keys, to values, and to the
     order; whether it is crowded, and left as it is."""
-    begin, size, entries = buckets.begins[k], words.size, ranking.entries
-    low = np.uint32(index_bits(size))
-    equals, is_exact = find_equal(words, low, ranking.spots), is_whole
-    if not is_exact and CROWDED * equals > size:
-        keys, index = entries.keys[begin : begin + size], np.uint32((1 << low) - 1)
-        conflicts = count_conflicts(words, ranking.spots[:equals], index, keys, entries.code)
+    begin, first, size = buckets.begins[k], buckets.ranks[k], words.size
+    end, low = begin + size, np.uint32(index_bits(size))
+    entries, spots = ranking.entries, ranking.spots
+    keys, values, code = entries.keys[begin:end], entries.values[begin:end], entries.code
+    n_equal, is_exact = find_equal(words, low, spots), is_whole
+    if not is_exact and CROWDED * n_equal > size:
+        index = np.uint32((1 << low) - 1)
+        conflicts = count_conflicts(words, spots[:n_equal], index, keys, code)
         is_exact = conflicts == 0
         if CROWDED * conflicts > size:
             return True
-    emit_bucket(words, k, equals, low, is_exact, buckets, table, ranking)
-    return False
-
-
-@uncounted_kernel
-def emit_as_they_are(
-    words: Bits, k: int, buckets: Buckets, table: Bits | None, ranking: Ranking
-) -> None:
-    """The same for a bucket that is crowded or not."""
-    low = words.dtype.type(index_bits(words.size))
-    is_whole = 2 * ranking.entries.keys.itemsize <= words.itemsize
-    equals = find_equal(words, low, ranking.spots)
-    emit_bucket(words, k, equals, low, is_whole, buckets, table, ranking)
-
-
-@inlined
-def emit_bucket(
-    words: Bits,
-    k: int,
-    n_equal: int,
-    low: Unsigned,
-    is_exact: bool,
-    buckets: Buckets,
-    table: Bits | None,
-    ranking: Ranking,
-) -> None:
-    """The values and the order of a bucket."""
-    entries, gaps, tie = ranking.entries, ranking.gaps, ranking.tie
-    begin, first, spots = buckets.begins[k], buckets.ranks[k], ranking.spots
-    end = begin + words.size
-    keys, values, code = entries.keys[begin:end], entries.values[begin:end], entries.code
-    before, behind = left_out(gaps, first), left_out(gaps, first + words.size - 1)
-    out = ranking.beside[: words.size] if ranking.beside.size > 0 else values
+    gaps, tie = ranking.gaps, ranking.tie
+    before, behind = left_out(gaps, first), left_out(gaps, first + size - 1)
+    out = ranking.beside[:size] if ranking.beside.size > 0 else values
     if table is not None and before != behind:
         emit_across(words, first, spots, n_equal, low, is_exact, keys, code, table, gaps, tie, out)
     else:
@@ -139,10 +135,11 @@ def emit_bucket(
     if ranking.ascending.size > 0:
         write_ascending(words, first, keys, ranking.ascending)
     if ranking.beside.size > 0:
-        for i in range(words.size):
+        for i in range(size):
             values[i] = out[i]
     if ranking.indices.size > 0:
         write_order_of_one(words, begin, first, ranking.indices, ranking.order[ranking.row])
+    return False
 
 
 @uncounted_part

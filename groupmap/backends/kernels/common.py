@@ -79,16 +79,27 @@ class Rest(NamedTuple):
         )
 
 
-@inlined
-def left_out(gaps: Gaps, rank: int) -> int:
+def _left_out(gaps: Gaps, rank: Any) -> Any:
     """How many ranks of the row are left out before that one of its rest."""
     less, n_first, less_than_second, n_second = gaps
-    return (n_first if rank >= less else 0) + (n_second if rank >= less_than_second else 0)
+    return n_first * (rank >= less) + n_second * (rank >= less_than_second)
+
+
+left_out = inlined(_left_out)
+
+
+def table_at(table: Bits, gaps: Gaps, ranks: Bits) -> Bits:
+    """A table for some ranks of a rest, which may not follow one another; none of them are tied
+    that do not."""
+    ranks = ranks + _left_out(gaps, ranks)
+    own = np.empty(2 * ranks.size - 1, dtype=table.dtype)
+    own[::2], own[1::2] = table[2 * ranks], table[2 * ranks[:-1] + 1]
+    return own
 
 
 @counted_part
 def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
-    """What becomes of the ranks of a rest from one up to another, between which there is a gap."""
+    """The same for ranks from one up to another, inside of compiled code."""
     own = np.empty(2 * (end - begin) - 1, dtype=table.dtype)
     for i in range(own.size):
         own[i] = table[2 * begin + i + 2 * left_out(gaps, begin + i // 2)]

@@ -33,7 +33,7 @@ from groupmap.backends.kernels.bins import (
     set_span,
     width_of,
 )
-from groupmap.backends.kernels.compiled import inlined, kernel, part, uncounted_part
+from groupmap.backends.kernels.compiled import ZERO, inlined, kernel, part, uncounted_part
 from groupmap.backends.kernels.keys import key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import IRREGULAR, IRREGULAR_BITS
@@ -172,11 +172,11 @@ def deal_out_row(row: Bits, bins: Bins, dealt: Dealt, dealt_keys: Bits, indices:
         sample(row, some)
         seen, one_of = some, ONE_OF
     while True:
-        look(seen, bins, 0)
+        look(seen, bins, ZERO)
         set_span(bins)
-        count_bins(seen, bins, 0, dealt.noted)
+        count_bins(seen, bins, ZERO, dealt.noted)
         n_buckets, are_counted = cut(bins, dealt, one_of), one_of == 1
-        deal_out(row, 0, bins, 0, are_counted, dealt.noted, dealt, dealt_keys, indices)
+        deal_out(row, ZERO, bins, ZERO, are_counted, dealt.noted, dealt, dealt_keys, indices)
         if settle(dealt, n_buckets, are_counted):
             return n_buckets
         seen, one_of = row, 1

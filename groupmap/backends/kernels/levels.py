@@ -34,10 +34,11 @@ def count_keys(
     table: Bits | None,
     tie: Tie,
     out: Bits,
-    order: Bits | None,
+    order: Bits,
     is_done: Bits,
 ) -> Unsigned:
-    """The values of those rows whose keys span few levels, and their order; which these are.
+    """The values of those rows whose keys span few levels, and their order, if it has any size;
+    which these are.
 
     The greatest magnitude comes back.
     """
@@ -93,7 +94,7 @@ def count_places(
     table: Bits | None,
     tie: Tie,
     out: Bits,
-    order: Bits | None,
+    order: Bits,
     is_done: Bits,
 ) -> Unsigned:
     """The same for those rows of floats that `is_done` names, as `find_few` does, if there is room
@@ -119,7 +120,7 @@ def count_places(
         elif scale > 0:
             is_done[r] = are_apart(row, own_bits, code, least, scale, levels, key_of_level)
         if is_done[r]:
-            emit_levels(levels, PLACES, memory, table, tie, out[r], order, r)
+            emit_levels(levels, key_of_level.size, memory, table, tie, out[r], order, r)
     return magnitude
 
 
@@ -192,12 +193,12 @@ def are_apart(
 
 
 @inlined
-def memory_of_levels(most: int, tie: Tie, order: Bits | None, out: Bits) -> tuple[Bits, Bits, Bits]:
+def memory_of_levels(most: int, tie: Tie, order: Bits, out: Bits) -> tuple[Bits, Bits, Bits]:
     """Memory for the counts of so many levels, their values, and where they begin in the order.
 
     For all rows of a call: a system takes as long to hand it out as a row takes to be counted.
     """
-    with_order = tie[0] or order is not None
+    with_order = tie[0] or order.size > 0
     counts = np.empty(max(most, COPIES * PLACES), dtype=np.uint32)
     values = np.empty(most, dtype=out.dtype)
     return counts, values, np.empty(most if with_order else 0, dtype=np.int64)
@@ -211,7 +212,7 @@ def emit_levels(
     table: Bits | None,
     tie: Tie,
     out: Bits,
-    order: Bits | None,
+    order: Bits,
     r: int,
 ) -> None:
     """The values of the row r, and its order, from the level of each entry."""
@@ -229,7 +230,7 @@ def emit_levels(
         note_levels(counts, table, tie, values)
         for i in range(levels.size):
             out[i] = values[levels[i]]
-    if tie[0] or order is not None:
+    if tie[0] or order.size > 0:
         less = 0
         for level in range(n_levels):
             begins[level] = less
@@ -239,7 +240,7 @@ def emit_levels(
             begins[levels[i]] = rank + 1
             if tie[0]:
                 out[i] = value_of_one(rank, table)
-            if order is not None:
+            if order.size > 0:
                 order[r, rank] = i
 
 

@@ -220,7 +220,8 @@ class LongRow(Dealer):
             longest = int(np.max(buckets.ends - buckets.begins))
             beside = np.empty(longest * (entries.values is entries.keys), entries.values.dtype)
             spots = np.empty(longest + LANES, dtype=np.uint32)
-            ranking = ranking_of(task, gaps, entries, beside, spots, indices, orders)
+            ascending = np.empty(0, entries.keys.dtype)  # which nobody asks for
+            ranking = ranking_of(task, gaps, entries, beside, spots, indices, orders, ascending)
             are_left = rank_in_lines(buckets, words, task.table, ranking)
             if np.any(are_left):
                 crowded.append(rank_left(are_left, buckets, task.table, ranking))

@@ -24,7 +24,7 @@ from groupmap.backends.kernels.common import (
     set_aside_in_rows,
     spread,
 )
-from groupmap.backends.kernels.compiled import kernel
+from groupmap.backends.kernels.compiled import ZERO, kernel
 from groupmap.backends.kernels.dealing import (
     NOTHING,
     Buckets,
@@ -45,6 +45,7 @@ LONGEST_BUCKET, LONGEST_OF_LONG, LONG = 192, 480, 2**15
 # A part of the entries is counted before they are dealt out; of longer rows all are, since the room
 # that is left behind buckets would take up the cache.
 LONGEST_IN_PART = 2**17
+NO_FLOATS = np.empty(0)
 
 
 class SeveralRows(Dealer):
@@ -75,8 +76,8 @@ class SeveralRows(Dealer):
 
     @cached_property
     def ascending(self) -> np.ndarray[Any, Any]:
-        """Memory for a row in ascending order."""
-        return self.memory.empty(self.n, self.task.rows.dtype)
+        """Memory for a row of floats in ascending order."""
+        return self.memory.empty(self.n, f"f{self.task.rows.itemsize}")
 
     def rank(
         self,
@@ -89,8 +90,11 @@ class SeveralRows(Dealer):
         """Write the values of rows ``(r, n)``, which may be scaled in place, and their order; and
         add each row, in ascending order, to the sums, if there are any. Whether most are crowded.
         """
-        task, rest, ascending = self.task, self.whole, None if sums is None else self.ascending
+        task, rest = self.task, self.whole
         may_be_divided = order is None and sums is None and task.may_be_divided
+        # In place of what is absent: to compile once serves both.
+        ascending = NO_FLOATS.astype(f"f{rows.itemsize}") if sums is None else self.ascending
+        sums = NO_FLOATS if sums is None else sums
         if may_be_divided and are_to_be_divided(rows, task.code, sampled_indices(self.n)):
             assert task.table is not None
             rest = self.rest
@@ -98,7 +102,7 @@ class SeveralRows(Dealer):
         indices = NOTHING if order is None else self.indices
         ranking = ranking_of(
             task, NO_GAPS, self.entries, self.beside, self.spots, indices, order,
-            None if ascending is None else as_bits(ascending),
+            as_bits(ascending),
         )  # fmt: skip
         r = n_crowded = 0
         while r < len(rows):
@@ -111,7 +115,7 @@ class SeveralRows(Dealer):
                 own_ranking = ranking._replace(gaps=tuple(rest.gaps[r].tolist()), row=r)
                 n_crowded += self._rank_left(n_buckets, own_ranking)
                 collect_row(rows, r, self.dealt.noted, self.entries.values, rest, out, in_place)
-                if sums is not None and ascending is not None:
+                if sums.size > 0:
                     add_ascending(own_ranking.ascending, task.code, ascending, sums)
                 r += 1
         return 2 * n_crowded > rows.size
@@ -141,8 +145,8 @@ def rank_rows(
     ranking: Ranking,
     out: Bits,
     in_place: InPlace | None,
-    ascending: np.ndarray[Any, Any] | None,
-    sums: np.ndarray[Any, Any] | None,
+    ascending: np.ndarray[Any, Any],
+    sums: np.ndarray[Any, Any],
 ) -> tuple[int, int, Unsigned]:
     """Rank rows ``(r, n)``, or the rest of them, from the first one on.
 
@@ -171,7 +175,7 @@ def rank_rows(
             if n_left > 0:
                 return r, n_buckets, magnitude
         collect_row(rows, r, dealt.noted, ranking.entries.values, rest, out, in_place)
-        if sums is not None and ascending is not None:
+        if sums.size > 0:
             add_ascending(ranking.ascending, bins.code, ascending, sums)
     return rows.shape[0], 0, magnitude
 
@@ -193,10 +197,10 @@ def collect_row(
 ) -> None:
     """The value of each entry of a row that was dealt out, scaled if it is to be."""
     if rest.sizes[r] == WHOLE:
-        collect_from_spots(noted, values, out[r], in_place, r, 0)
+        collect_from_spots(noted, values, out[r], in_place, r, ZERO)
         return
     of_rest = rest.values[r, : rest.sizes[r]]
-    collect_from_spots(noted, values, of_rest, None, r, 0)
+    collect_from_spots(noted, values, of_rest, None, r, ZERO)
     spread(rows[r], rest.patterns[r], rest.two[r], of_rest, out[r])
     if in_place is not None:
-        scale_part(in_place, r, 0, out.shape[1])
+        scale_part(in_place, r, ZERO, out.shape[1])

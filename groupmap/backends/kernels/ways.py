@@ -38,6 +38,7 @@ LONGEST_UNTRIED = 2**13  # rows in places; of longer ones so many crowd that one
 LONGEST_IN_CACHE = 2**17  # a row whose values are gathered there before they are written
 # Rows of keys; in shorter ones it takes a while to find that there are many levels.
 SHORTEST_COUNTED = 2**12
+NO_ORDER = np.empty((0, 0), np.int32)
 
 
 class Worker:
@@ -138,7 +139,8 @@ class ByLevelFirst(Way):
         """Count what can be counted; which rows it is."""
         task, bits = self.task, as_bits(rows)
         is_done = np.zeros(len(rows), dtype=np.bool_)
-        rest = (task.code, task.table, task.tie, out, order, is_done)
+        own_order = NO_ORDER if order is None else order
+        rest = (task.code, task.table, task.tie, out, own_order, is_done)
         if rows.dtype.kind == "f" and rows.dtype.itemsize > BYTES_OF_HALVES:
             levels.find_few(rows, bits, task.code, is_done)
             if np.any(is_done):
