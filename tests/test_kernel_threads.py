@@ -73,6 +73,8 @@ for rows, n, noise, zeros in kinds:
     while time.monotonic() < end:
         gm.quantile_map(x)
         gm.normalize_quantiles(x, axis=1)  # which uses the order
+    done.set()
+    writer.join()
 for rows, n in [(40, 100), (40, 2000), (40, 20_000), (3, 2000)]:
     levels = np.round(rng.normal(size=(rows, n))).astype(np.float16)
     other = (30 * rng.normal(size=(rows, n))).astype(np.float16)
@@ -84,8 +86,6 @@ for rows, n in [(40, 100), (40, 2000), (40, 20_000), (3, 2000)]:
     while time.monotonic() < end:
         gm.quantile_map(x, axis=1)
         gm.layer_map(x, n, weight)
-    done.set()
-    writer.join()
     done.set()
     writer.join()
 """

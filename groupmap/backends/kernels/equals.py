@@ -19,16 +19,9 @@ def count_equal(words: Bits, low: Unsigned) -> int:
 
 
 @inlined
-def find_equal(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """Where the words stand that have the prefix of the next; how many there are."""
-    return (
-        find_equal_by_vectors(words, low, spots) if IS_FAST else find_equal_words(words, low, spots)
-    )
-
-
-@inlined
 def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """The same, one word after the other where some of a stretch are equal."""
+    """Where the words stand that have the prefix of the next, which is looked at one by one where
+    some of a stretch have; how many there are."""
     found, last = ZERO, words.size - 1
     for begin in range(0, last, STRIDE):
         end = min(begin + STRIDE, last)
@@ -41,10 +34,17 @@ def find_equal_words(words: Bits, low: Unsigned, spots: Bits) -> int:
 
 @inlined
 def find_equal_by_vectors(words: Bits, low: Unsigned, spots: Bits) -> int:
-    """The same, a vector at once; the last one looks at some words again, if there are enough."""
+    """The same, a vector at once, if there are as many; the last one looks at some words again."""
     last, found = words.size - 1, ZERO
     if last < LANES:
-        return find_equal_words(words, low, spots)
+        for i in range(last):
+            spots[found] = i
+            found += words[i] >> low == words[i + 1] >> low
+        return found
     for first in range(0, last, LANES):
         found = append_equal(words, min(first, last - LANES), first, low, spots, found)
     return found
+
+
+# Chosen here: in compiled code both would be compiled.
+find_equal = find_equal_by_vectors if IS_FAST else find_equal_words
