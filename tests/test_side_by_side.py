@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import product
 
 import numpy as np
 import pytest
@@ -155,25 +156,23 @@ def spanned_levels(row):
 
 
 @pytest.mark.parametrize("longest", ANY_VECTORS)
-@pytest.mark.parametrize("is_bfloat", [False, True])
 @pytest.mark.parametrize("n", [15, 16, 49, 512, 513, 800, 3072, 3073, 2**15, 2**15 + 1])
-def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, is_bfloat, n):
+def test_values_are_scaled_and_rounded_row_by_row(rng, monkeypatch, longest, n):
     """Rows of many levels, of few, and both; so few of them that they are looked up, and more."""
     for module, own in zip((side_by_side, short_rows), longest, strict=True):
         monkeypatch.setattr(module, "LONGEST", own)
     table = rng.normal(size=2 * n - 1).astype(np.float32)
     weight, bias = rng.normal(size=(2, n)).astype(np.float32)
-    scaling = Scaling.of(weight, bias, (1, 1, 1, n), np.dtype("float16"), is_bfloat)
-    plain = Scaling.of(weight, bias, (1, 1, 1, n), np.dtype("float32"))
+    spans, asked = (1, 1, 1, n), {"with_order": False, "threads": 1}
+    plain = Scaling.of(weight, bias, spans, np.dtype("float32"))
     for n_rows in (3, 40):
         for kind in ("normal", "few", "bits"):
             x = halves_of(kind, "float16", (n_rows, n), rng)
             x[1::3] = halves_of("few", "float16", x[1::3].shape, rng)
-            counts = counted(x)
-            for rule in COUNTING_TIES.values():
-                asked = {"with_order": False, "threads": 1}
+            counts, columns = counted(x), np.asfortranarray(x)
+            for rule, is_bfloat in product(COUNTING_TIES.values(), (False, True)):
+                scaling = Scaling.of(weight, bias, spans, np.dtype("float16"), is_bfloat)
                 found, _ = rank.map_rows(x, table, rule, scaling=scaling, **asked)
-                columns = np.asfortranarray(x)
                 of_columns, _ = rank.map_rows(columns, table, rule, scaling=scaling, **asked)
                 np.testing.assert_array_equal(as_bits(of_columns), as_bits(found))
                 wide, _ = rank.map_rows(x, table, rule, scaling=plain, **asked)
