@@ -18,6 +18,7 @@ pytest.importorskip("numba")
 from groupmap.backends.kernels import (
     bins,
     bucket_words,
+    buckets,
     dealing,
     digits,
     equals,
@@ -165,13 +166,24 @@ def test_buckets_that_are_crowded_are_sorted_by_keys(rng, how, crowd):
 
 @pytest.mark.parametrize("how", BUCKETS)
 @pytest.mark.parametrize("with_zeros", [False, True])
-def test_many_crowded_buckets_are_sorted_together(rng, how, with_zeros):
-    """Each holds a few values that differ by less than words of 32 bits say, and ties of them."""
-    x = np.round(rng.random((3, 20_000)) - 0.5, 2) + 1e-12 * rng.integers(0, 200, (3, 20_000))
+def test_many_crowded_buckets_are_sorted_together(rng, monkeypatch, how, with_zeros):
+    """Each holds clusters of values that differ by less than words of 32 bits say, and ties."""
+    x = np.round(rng.random((3, 20_000)) - 0.5, 3) + 1e-12 * rng.integers(0, 20, (3, 20_000))
     if with_zeros:
         x[:, ::3] = 0
-    with all_in_buckets(how):
-        check_ranks_and_order(x, n_threads=2)
+    together, rank_some = [], buckets._rank_some
+
+    def noted(spots, *asked):
+        together.append(not isinstance(spots, slice))
+        rank_some(spots, *asked)
+
+    monkeypatch.setattr(buckets, "_rank_some", noted)
+    for most_together in (100, 2**14):
+        monkeypatch.setattr(buckets, "MOST_TOGETHER", most_together)
+        with all_in_buckets(how):
+            check_ranks_and_order(x, n_threads=2)
+    assert any(together)
+    assert not all(together)
 
 
 @pytest.mark.parametrize("how", BUCKETS)
@@ -309,17 +321,17 @@ def test_rows_are_dealt_out_without_being_counted(rng, kind):
     task = Task(x, code_of(x.dtype), None, (0, 1, 1), np.dtype(np.uint64), np.empty((1, n)))
     with lent() as lend:
         own = several_rows.SeveralRows(task, 1, lend())
-        keys, noted, buckets = own.entries.keys, own.dealt.noted, own.dealt.buckets
+        keys, noted, own_buckets = own.entries.keys, own.dealt.noted, own.dealt.buckets
         for _ in range(2):  # the counts are empty again
             n_buckets = from_python(dealing.deal_out_row)(
                 bits_to_read(x[0]), own.bins, own.dealt, keys, dealing.NOTHING
             )
-            begins, ends, ranks = (each[:n_buckets] for each in buckets)
+            begins, ends, ranks = (each[:n_buckets] for each in own_buckets)
             np.testing.assert_array_equal(keys[noted], keys_of(x[0]))
             assert len(set(noted.tolist())) == n
-            assert np.all(ends <= buckets.begins[1 : n_buckets + 1])
+            assert np.all(ends <= own_buckets.begins[1 : n_buckets + 1])
             np.testing.assert_array_equal(ranks, np.cumsum(ends - begins) - (ends - begins))
-            assert (buckets.begins[n_buckets] == n) == (kind != "even")
+            assert (own_buckets.begins[n_buckets] == n) == (kind != "even")
             for begin, end, rank_of_first in zip(begins, ends, ranks, strict=True):
                 expected = np.sort(keys_of(x[0]))[rank_of_first : rank_of_first + end - begin]
                 np.testing.assert_array_equal(np.sort(keys[begin:end]), expected)

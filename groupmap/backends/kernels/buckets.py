@@ -1,8 +1,9 @@
 """Buckets (see `dealing`) ranked, each as the short row that it is.
 
-A bucket spans few keys, so that words of 32 bits tell most of its entries apart. How words are
-sorted is another matter (see `several_rows`, `long_row`). Here is how they are written, what
-becomes of them when they are sorted, and what of the few buckets that words do not serve.
+A bucket spans few keys, so that words of 32 bits tell most of its entries apart. How these are
+written and sorted is another matter (see `bucket_words`, `bucket_lanes`, `bucket_lines`). Here is
+what becomes of them when they are sorted; and of the buckets that they do not serve, of which some
+together make a row of their own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_one, value_of_ties
 from groupmap.backends.kernels.vectors import LANES
 from groupmap.backends.kernels.words import index_bits, pack
+
+MOST_TOGETHER = 2**14  # entries of buckets that are ranked as one row
 
 
 class Ranking(NamedTuple):
@@ -65,46 +68,62 @@ def ranking_of(
 
 
 def rank_left(which: Bits, buckets: Buckets, table: Bits | None, ranking: Ranking) -> int:
-    """Rank those buckets by words of 64 bits, whatever they are; how many entries they have.
-
-    Together they are one row, since each is sorted before the next, and no two share a value.
-    """
+    """Rank those buckets by words of 64 bits, whatever they are; how many entries they have."""
     begins, ends, firsts = (each[which] for each in buckets)
     sizes = ends - begins
-    befores = np.cumsum(sizes) - sizes
-    entries, n = ranking.entries, int(np.sum(sizes))
-    if n == 0:
-        return 0
-    spots = np.arange(n) + np.repeat(begins - befores, sizes)
-    ranks = np.arange(n) + np.repeat(firsts - befores, sizes)
+    # Large ones by themselves.
+    is_large = sizes > MOST_TOGETHER
+    n_large = np.cumsum(is_large)
+    batches = np.cumsum(sizes * ~is_large) // MOST_TOGETHER + 2 * n_large - is_large
+    for some in np.split(np.arange(sizes.size), np.flatnonzero(np.diff(batches)) + 1):
+        if some.size == 1:
+            begin, end, first = (int(each[some[0]]) for each in (begins, ends, firsts))
+            _rank_some(slice(begin, end), slice(first, first + end - begin), table, ranking)
+        elif some.size > 1:
+            spots = _ranges(begins[some], sizes[some])
+            _rank_some(spots, _ranges(firsts[some], sizes[some]), table, ranking)
+    return int(np.sum(sizes))
+
+
+def _ranges(begins: Bits, sizes: Bits) -> Bits:
+    """All numbers of some ranges."""
+    before = np.cumsum(sizes) - sizes
+    numbers: Bits = np.arange(np.sum(sizes)) + np.repeat(begins - before, sizes)
+    return numbers
+
+
+def _rank_some(
+    spots: slice | Bits, ranks: slice | Bits, table: Bits | None, ranking: Ranking
+) -> None:
+    """The values and the order of the entries of some buckets, which lie at those spots and share
+    those ranks.
+
+    They are ranked as one row: no two buckets have a value in common, and all of one are less than
+    all of the next.
+    """
+    entries = ranking.entries
     keys = for_reading(entries.keys[np.newaxis, spots])
     words, values = np.empty(keys.shape, np.uint64), np.empty(keys.shape, entries.values.dtype)
     pack(keys, entries.code, words)
     words.sort(axis=-1)
     own_table = None if table is None else table_at(table, ranking.gaps, ranks)
-    memory = np.empty(n + LANES, dtype=np.uint32)
+    memory = np.empty(keys.size + LANES, dtype=np.uint32)
     emit(words, keys, entries.code, own_table, ranking.tie, values, None, memory)
     if table is None:
         # Both counts, which lie in one word, are greater by as many as are less in other buckets.
-        values += np.repeat(firsts - befores, sizes).astype(np.uint64) * np.uint64(2**32 + 1)
+        less = ranks.start if isinstance(ranks, slice) else ranks - np.arange(keys.size)
+        values += np.asarray(less, dtype=np.uint64) * np.uint64(2**32 + 1)
     if ranking.ascending.size > 0 or ranking.indices.size > 0:
-        _write_order(words, spots, ranks, ranking)
+        order = np.empty(keys.shape, dtype=np.int32)
+        write_order(words, order)
+        if ranking.ascending.size > 0:
+            ranking.ascending[ranks] = keys[0, order[0]]
+        if ranking.indices.size > 0:
+            indices = ranking.indices[spots][order[0]].view(np.uint32)
+            # No more, even if somebody else writes to the row in the meantime.
+            last = np.uint32(ranking.order.shape[1] - 1)
+            ranking.order[ranking.row, ranks] = np.minimum(indices, last)
     entries.values[spots] = values[0]
-    return n
-
-
-def _write_order(words: Bits, spots: Bits, ranks: Bits, ranking: Ranking) -> None:
-    """The order of entries that lie at those spots, and have those ranks, by their words; and their
-    keys in that order, while they are there."""
-    order = np.empty(words.shape, dtype=np.int32)
-    write_order(words, order)
-    spots = spots[order[0]]
-    if ranking.ascending.size > 0:
-        ranking.ascending[ranks] = ranking.entries.keys[spots]
-    if ranking.indices.size > 0:
-        # No more, even if somebody else writes to the row in the meantime.
-        last = np.uint32(ranking.order.shape[1] - 1)
-        ranking.order[ranking.row, ranks] = np.minimum(ranking.indices[spots].view(np.uint32), last)
 
 
 @uncounted_part

@@ -88,18 +88,23 @@ def _left_out(gaps: Gaps, rank: Any) -> Any:
 left_out = inlined(_left_out)
 
 
-def table_at(table: Bits, gaps: Gaps, ranks: Bits) -> Bits:
-    """A table for some ranks of a rest, which may not follow one another; none of them are tied
-    that do not."""
-    ranks = ranks + _left_out(gaps, ranks)
-    own = np.empty(2 * ranks.size - 1, dtype=table.dtype)
-    own[::2], own[1::2] = table[2 * ranks], table[2 * ranks[:-1] + 1]
+def table_at(table: Bits, gaps: Gaps, ranks: slice | Bits) -> Bits:
+    """The table for those ranks of a rest. Between two that do not adjoin in the whole row stands
+    anything: only entries whose ranks adjoin can be equal."""
+    if isinstance(ranks, slice):
+        before = _left_out(gaps, ranks.start)
+        if before == _left_out(gaps, ranks.stop - 1):
+            return table[2 * (ranks.start + before) : 2 * (ranks.stop + before) - 1]
+        ranks = np.arange(ranks.start, ranks.stop)
+    in_row: Bits = ranks + _left_out(gaps, ranks)
+    own = np.empty(2 * in_row.size - 1, dtype=table.dtype)
+    own[::2], own[1::2] = table[2 * in_row], table[2 * in_row[:-1] + 1]
     return own
 
 
 @counted_part
 def table_across(table: Bits, gaps: Gaps, begin: int, end: int) -> Bits:
-    """The same for ranks from one up to another, inside of compiled code."""
+    """The same for ranks from one up to another, in compiled code."""
     own = np.empty(2 * (end - begin) - 1, dtype=table.dtype)
     for i in range(own.size):
         own[i] = table[2 * begin + i + 2 * left_out(gaps, begin + i // 2)]

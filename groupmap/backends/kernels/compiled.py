@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-# As a literal it would have a type of its own, and what is called with it would compile once more;
-# so would it for numbers of other widths.
+# As a literal it would have a type of its own, and what is called with it would compile once more,
+# as it does for every width of a number.
 ZERO = cast(int, np.int64(0))
 
 Function = TypeVar("Function", bound=Callable[..., Any])
