@@ -47,8 +47,9 @@ def all_in_buckets(how):
 
     def noted(rank_rows):
         def rank_and_note(*arguments):
-            tries.append(rank_rows(*arguments))
-            return tries[-1]
+            found = rank_rows(*arguments)
+            tries.append(found[1] if isinstance(found, tuple) else found)
+            return found
 
         return rank_and_note
 

@@ -186,6 +186,28 @@ def test_many_crowded_buckets_are_sorted_together(rng, monkeypatch, how, with_ze
     assert not all(together)
 
 
+def test_rows_after_a_crowded_one_are_ranked_by_keys(rng):
+    """In the same call, scaled and added up as those before it."""
+    n = 20_000
+    x = rng.random((5, n))
+    x[1] = np.round(x[1], 3) + 1e-12 * rng.integers(0, 20, n)
+    with all_in_buckets("together") as tries:
+        check_ranks_and_order(x, n_threads=1)
+    assert all(tries)
+    weight, bias = rng.normal(size=(2, n))
+    table, rule = np.linspace(-1.0, 3.0, 2 * n - 1), COUNTING_TIES["average"]
+    scaling = Scaling.of(weight, bias, (1, 1, 1, n), x.dtype)
+    with all_in_buckets("together") as tries:
+        found, _ = rank.map_rows(x, table, rule, with_order=False, scaling=scaling, threads=1)
+        normalized = gm.normalize_quantiles(x, axis=1)
+    assert all(tries)
+    expected = table[counted_ranks(x, "average").astype(int)] * weight + bias
+    assert found.tobytes() == expected.tobytes()
+    mean = np.sort(x, axis=1).mean(axis=0)
+    expected = np.interp(counted_ranks(x, "average") / 2, np.arange(n), mean)
+    np.testing.assert_allclose(normalized, expected, rtol=1e-14)
+
+
 @pytest.mark.parametrize("how", BUCKETS)
 def test_buckets_of_words_that_hold_too_little(rng, how):
     """In a bucket of few entries lie a great one and others that are closer than its words say."""

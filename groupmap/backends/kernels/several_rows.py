@@ -86,9 +86,12 @@ class SeveralRows(Dealer):
         order: Bits | None,
         in_place: InPlace | None,
         sums: np.ndarray[Any, Any] | None = None,
-    ) -> bool:
+    ) -> tuple[int, bool]:
         """Write the values of rows ``(r, n)``, which may be scaled in place, and their order; and
-        add each row, in ascending order, to the sums, if there are any. Whether most are crowded.
+        add each row, in ascending order, to the sums, if there are any.
+
+        How many rows are done, and whether most entries of the last of these are crowded: then the
+        others, which are so, too, most likely, are left as they are.
         """
         task, rest = self.task, self.whole
         may_be_divided = order is None and sums is None and task.may_be_divided
@@ -104,7 +107,7 @@ class SeveralRows(Dealer):
             task, NO_GAPS, self.entries, self.beside, self.spots, indices, order,
             as_bits(ascending),
         )  # fmt: skip
-        r = n_crowded = 0
+        r = 0
         while r < len(rows):
             r, n_buckets, magnitude = rank_rows(
                 rows, r, rest, self.limit, self.bins, self.dealt, self.in_lanes, task.table,
@@ -113,12 +116,14 @@ class SeveralRows(Dealer):
             task.check(magnitude)
             if r < len(rows):
                 own_ranking = ranking._replace(gaps=tuple(rest.gaps[r].tolist()), row=r)
-                n_crowded += self._rank_left(n_buckets, own_ranking)
+                n_crowded = self._rank_left(n_buckets, own_ranking)
                 collect_row(rows, r, self.dealt.noted, self.entries.values, rest, out, in_place)
                 if sums.size > 0:
                     add_ascending(own_ranking.ascending, task.code, ascending, sums)
                 r += 1
-        return 2 * n_crowded > rows.size
+                if 2 * n_crowded > self.n:
+                    return r, True
+        return len(rows), False
 
     def _rank_left(self, n_buckets: int, ranking: Ranking) -> int:
         """Rank those of the buckets that are left; how many entries are in crowded ones."""

@@ -80,6 +80,10 @@ class Finish:
         elif not np.shares_memory(values, result):
             copy_rows(values, result)
 
+    def since(self, r: int) -> Finish:
+        """The same for the rows from that one on."""
+        return Finish(self.task, self.values[r:], self.first_row + r)
+
     @property
     def in_place(self) -> InPlace | None:
         """All that there is to do, if kernels can do it where they write values; else None."""

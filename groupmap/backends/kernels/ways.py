@@ -210,14 +210,23 @@ class _InBuckets(ByLevelFirst):
 
     def rank_by_sort(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None) -> None:
         """In buckets until the first are crowded; then so are the next ones, most likely."""
-        if self.were_crowded:
-            self.by_key.rank_by_sort(rows, out, order)
-        else:
-            self.were_crowded = self.rank_in_buckets(as_bits(rows), out, order)
+        done = 0
+        if not self.were_crowded:
+            done, self.were_crowded = self.rank_in_buckets(as_bits(rows), out, order)
+        self.rank_by_key(rows, out, order, since=done)
+
+    def rank_by_key(
+        self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, *, since: int
+    ) -> None:
+        """The rows from that one on, if there are any."""
+        if since < len(rows):
+            own_order = None if order is None else order[since:]
+            self.by_key.rank_by_sort(rows[since:], out[since:], own_order)
 
     @abstractmethod
-    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """Write the values of rows, and their order; whether most entries are crowded."""
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> tuple[int, bool]:
+        """Write the values of rows, and their order, until most entries of one are crowded; how
+        many rows are done, and whether it came to that."""
 
 
 class ByBucket(_InBuckets):
@@ -228,8 +237,8 @@ class ByBucket(_InBuckets):
         """Memory to deal them out."""
         return SeveralRows(self.task, self.block, self.memory)
 
-    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
-        """The buckets of all of them together."""
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> tuple[int, bool]:
+        """One after the other."""
         return self.several.rank(rows, out, order, None)
 
     def rank_and_add(
@@ -244,20 +253,25 @@ class ByBucket(_InBuckets):
         if self.were_crowded or np.any(self.count(rows, out, None)):
             super().rank_and_add(rows, out, order, sums)
         else:
-            self.were_crowded = self.several.rank(as_bits(rows), out, None, None, sums)
+            done, self.were_crowded = self.several.rank(as_bits(rows), out, None, None, sums)
+            if done < len(rows):
+                super().rank_and_add(rows[done:], out[done:], order[done:], sums)
 
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
     ) -> None:
-        """The same; values are scaled while they are in the nearest cache, unless some rows were
-        counted, which is seldom: those would be scaled by themselves."""
+        """The same; values are scaled while they are in the nearest cache, unless rows are counted
+        or crowded, which is seldom: those would be scaled by themselves."""
         in_place = finish.in_place
         is_done = self.count(rows, out, order)
         if in_place is None or self.were_crowded or np.any(is_done):
             for_some(self.rank_by_sort, ~is_done, rows, out, order)
             finish(0, rows.shape[1])
         else:
-            self.were_crowded = self.several.rank(as_bits(rows), out, order, in_place)
+            done, self.were_crowded = self.several.rank(as_bits(rows), out, order, in_place)
+            if done < len(rows):
+                self.rank_by_key(rows, out, order, since=done)
+                finish.since(done)(0, rows.shape[1])
 
 
 class ByPlace(Way):
@@ -329,9 +343,9 @@ class ByBatch(_InBuckets):
         """Memory to deal one out."""
         return LongRow(self.task, self.memory)
 
-    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> bool:
+    def rank_in_buckets(self, rows: Bits, out: Bits, order: Bits | None) -> tuple[int, bool]:
         """The buckets of the row."""
-        return self._rank_one(rows, out, order, None)
+        return 1, self._rank_one(rows, out, order, None)
 
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
