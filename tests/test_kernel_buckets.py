@@ -193,6 +193,7 @@ def test_rows_after_a_crowded_one_are_ranked_by_keys(rng):
     x[1] = np.round(x[1], 3) + 1e-12 * rng.integers(0, 20, n)
     with all_in_buckets("together") as tries:
         check_ranks_and_order(x, n_threads=1)
+    assert tries
     assert all(tries)
     weight, bias = rng.normal(size=(2, n))
     table, rule = np.linspace(-1.0, 3.0, 2 * n - 1), COUNTING_TIES["average"]
@@ -200,6 +201,7 @@ def test_rows_after_a_crowded_one_are_ranked_by_keys(rng):
     with all_in_buckets("together") as tries:
         found, _ = rank.map_rows(x, table, rule, with_order=False, scaling=scaling, threads=1)
         normalized = gm.normalize_quantiles(x, axis=1)
+    assert tries
     assert all(tries)
     expected = table[counted_ranks(x, "average").astype(int)] * weight + bias
     assert found.tobytes() == expected.tobytes()
