@@ -9,7 +9,7 @@ from typing import final
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
 from groupmap.dtypes import as_widest_real, default_dtype, result_dtype
-from groupmap.interpolation import interpolator
+from groupmap.interpolation import continued
 from groupmap.knots import Knots
 from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
 from groupmap.targets import Target
@@ -104,24 +104,12 @@ class FittedMap:
         self, function: Callable[[Array], Array], knots: Array, heights: Array
     ) -> Callable[[Array], Array]:
         """The function, and outside of the knots the outermost segments of (knots, heights)."""
-        k = knots.shape[-1]
-        if k < 2:  # no segment
-            return function
         xp, ops = self.xp, self.ops
         absent = xp.isnan(self.quantiles[:, :1])
-        # Searches go wrong where knots are NaN, and may take the other features with them.
         knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
-        first, last = (
-            interpolator(knots[..., end], heights[..., end], extrapolate=True, xp=xp, ops=ops)
-            for end in (slice(0, 2), slice(k - 2, k))
-        )
+        with_tails = continued(function, knots, heights, None, xp, ops)
 
         def at(x: Array) -> Array:
-            wide = as_widest_real(x, xp, ops)
-            # Segments are asked only for what lies beyond them: elsewhere they may overflow.
-            below, above = xp.minimum(wide, knots[..., :1]), xp.maximum(wide, knots[..., -1:])
-            y = xp.where(wide < knots[..., :1], first(below), function(x))
-            y = xp.where(wide > knots[..., -1:], last(above), y)
-            return xp.where(absent, xp.nan, y)
+            return xp.where(absent, xp.nan, with_tails(as_widest_real(x, xp, ops)))
 
         return at

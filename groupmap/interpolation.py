@@ -126,16 +126,62 @@ def interpolator(
     nearest end, or goes on along the outermost segment. `last`, ``(..., 1)``, is the index of each
     row's last knot, where copies of it follow.
     """
-    native = None if extrapolate else ops.interpolator(knots, values, on_runs)
-    interpolated = ops.program(
-        _interpolated, on_runs=on_runs, extrapolate=extrapolate, xp=xp, ops=ops
-    )
+    native = ops.interpolator(knots, values, on_runs)
+    interpolated = ops.program(_interpolated, on_runs=on_runs, xp=xp, ops=ops)
 
     def at(x: Array) -> Array:
         y = None if native is None else native(x)
-        return interpolated(x, knots, values, last) if y is None else y
+        return interpolated(x, knots, values) if y is None else y
+
+    return continued(at, knots, values, last, xp, ops) if extrapolate else at
+
+
+def continued(
+    inside: Callable[[Array], Array],
+    knots: Array,
+    values: Array,
+    last: Array | None,
+    xp: Namespace,
+    ops: Ops,
+) -> Callable[[Array], Array]:
+    """The function, and outside of the knots the outermost segments of (knots, values), where they
+    have a length; `last` as in `interpolator`."""
+    k = knots.shape[-1]
+    if k < 2:  # no segment
+        return inside
+    lowest, second, lowest_value, second_value = (
+        each[..., end] for each in (knots, values) for end in (slice(0, 1), slice(1, 2))
+    )
+    end = xp.full_like(knots[..., :1], k - 1, dtype=default_dtype(xp, "integral"))
+    if last is not None:
+        end = xp.minimum(end, xp.maximum(xp.astype(last, end.dtype), xp.zeros_like(end)))
+    before_end = xp.maximum(end - 1, xp.zeros_like(end))
+    last_but_one, highest, value_before, highest_value = (
+        take_rows(each, index, xp) for each in (knots, values) for index in (before_end, end)
+    )
+
+    def with_line(y: Array, x: Array, beyond: Array, *line: Array) -> Array:
+        if ops.reads_at_once(beyond) and not bool(xp.any(beyond)):
+            return y
+        # Elsewhere it may overflow.
+        return xp.where(beyond, _on_segment(xp.where(beyond, x, line[0]), *line, xp=xp), y)
+
+    def at(x: Array) -> Array:
+        below = (x < lowest) & (lowest < second)
+        above = (x > highest) & (last_but_one < highest)
+        y = with_line(inside(x), x, below, lowest, second, lowest_value, second_value)
+        return with_line(y, x, above, last_but_one, highest, value_before, highest_value)
 
     return at
+
+
+def _on_segment(
+    x: Array, left: Array, right: Array, y_left: Array, y_right: Array, *, xp: Namespace
+) -> Array:
+    """The line through two knots; anything where they are one."""
+    width = right / 2.0 - left / 2.0
+    fraction = (x / 2.0 - left / 2.0) / xp.where(width == 0.0, 1.0, width)
+    return _on_line(y_left, y_right, fraction)
 
 
 def interpolate(x: Array, knots: Array, values: Array, **options: Any) -> Array:
@@ -147,10 +193,8 @@ def _interpolated(
     x: Array,
     knots: Array,
     values: Array,
-    last: Array | None,
     *,
     on_runs: str,
-    extrapolate: bool,
     xp: Namespace,
     ops: Ops,
 ) -> Array:
@@ -166,21 +210,11 @@ def _interpolated(
     # On a knot: from the run's first to its last. Else: from the knot below to the knot above.
     left = xp.clip(xp.where(is_knot, first, first - 1), first_knot, last_knot)
     right = xp.clip(xp.where(is_knot, after - 1, first), first_knot, last_knot)
-    if extrapolate and k > 1:
-        end = last_knot if last is None else xp.minimum(last_knot, xp.maximum(last, first_knot))
-        before_end = xp.maximum(end - 1, first_knot)
-        above = (x > knots[..., -1:]) & (take_rows(knots, before_end, xp) < knots[..., -1:])
-        below = (x < knots[..., :1]) & (knots[..., :1] < knots[..., 1:2])
-        left = xp.where(above, before_end, left)
-        right = xp.where(above, end, xp.where(below, first_knot + 1, right))
     x_left, x_right = take_rows(knots, left, xp), take_rows(knots, right, xp)
     y_left, y_right = take_rows(values, left, xp), take_rows(values, right, xp)
     width = x_right / 2.0 - x_left / 2.0
     flat = width == 0.0
     # In the middle of a run, and at the end outside of all knots.
     fraction = xp.where(flat, 0.5, (x / 2.0 - x_left / 2.0) / xp.where(flat, 1.0, width))
-    inside = xp.clip(fraction, 0.0, 1.0)
-    y = between(y_left, y_right, inside, xp)
-    if extrapolate:
-        y = xp.where(fraction == inside, y, _on_line(y_left, y_right, fraction))
+    y = between(y_left, y_right, xp.clip(fraction, 0.0, 1.0), xp)
     return xp.where(xp.isnan(x), xp.nan, y)
