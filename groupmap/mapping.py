@@ -15,7 +15,7 @@ from groupmap.gradients import GradientRule, Saved
 from groupmap.incomplete import RowsApart
 from groupmap.positions import plotting_parameters
 from groupmap.ranks import COUNTING_TIES, check_ties, doubled_midranks, gather_by_rank
-from groupmap.tables import quantiles_of_ranks, table_of_quantiles
+from groupmap.tables import new_table, quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
 
 OnOrder = Callable[[Array, Array], object]  # of rows, and what that has found to be their order
@@ -202,16 +202,50 @@ def _mapped(
             return _mapped(*own, with_order=False, xp=xp, ops=ops)[0]
 
         return ops.stack_of(mapped_row, len(of_rows), dtype, xp), None
+    if missing is not None and rule.ties != "random" and ops.can_read(values):
+        incomplete = _incomplete(values, missing, target, rule, dtype, xp, ops)
+        if incomplete is not None:
+            return incomplete, None
     rows_apart = RowsApart.found(missing, xp, ops) if target.is_tabulated else None
     if rows_apart is not None:
         complete, _ = on(xp.where(missing, 0, values), None, random_keys, with_order=False)
         parts = (rows_apart.taken(each) for each in (values, missing, random_keys))
         incomplete, _ = on(*parts, with_order=False)
         return rows_apart.put(incomplete, complete), None
-    h, n_valid = doubled_midranks(
-        values, missing, ties=rule.ties, random_keys=random_keys, xp=xp, ops=ops
+
+    def each_at_its_rank(values: Array, *others: Array) -> Array:
+        given = iter(others)
+        own_missing, own_keys = (None if each is None else next(given) for each in optional)
+        h, n_valid = doubled_midranks(
+            values, own_missing, ties=rule.ties, random_keys=own_keys, xp=xp, ops=ops
+        )
+        return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
+
+    optional = (missing, random_keys)
+    arrays = [values, *(each for each in optional if each is not None)]
+    if target.is_elementwise and values.ndim > 1:
+        return ops.in_blocks(each_at_its_rank, arrays, dtype), None
+    return each_at_its_rank(*arrays), None
+
+
+def _incomplete(
+    values: Array,
+    missing: Array,
+    target: Target,
+    rule: MapRule,
+    dtype: DType,
+    xp: Namespace,
+    ops: Ops,
+) -> Array | None:
+    """The image of rows that miss entries, from a table for each number of those that they do not;
+    None where Q is better asked entry by entry."""
+    if not (target.is_elementwise and target.is_tabulated):
+        return None
+    on = ops.device(values)
+    table_of = partial(
+        new_table, target, parameters=rule.plotting_parameters, dtype=dtype, on=on, xp=xp, ops=ops
     )
-    return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops), None
+    return ops.map_incomplete(values, missing, table_of, COUNTING_TIES.get(rule.ties), dtype)
 
 
 def _by_value(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops, TieRule
-from groupmap.interpolation import take_rows
 
 # scipy.stats.rankdata's names: what #(values < x) and #(values ≤ x) − 1 count for in h.
 COUNTING_TIES: dict[str, TieRule] = {
@@ -74,13 +73,16 @@ def gather_by_rank(
     ops: Ops,
 ) -> tuple[Array, Array | None]:
     """``table[h]`` for rows of which nothing is missing; and, if wanted and found, their order."""
-    if ties == "random":
-        h, _ = doubled_midranks(rows, None, ties=ties, random_keys=random_keys, xp=xp, ops=ops)
-        return take_rows(table, h, xp), None
-    if ties == "ordinal":
+    if ties in ORDERING_TIES:
         rows = without_signed_zero(rows, xp)
-    rule = COUNTING_TIES.get(ties)
-    return ops.rank_and_gather(ops.sortable(rows, xp), table, rule, with_order, xp)
+    rows, rule = ops.sortable(rows, xp), COUNTING_TIES.get(ties)
+    if ties != "random":
+        return ops.rank_and_gather(rows, table, rule, with_order, xp)
+    # Once the rows are shuffled, the order in which equals appear is random.
+    shuffle = ops.stable_argsort(random_keys, xp)
+    shuffled = xp.take_along_axis(rows, shuffle, axis=-1)
+    y, _ = ops.rank_and_gather(shuffled, table, rule, False, xp)
+    return ops.unsort(y, shuffle, xp), None
 
 
 def greatest(dtype: DType, xp: Namespace) -> float | int:
@@ -97,17 +99,14 @@ def _ordinal_ranks(
 
     Sorting by one key after the other, each time stably, sorts by all of them together.
     """
-    order = None
     tiebreaks = (random_keys, None if missing is None else xp.astype(missing, xp.int8))
-    for key in (*tiebreaks, without_signed_zero(rows, xp)):
-        if key is None:
-            continue
-        if order is None:
-            order = ops.stable_argsort(key, xp)
-        else:
-            so_far = xp.take_along_axis(key, order, axis=-1)
-            order = xp.take_along_axis(order, ops.stable_argsort(so_far, xp), axis=-1)
-    return ops.stable_argsort(order, xp)  # the inverse permutation
+    keys = [each for each in (*tiebreaks, without_signed_zero(rows, xp)) if each is not None]
+    order = ops.stable_argsort(keys[0], xp)
+    for key in keys[1:]:
+        so_far = xp.take_along_axis(key, order, axis=-1)
+        order = xp.take_along_axis(order, ops.stable_argsort(so_far, xp), axis=-1)
+    index = xp.arange(rows.shape[-1], dtype=order.dtype, device=ops.device(rows))
+    return ops.unsort(xp.broadcast_to(index, rows.shape), order, xp)
 
 
 def without_signed_zero(rows: Array, xp: Namespace) -> Array:

@@ -40,7 +40,7 @@ def table_of_quantiles(
     table = None
     if ops.keeps_tables and ops.can_read(like):
         table = remembered_table(target, n, parameters, dtype, on, xp)
-    return _new_table(target, n, parameters, dtype, on, xp, ops) if table is None else table
+    return new_table(target, n, parameters, dtype, on, xp, ops) if table is None else table
 
 
 def remembered_table(
@@ -84,7 +84,7 @@ def quantiles_of_ranks(
     return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
 
 
-def _new_table(
+def new_table(
     target: Target,
     n: int,
     parameters: tuple[float, float],
@@ -93,6 +93,7 @@ def _new_table(
     xp: Namespace,
     ops: Ops,
 ) -> Array:
+    """The same on that device, made in this call."""
     if target.formula is not None:
         native = ops.table_of_formula(target.formula, n, parameters, dtype, on)
         if native is not None:
@@ -108,7 +109,7 @@ def _new_table(
 
     is_mirrored = target.is_mirrored and parameters[0] == parameters[1]
     h = as_widest_real(xp.arange(n if is_mirrored else 2 * n - 1, device=on), xp, ops)
-    table = ops.in_blocks(quantiles, h, dtype) if target.is_elementwise else quantiles(h)
+    table = ops.in_blocks(quantiles, [h], dtype) if target.is_elementwise else quantiles(h)
     return xp.concat([table, -xp.flip(table[:-1])]) if is_mirrored else table
 
 
@@ -121,7 +122,7 @@ def _table_to_remember(
     xp: Namespace,
 ) -> Array:
     ops = ops_for(xp)
-    table = _new_table(target, n, parameters, dtype, on, xp, ops)
+    table = new_table(target, n, parameters, dtype, on, xp, ops)
     ops.settle(table)
     return table
 

@@ -265,6 +265,9 @@ class SymmetricTarget(FormulaTarget):
 
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
+        native = self.native_quantiles(positions, ops)
+        if native is not None:
+            return native
         xp, p, complement = positions.xp, positions.p, positions.complement
         is_lower = p <= complement
         tail = xp.minimum(p, complement)
@@ -284,9 +287,14 @@ class SymmetricTarget(FormulaTarget):
         p = xp.where(wide <= 0.0, lower, 1.0 - lower)
         return with_clamped_ends(p, x, -last, last, xp)
 
+    def native_quantiles(self, positions: Positions, ops: Ops) -> Array | None:
+        """All of it by a kernel of the backend, where there is one."""
+        del positions, ops
+        return None
+
     @staticmethod
     def native_probabilities(x: Array, last: Array, ops: Ops) -> Array | None:
-        """All of it by a kernel of the backend, where there is one."""
+        """Likewise."""
         del x, last, ops
         return None
 
@@ -328,6 +336,9 @@ class Gaussian(SymmetricTarget):
     @staticmethod
     def lower_probabilities(x: Array, xp: Namespace, ops: Ops) -> Array:
         return ops.ndtr(x, xp)
+
+    def native_quantiles(self, positions: Positions, ops: Ops) -> Array | None:
+        return ops.normal_quantiles(positions.p, positions.complement, self.clamp)
 
     @staticmethod
     def native_probabilities(x: Array, last: Array, ops: Ops) -> Array | None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import special
 
 import groupmap as gm
 from groupmap.backends._bits import INFINITY
@@ -14,7 +15,7 @@ from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
 
-from groupmap.backends.kernels import elementwise, rounding
+from groupmap.backends.kernels import elementwise, normal, rounding
 from groupmap.backends.kernels.affine import affine
 from groupmap.backends.kernels.columns import AT_ONCE, copy_rows
 from groupmap.backends.kernels.memory import Contiguous, lent
@@ -39,6 +40,36 @@ def test_normal_probabilities(x, view):
     with no_kernels():
         expected = gm.gaussian.cdf(given)
     np.testing.assert_allclose(found, expected, rtol=4e-15)
+
+
+@given(
+    hnp.arrays(
+        "float64",
+        st.tuples(st.integers(1, 4), st.integers(0, 40)),
+        elements=st.floats(-0.5, 1.5)
+        | st.sampled_from([np.nan, 0.0, 1e-300, 1e-12, 0.075, 0.5, 0.925, 1 - 1e-16, 1.0]),
+    ),
+    st.integers(0, 3),
+    st.sampled_from([1e-5, 1e-300, 0.08, 0.4]),
+)
+def test_normal_quantiles(p, view, clamp):
+    given, target = (p, p.T, p[::-2], p[:, ::3])[view], gm.gaussian.clamped(clamp)
+    with kernels_for_all_sizes(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(normal, "AT_ONCE", 32)
+        found, mirrored = target.ppf(given), target.ppf(1.0 - given)
+    with no_kernels():
+        np.testing.assert_array_equal(target.ppf(given), found)
+    lower = np.minimum(given, 1.0 - given)
+    expected = special.ndtri(np.where(lower < clamp, clamp, lower))
+    np.testing.assert_allclose(found, np.where(given <= 0.5, 1, -1) * expected, rtol=4e-15)
+    is_exact = 1.0 - (1.0 - given) == given
+    np.testing.assert_array_equal(mirrored[is_exact], -found[is_exact])
+
+
+def test_normal_quantiles_of_many_are_close_to_those_of_scipy(rng):
+    p = np.concatenate([rng.random(2**14), 10.0 ** -rng.uniform(0, 300, 2**12)])
+    found = gm.gaussian.clamped(1e-300).ppf(p)
+    np.testing.assert_allclose(found, special.ndtri(p), rtol=2e-15)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64"])

@@ -104,6 +104,10 @@ class Ops:
     count. None where there is no native form: for rows of that kind, or for these, which hold NaN,
     or infinity though they are connected to a gradient."""
 
+    map_incomplete: Callable[..., Array | None]
+    """``(rows, missing, table_of, tie_rule, dtype)``: ``table_of(n)[h]`` of rows of which n entries
+    are not missing, of that dtype; NaN for those that are. None where there is no native form."""
+
     repeats: Callable[..., Kinds | None]
     """``(x, weight, bias)``: their kinds, as tuples like `Kind`, where a `step` may be there for
     them and may be used: they are contiguous, nothing is traced and nothing learns. Else None."""
@@ -167,8 +171,8 @@ class Ops:
     """``(rows, xp, dtype=None)``: each row in ascending order; in that dtype, which holds all."""
 
     in_blocks: Callable[..., Array]
-    """``(function, x, dtype)``: the function of x, of x's shape and of that dtype, at once or for
-    some of the first axis at a time."""
+    """``(function, arrays, dtype)``: the function of some arrays, of the first one's shape and of
+    that dtype, at once or for some of their first axis at a time."""
 
     by_features: Callable[..., Array]
     """``(function_of, table, at_once, dtype)``: what ``function_of(features)``, asked for slices of
@@ -191,6 +195,10 @@ class Ops:
     normal_probabilities: Callable[..., Array | None]
     """``(x, last)``: a native form of the normal cdf with 0 at or below −last and 1 at or above
     last; None where it is not for that x."""
+
+    normal_quantiles: Callable[..., Array | None]
+    """``(p, complement, clamp)``: a native form of the normal quantile function, at p beside 1 − p,
+    both of them at least the clamp; None where it is not for that p."""
 
     standard_normal: Callable[..., Array]
     """``(like, dtype, rng, xp)``: normal draws shaped as `like`, on its device."""

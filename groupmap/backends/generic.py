@@ -53,6 +53,10 @@ def map_rows(*_: object) -> None:
     """None: the core tells rows that miss entries from those that do not."""
 
 
+def map_incomplete(*_: object) -> None:
+    """None: the core asks the target at each entry's own rank."""
+
+
 def repeats(*_: object) -> None:
     """None: what is asked again is answered again."""
 
@@ -132,16 +136,21 @@ def normal_probabilities(x: Array, last: Array) -> None:
     del x, last
 
 
+def normal_quantiles(p: Array, complement: Array, clamp: float) -> None:
+    """None: the target computes."""
+    del p, complement, clamp
+
+
 def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     """Each row in ascending order."""
     ascending = xp.sort(rows, axis=-1, stable=False)
     return ascending if dtype is None else xp.astype(ascending, dtype, copy=False)
 
 
-def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
-    """The function of all of x."""
+def in_blocks(function: Callable[..., Array], arrays: Sequence[Array], dtype: DType) -> Array:
+    """The function of all of them."""
     del dtype
-    return function(x)
+    return function(*arrays)
 
 
 def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
@@ -294,6 +303,7 @@ OPS = Ops(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    map_incomplete=map_incomplete,
     repeats=repeats,
     step=step,
     map_by_value=map_by_value,
@@ -310,6 +320,7 @@ OPS = Ops(
     order_statistics=order_statistics,
     with_middles=with_middles,
     normal_probabilities=normal_probabilities,
+    normal_quantiles=normal_quantiles,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     by_features=by_features,

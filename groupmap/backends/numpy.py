@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, Side
-from groupmap.backends import generic, kernels, numpy_sorts
+from groupmap.backends import generic, kernels, numpy_incomplete, numpy_normal, numpy_sorts
 from groupmap.backends._bits import INFINITY
 from groupmap.backends._ops import Formula, OfFeatures, Scale, TieRule
 from groupmap.backends.kernels import threads
 
-# Of functions, each of which takes many calls of a block: fewer would count more than the cache.
-ENTRIES_PER_BLOCK = 3 * 2**14
 LEAST_ENTRIES = 2 * kernels.LEAST_SIZE  # of a block of some features
 VALUES_PER_KNOT = 0.5  # where there are fewer, to bisect is faster than to make a table first
 SHORTEST_COUNTED = 2**10  # rows of 8 bits; shorter ones are sorted as fast
 # To Numba's arithmetic. Torch's bfloat16 looks like it here, and its numbers are others.
 _UNKNOWN = (np.float16,)
+
+
+class Blocks(NamedTuple):
+    """How functions are asked for some of an array at a time: for so many entries, on how many
+    threads."""
+
+    entries: int
+    threads: Callable[[], int]
+
+
+# A function takes many calls for each block: fewer entries would count more than the cache.
+BLOCKS = Blocks(3 * 2**14, kernels.default_threads)
 
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -74,6 +85,29 @@ def map_rows(
         threads=kernels.default_threads(),
     )  # fmt: skip
     return None if found is None else (found[0], None)
+
+
+def map_incomplete(
+    rows: Array,
+    missing: Array,
+    table_of: Callable[[int], Array],
+    tie_rule: TieRule | None,
+    dtype: DType,
+    threads_of: Callable[[], int] = kernels.default_threads,
+) -> Array | None:
+    """By what ranks complete rows, for arrays that are worth a copy."""
+
+    def gather(rows: Array, table: Array, threads: int) -> Array:
+        if not kernels.serve(rows, table):
+            return numpy_sorts.rank_and_gather(rows, table, tie_rule)
+        from groupmap.backends.kernels import rank
+
+        y, _ = rank.rank_and_gather(rows, table, tie_rule, with_order=False, threads=threads)
+        return y
+
+    if not kernels.serve(rows):
+        return None
+    return numpy_incomplete.map_rows(rows, missing, table_of, dtype, gather, threads_of())
 
 
 def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
@@ -145,7 +179,10 @@ def _in_row_order(rows: Array) -> Array:
 
 
 def interpolator(
-    knots: Array, values: Array, on_runs: str
+    knots: Array,
+    values: Array,
+    on_runs: str,
+    threads_of: Callable[[], int] = kernels.default_threads,
 ) -> Callable[[Array], Array | None] | None:
     """A kernel for large arrays in double precision."""
     if not kernels.INSTALLED or knots.dtype != np.float64 or values.dtype != np.float64:
@@ -162,7 +199,7 @@ def interpolator(
     def at(x: Array) -> Array | None:
         if not kernels.serve(x) or x.dtype != np.float64:
             return None
-        rows, n_threads = x.reshape(-1, x.shape[-1]), kernels.default_threads()
+        rows, n_threads = x.reshape(-1, x.shape[-1]), threads_of()
         if x.size < VALUES_PER_KNOT * knots.size and not prepared.cache_info().currsize:
             from groupmap.backends.kernels.knots import bisect
 
@@ -170,6 +207,24 @@ def interpolator(
         return prepared()(rows, threads=n_threads).reshape(x.shape)
 
     return at
+
+
+def stable_argsort(rows: Array, xp: Namespace) -> Array:
+    """The order of each row's entries, equal ones in order of appearance."""
+    del xp
+    if kernels.serve(rows):
+        from groupmap.backends.kernels import rank
+
+        return rank.order_of(rows, threads=kernels.default_threads()).astype(np.intp)
+    return np.argsort(rows, axis=-1, stable=True)
+
+
+def unsort(values: Array, order: Array, xp: Namespace) -> Array:
+    """Back where the values stood, put there one by one."""
+    del xp
+    result = np.empty(order.shape, dtype=values.dtype)
+    np.put_along_axis(result, order, values, axis=-1)
+    return result
 
 
 def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
@@ -244,23 +299,35 @@ def _copy_rows(rows: Array, out: Array) -> None:
         out[...] = rows
 
 
-def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
+def in_blocks(
+    function: Callable[..., Array],
+    arrays: Sequence[Array],
+    dtype: DType,
+    blocks: Blocks = BLOCKS,
+) -> Array:
     """The function of some rows at a time, whose intermediate arrays stay in the cache."""
-    if x.size <= ENTRIES_PER_BLOCK:
-        return function(x)
+    x = arrays[0]
+    if x.size <= blocks.entries:
+        return function(*arrays)
     result = np.empty(x.shape, dtype=dtype)
 
     def work(_: None, begin: int, end: int) -> None:
-        result[begin:end] = function(x[begin:end])
+        result[begin:end] = function(*(each[begin:end] for each in arrays))
 
     threads.over_rows(
         work, lambda _: None, len(x), x.size // len(x),
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+        entries_per_block=blocks.entries, threads=blocks.threads(),
     )  # fmt: skip
     return result
 
 
-def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
+def by_features(
+    function_of: OfFeatures,
+    table: Array,
+    at_once: int,
+    dtype: DType,
+    blocks: Blocks = BLOCKS,
+) -> Array:
     """Of some features after the other, whose functions stay in the cache, some samples at a time.
 
     No block is so small that another function would serve it, whose last digit may be another.
@@ -268,18 +335,16 @@ def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DTyp
     n_samples, n_features = table.shape
     at_once = max(at_once, -(-LEAST_ENTRIES // max(n_samples, 1)))
     if n_features <= at_once:
-        return in_blocks(function_of(slice(None)), table, dtype)
+        return in_blocks(function_of(slice(None)), [table], dtype, blocks)
     result = np.empty(table.shape, dtype=dtype)
     features, samples = (
         [slice(*part) for part in threads.parts(n, count)]
         for n, count in (
             (n_features, -(-n_features // at_once)),
-            (n_samples, -(-n_samples * at_once // ENTRIES_PER_BLOCK)),
+            (n_samples, -(-n_samples * at_once // blocks.entries)),
         )
     )
-    chosen = lru_cache(maxsize=2 * kernels.default_threads())(
-        lambda which: function_of(features[which])
-    )
+    chosen = lru_cache(maxsize=2 * blocks.threads())(lambda which: function_of(features[which]))
 
     def work(_: None, begin: int, end: int) -> None:
         for k in range(begin, end):
@@ -288,8 +353,8 @@ def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DTyp
             result[part] = chosen(which)(table[part])
 
     threads.over_rows(
-        work, lambda _: None, len(features) * len(samples), ENTRIES_PER_BLOCK,
-        entries_per_block=ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
+        work, lambda _: None, len(features) * len(samples), blocks.entries,
+        entries_per_block=blocks.entries, threads=blocks.threads(),
     )  # fmt: skip
     return result
 
@@ -334,9 +399,26 @@ def normal_probabilities(x: Array, last: Array) -> Array | None:
         return None
     from groupmap.backends.kernels import normal
 
-    if x.flags.f_contiguous:  # as the features of a table are, taken for rows
-        return normal.probabilities(x.T.reshape(-1), float(last)).reshape(x.shape[::-1]).T
-    return normal.probabilities(x.reshape(-1), float(last)).reshape(x.shape)
+    return _of_each(partial(normal.probabilities, last=float(last)), x)
+
+
+def normal_quantiles(p: Array, complement: Array, clamp: float) -> Array | None:
+    """A kernel for large arrays, and the same bits for others; in double precision."""
+    if p.dtype != np.float64:
+        return None
+    if not kernels.serve(p):
+        return numpy_normal.quantiles(p, complement, clamp)
+    from groupmap.backends.kernels import normal
+
+    return _of_each(partial(normal.quantiles, clamp=clamp), p, complement)
+
+
+def _of_each(function: Callable[..., Array], *arrays: Array) -> Array:
+    """The function of all entries in a row, in whichever order they lie."""
+    shape = arrays[0].shape
+    if all(each.flags.f_contiguous for each in arrays):  # as features are, taken for rows
+        return function(*(each.T.reshape(-1) for each in arrays)).reshape(shape[::-1]).T
+    return function(*(each.reshape(-1) for each in arrays)).reshape(shape)
 
 
 OPS = replace(
@@ -344,6 +426,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    map_incomplete=map_incomplete,
     map_by_value=map_by_value,
     count_values=count_values,
     has_native_map=has_native_map,
@@ -353,6 +436,9 @@ OPS = replace(
     order_statistics=order_statistics,
     with_middles=with_middles,
     normal_probabilities=normal_probabilities,
+    normal_quantiles=normal_quantiles,
+    stable_argsort=stable_argsort,
+    unsort=unsort,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     by_features=by_features,

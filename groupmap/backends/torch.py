@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +119,19 @@ def map_rows(
     )
 
 
+def map_incomplete(
+    rows: Array,
+    missing: Array,
+    table_of: Callable[[int], Array],
+    tie_rule: TieRule | None,
+    dtype: DType,
+) -> Array | None:
+    """By kernels, where NumPy sees the memory."""
+    if not (can_read(rows) and torch_kernels.serve_eagerly(rows)):
+        return None
+    return torch_kernels.map_incomplete(rows, missing, table_of, tie_rule, dtype)
+
+
 def repeats(x: Array, weight: Array | None, bias: Array | None) -> Kinds | None:
     """On GPUs; not while a graph is captured, whose memory is not to be that of a step."""
     if not torch_cuda.lies_there(x) or not is_plain(x, weight, bias) or is_captured(x):
@@ -193,10 +206,11 @@ def table_of_formula(
 def interpolator(
     knots: Array, values: Array, on_runs: str
 ) -> Callable[[Array], Array | None] | None:
-    """A kernel for doubles on GPUs, of which nothing asks a gradient."""
+    """A kernel for doubles of which nothing asks a gradient."""
     if not are_plain_constants(knots, values):
         return None
-    native = torch_cuda.interpolator(knots, values, on_runs)
+    where = torch_cuda if torch_cuda.lies_there(knots) else torch_kernels
+    native = where.interpolator(knots, values, on_runs)
     if native is None:
         return None
 
@@ -208,10 +222,11 @@ def interpolator(
 
 
 def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
-    """A kernel for indices in double precision on GPUs, where nothing asks a gradient."""
+    """A kernel for indices in double precision, where nothing asks a gradient."""
     if not are_plain_constants(sorted_rows, index):
         return None
-    return torch_cuda.order_statistics(sorted_rows, index)
+    where = torch_cuda if torch_cuda.lies_there(sorted_rows) else torch_kernels
+    return where.order_statistics(sorted_rows, index)
 
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
@@ -233,21 +248,32 @@ def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
     return ascending if dtype is None else ascending.to(dtype)
 
 
-def in_blocks(function: Callable[[Array], Array], x: Array, dtype: DType) -> Array:
-    """The function of some of x at a time, whose intermediate tensors stay in the cache."""
+def stable_argsort(rows: Array, xp: Namespace) -> Array:
+    """The order of each row's entries, equal ones in order of appearance."""
+    if can_read(rows) and torch_kernels.serve_eagerly(rows):
+        return torch_kernels.stable_argsort(rows)
+    return torch_sorts.stable_argsort(rows, xp)
+
+
+def in_blocks(function: Callable[..., Array], arrays: Sequence[Array], dtype: DType) -> Array:
+    """The function of some of them at a time, whose intermediate tensors stay in the cache."""
+    x = arrays[0]
     if not can_read(x) or x.device.type != "cpu" or x.numel() <= ENTRIES_PER_BLOCK:
-        return function(x)
+        return function(*arrays)
     result = torch.empty(x.shape, dtype=dtype, device=x.device)
     rows = max(1, ENTRIES_PER_BLOCK * len(x) // x.numel())
     for begin in range(0, len(x), rows):
-        result[begin : begin + rows] = function(x[begin : begin + rows])
+        some = [each[begin : begin + rows] for each in arrays]
+        result[begin : begin + rows] = function(*some)
     return result
 
 
 def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
-    """Of some samples at a time."""
-    del at_once
-    return in_blocks(function_of(slice(None)), table, dtype)
+    """As NumPy does, where it sees the memory and nothing asks a gradient; else of some samples at
+    a time."""
+    if are_plain_constants(table) and torch_kernels.serve_eagerly(table):
+        return torch_kernels.by_features(function_of, table, at_once, dtype)
+    return in_blocks(function_of(slice(None)), [table], dtype)
 
 
 def ndtri(p: Array, xp: Namespace) -> Array:
@@ -261,6 +287,20 @@ def ndtr(x: Array, xp: Namespace) -> Array:
     del xp
     # Not torch's own ndtr, whose lower tail is a difference of numbers near one.
     return 0.5 * torch.special.erfc(x * -math.sqrt(0.5))
+
+
+def normal_probabilities(x: Array, last: Array) -> Array | None:
+    """A kernel for doubles in main memory, of which nothing asks a gradient."""
+    if not are_plain_constants(x):
+        return None
+    return torch_kernels.normal_probabilities(x, last)
+
+
+def normal_quantiles(p: Array, complement: Array, clamp: float) -> Array | None:
+    """Likewise."""
+    if not are_plain_constants(p, complement):
+        return None
+    return torch_kernels.normal_quantiles(p, complement, clamp)
 
 
 def device(x: Array) -> object:
@@ -331,6 +371,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     map_rows=map_rows,
+    map_incomplete=map_incomplete,
     repeats=repeats,
     step=step,
     settle=settle,
@@ -347,10 +388,12 @@ OPS = replace(
     order_statistics=order_statistics,
     with_middles=with_middles,
     sort_rows=sort_rows,
-    stable_argsort=torch_sorts.stable_argsort,
+    stable_argsort=stable_argsort,
     in_blocks=in_blocks,
     by_features=by_features,
     ndtri=ndtri,
+    normal_probabilities=normal_probabilities,
+    normal_quantiles=normal_quantiles,
     ndtr=ndtr,
     standard_normal=torch_random.standard_normal,
     random_keys=torch_random.random_keys,

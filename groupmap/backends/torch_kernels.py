@@ -7,6 +7,7 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from groupmap._typing import Array
 from groupmap.backends import kernels, numpy
 from groupmap.backends._bits import BFLOAT16_INFINITY, INFINITY, limit_of
-from groupmap.backends._ops import Scale, TieRule
+from groupmap.backends._ops import OfFeatures, Scale, TieRule
 from groupmap.backends.torch_tracing import is_plain
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ _DTYPES = {
         "float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64",
     )
 } | {torch.bfloat16: np.dtype("float16")}  # fmt: skip
+
+
+# Of so few entries torch leaves each step to the thread that asks for it, and we have our own.
+BLOCKS = numpy.Blocks(3 * 2**13, torch.get_num_threads)
 
 
 def shares_memory(*tensors: Array) -> bool:
@@ -174,6 +179,81 @@ def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
         return None
     table = numpy.with_middles(as_array(ascending), _DTYPES[dtype])
     return None if table is None else torch.from_numpy(table)
+
+
+def map_incomplete(
+    rows: Array,
+    missing: Array,
+    table_of: Callable[[int], Array],
+    tie_rule: TieRule | None,
+    dtype: torch.dtype,
+) -> Array | None:
+    """NumPy's; of bfloat16, which it lacks, as the floats that hold all of them."""
+    is_bfloat = rows.dtype == torch.bfloat16
+    # What is gathered from a table is bits.
+    y = numpy.map_incomplete(
+        in_place(rows.float() if is_bfloat else rows),
+        in_place(missing),
+        lambda n: as_array(table_of(n)),
+        tie_rule,
+        _DTYPES[dtype],
+        torch.get_num_threads,
+    )
+    return None if y is None else as_tensor(y, dtype)
+
+
+def interpolator(
+    knots: Array, values: Array, on_runs: str
+) -> Callable[[Array], Array | None] | None:
+    """NumPy's, for doubles."""
+    if not serve(knots, values):
+        return None
+    native = numpy.interpolator(
+        as_array(knots), as_array(values), on_runs, threads_of=torch.get_num_threads
+    )
+    return None if native is None else partial(_by_numpy, native)
+
+
+def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
+    """NumPy's, but of bfloat16, of which it knows not the numbers."""
+    if not serve(sorted_rows, index) or sorted_rows.dtype == torch.bfloat16:
+        return None
+    return _by_numpy(numpy.order_statistics, sorted_rows, index)
+
+
+def stable_argsort(rows: Array) -> Array:
+    """The order of each row's entries, equal ones in order of appearance."""
+    from groupmap.backends.kernels import rank
+
+    order = rank.order_of(in_place(rows), threads=torch.get_num_threads())
+    return torch.from_numpy(order).long()
+
+
+def normal_probabilities(x: Array, last: Array) -> Array | None:
+    """NumPy's, for doubles."""
+    return _by_numpy(partial(numpy.normal_probabilities, last=last), x)
+
+
+def normal_quantiles(p: Array, complement: Array, clamp: float) -> Array | None:
+    """NumPy's, for doubles."""
+    return _by_numpy(partial(numpy.normal_quantiles, clamp=clamp), p, complement)
+
+
+def _by_numpy(function: Callable[..., Any], *tensors: Array) -> Array | None:
+    """What the function makes of their memory, if NumPy sees it; or None, as it says."""
+    y = function(*map(in_place, tensors)) if shares_memory(*tensors) else None
+    return None if y is None else torch.from_numpy(y)
+
+
+def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: torch.dtype) -> Array:
+    """As NumPy's, of functions of tensors."""
+
+    def of_arrays(features: slice) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+        function = function_of(features)
+        return lambda samples: in_place(function(as_tensor(samples, table.dtype)))
+
+    y = numpy.by_features(of_arrays, in_place(table), at_once, _DTYPES[dtype], BLOCKS)
+    return as_tensor(y, dtype)
 
 
 def sort_rows(rows: Array) -> Array:

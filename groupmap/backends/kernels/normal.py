@@ -1,7 +1,8 @@
-"""The normal cdf of many values, by the formulas of `groupmap.backends._normal`.
+"""The normal cdf and quantiles of many values, by the formulas of `groupmap.backends._normal`.
 
 All three of Cody's quotients are computed for each value and one of them is taken: without
-branches, several values at once, that is faster than to choose first.
+branches, several values at once, that is faster than to choose first. Of Wichura's the central one
+is, and the probabilities of the tails are collected: NumPy takes their logarithms faster.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from groupmap.backends._normal import ERF, ERFC, FAR_ERFC, Rational
+from groupmap.backends._normal import ERF, ERFC, FAR_ERFC, NDTRI_RANGES, Rational
 from groupmap.backends.kernels.compiled import inlined, numpy_kernel
 
 Values = np.ndarray[Any, Any]
@@ -23,6 +24,18 @@ def probabilities(x: Values, last: float) -> Values:
     x = np.clip(x, -NOTHING_LEFT, NOTHING_LEFT)
     result: Values = np.exp(-0.5 * x * x)
     from_densities(x, last, result)
+    return result
+
+
+def quantiles(p: Values, complement: Values, clamp: float) -> Values:
+    """The quantiles at p ``(n,)``, beside 1 − p, both of them at least the clamp, above 0."""
+    result = np.empty_like(p)
+    room = min(p.size, AT_ONCE)
+    tails, places = np.empty(room + 1), np.empty(room + 1, dtype=np.int32)
+    for begin in range(0, p.size, AT_ONCE):
+        lower, upper, q = (each[begin : begin + AT_ONCE] for each in (p, complement, result))
+        count = from_centre(lower, upper, clamp, q, tails, places)
+        from_tails(np.sqrt(-np.log(tails[:count])), places, lower, upper, q)
     return result
 
 
@@ -42,6 +55,8 @@ def _compiled(rational: Rational) -> Callable[[float], float]:
 
 
 _erf, _erfc, _far_erfc = (_compiled(each) for each in (ERF, ERFC, FAR_ERFC))
+_centre, _near, _far = (_compiled(each) for each in NDTRI_RANGES.values())
+AT_ONCE = 2**13  # probabilities, so that all that is made of them stays near
 NOTHING_LEFT = 40.0  # Φ(−40) is below every positive float64
 SQRT_HALF, SQRT_OF_PI = math.sqrt(0.5), math.sqrt(math.pi)
 
@@ -59,3 +74,36 @@ def from_densities(x: Values, last: float, p: Values) -> None:
         lower = small if size <= 0.5 else middle if size <= 4.0 else far
         inside = lower if x[i] <= 0.0 else 1.0 - lower
         p[i] = 0.0 if x[i] <= -last else 1.0 if x[i] >= last else inside
+
+
+@inlined
+def _tail(p: float, complement: float, clamp: float) -> float:
+    tail = p if p <= complement else complement
+    return clamp if tail < clamp else tail
+
+
+@numpy_kernel
+def from_centre(
+    p: Values, complement: Values, clamp: float, q: Values, tails: Values, places: Values
+) -> int:
+    """The quantiles, but for the tails': their lower probabilities, where they stand, how many."""
+    for i in range(p.size):
+        distance = 0.5 - _tail(p[i], complement[i], clamp)
+        size = distance * _centre(0.180625 - distance * distance)
+        q[i] = -size if p[i] <= complement[i] else size
+    count = 0
+    for i in range(p.size):  # without a branch: in no order they lie here or there
+        tails[count] = _tail(p[i], complement[i], clamp)
+        places[count] = i
+        count += 0.5 - tails[count] > 0.425
+    return count
+
+
+@numpy_kernel
+def from_tails(roots: Values, places: Values, p: Values, complement: Values, q: Values) -> None:
+    """The quantiles of the tails, of √−ln of their probabilities, put in their places."""
+    for k in range(roots.size):
+        r = roots[k]
+        size = _near(r - 1.6) if r <= 5.0 else _far(r - 5.0)
+        i = places[k]
+        q[i] = -size if p[i] <= complement[i] else size

@@ -1,0 +1,158 @@
+"""What NumPy arrays and tensors in main memory share: orders, incomplete rows, fitted tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import groupmap as gm
+from groupmap.backends import namespace_and_ops, numpy_incomplete
+from groupmap.ranks import gather_by_rank
+from tests.backends import kernels_for_all_sizes, no_kernels
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("numba")
+
+LIBRARIES = {
+    "numpy": (np.asarray, no_kernels),
+    "numpy-kernels": (np.asarray, kernels_for_all_sizes),
+    "torch": (torch.from_numpy, no_kernels),
+    "torch-kernels": (torch.from_numpy, kernels_for_all_sizes),
+}
+with_libraries = pytest.mark.parametrize(("made", "context"), LIBRARIES.values(), ids=LIBRARIES)
+DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int64")
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 30))
+ROWS = hnp.arrays(st.sampled_from(DTYPES), SHAPES, elements=st.integers(0, 9))
+ZERO = st.sampled_from([0.0, -0.0])
+
+
+@with_libraries
+@given(rows=ROWS, zero=ZERO)
+def test_orders_are_those_of_a_stable_sort(made, context, rows, zero):
+    if rows.dtype.kind == "f":
+        rows = np.where(rows == 4, zero, rows - 4).astype(rows.dtype)
+    x = made(rows)
+    xp, ops = namespace_and_ops(x=x)
+    with context():
+        order = ops.stable_argsort(x, xp)
+        again = ops.unsort(xp.take_along_axis(x, order, axis=-1), order, xp)
+    np.testing.assert_array_equal(order, np.argsort(rows, axis=-1, stable=True))
+    np.testing.assert_array_equal(again, rows)
+
+
+@with_libraries
+@given(rows=ROWS, seed=st.integers(0, 9))
+def test_random_ties_are_in_the_order_of_random_keys(made, context, rows, seed):
+    keys = np.random.default_rng(seed).random(rows.shape).round(1)  # of which some are equal
+    n = rows.shape[-1]
+    x = made(rows)
+    xp, ops = namespace_and_ops(x=x)
+    with context():
+        found, _ = gather_by_rank(
+            x, made(np.arange(2.0 * n - 1)), "random", made(keys), with_order=False, xp=xp, ops=ops
+        )
+    for row, own_keys, h in zip(rows, keys, found, strict=True):
+        np.testing.assert_array_equal(h[np.lexsort((own_keys, row))], 2 * np.arange(n))
+
+
+# With the greatest number of its dtype nothing could be put above it.
+ENTRIES = {
+    "f": st.integers(-3, 3) | st.sampled_from([np.nan, np.inf, -np.inf, 0.5, -0.0]),
+    "i": st.integers(0, 5) | st.sampled_from([127, -128]),
+    "u": st.integers(0, 5) | st.just(255),
+}
+INCOMPLETE = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: st.tuples(
+        hnp.arrays(dtype, (6, 9), elements=ENTRIES[np.dtype(dtype).kind]),
+        hnp.arrays("bool", (6, 9)) | st.just(np.ones((6, 9), dtype=bool)),
+        st.booleans(),
+    )
+)
+
+
+@with_libraries
+@given(
+    incomplete=INCOMPLETE,
+    ties=st.sampled_from(["average", "min", "max", "ordinal"]),
+    target=st.sampled_from(["gaussian", "uniform", "cauchy"]),
+)
+def test_what_is_missing_is_as_if_it_were_not_there(made, context, incomplete, ties, target):
+    rows, where, are_great = incomplete
+    if are_great and rows.dtype.kind != "f":
+        rows = np.where(rows == 0, np.iinfo(rows.dtype).max, rows)
+    options = {"target_quantiles": target, "ties": ties, "positions": "hazen"}
+    with context():
+        y = np.asarray(gm.quantile_map(made(rows), where=made(where), **options))
+        counts = where if rows.dtype.kind != "f" else where & ~np.isnan(rows)
+        for row, own, found in zip(rows, counts, y, strict=True):
+            assert np.isnan(found[~own]).all()
+            if own.any():
+                alone = gm.quantile_map(made(row[own]), **options)
+                np.testing.assert_array_equal(found[own], alone)
+
+
+@pytest.mark.parametrize(
+    ("shape", "share"), [((40, 3000), 0.1), ((300, 400), 0.1), ((300, 400), 0.0003)]
+)
+def test_many_rows_that_miss_entries(rng, shape, share, monkeypatch):
+    """On several threads, and without the way that asks Q at each entry's own rank."""
+    x = rng.normal(size=shape)
+    x[rng.random(shape) < share] = np.nan
+    x[1] = np.nan
+    asked, map_rows = [], numpy_incomplete.map_rows
+
+    def counted(*arguments):
+        asked.append(len(arguments[0]))
+        return map_rows(*arguments)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(numpy_incomplete, "map_rows", counted)
+    y = gm.quantile_map(x)
+    assert asked
+    on_torch = gm.quantile_map(torch.from_numpy(x)).numpy()
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
+    np.testing.assert_allclose(on_torch, y, rtol=4e-15)  # by torch's own normal distribution
+    for r in (0, 2, shape[0] - 1):
+        valid = ~np.isnan(x[r])
+        np.testing.assert_array_equal(y[r, valid], gm.quantile_map(x[r, valid]))
+
+
+def test_incomplete_rows_of_bfloat16(rng):
+    """Which NumPy takes for other numbers."""
+    x = torch.as_tensor(rng.normal(size=(30, 400))).bfloat16()
+    x[torch.as_tensor(rng.random((30, 400)) < 0.1)] = torch.nan
+    with no_kernels():
+        expected = gm.quantile_map(x)
+    torch.testing.assert_close(gm.quantile_map(x), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("tails", ["clip", "linear"])
+@pytest.mark.parametrize("target", ["gaussian", "uniform"])
+def test_tables_of_tensors_get_the_bits_of_arrays(rng, dtype, tails, target):
+    pytest.importorskip("sklearn")
+    X = rng.normal(size=(3000, 9)).astype(dtype)
+    X[:, 2] = np.maximum(X[:, 2], 0)
+    X[::50, 3], X[:, 4] = np.nan, np.nan
+    new = 1.5 * X[::-1]
+    on_numpy = gm.GroupMapTransformer(n_quantiles=100, tails=tails, target_quantiles=target).fit(X)
+    found = []
+    for fitted, made in ((on_numpy, np.asarray), (on_numpy.move_to(torch), torch.from_numpy)):
+        y = fitted.transform(made(new.copy()))
+        found.append((y, fitted.inverse_transform(y)))
+    for array, tensor in zip(*found, strict=True):
+        assert tensor.dtype == getattr(torch, dtype)
+        np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+def test_tables_of_bfloat16(rng):
+    pytest.importorskip("sklearn")
+    X = torch.as_tensor(rng.normal(size=(2000, 5))).bfloat16()
+    X[::9, 1] = torch.nan
+    fitted = gm.GroupMapTransformer(n_quantiles=100).fit(X)
+    with no_kernels():
+        expected = fitted.transform(X)
+    torch.testing.assert_close(fitted.transform(X), expected, rtol=0, atol=0, equal_nan=True)
