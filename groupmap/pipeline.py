@@ -184,7 +184,12 @@ def _map_block(
     ops: Ops,
     **how: Any,
 ) -> Array:
-    comes_again = target is None or (isinstance(target, Target) and target.is_remembered)
+    if isinstance(target, Sequence):
+        target = tuple(target)  # by which a program is found again
+    comes_again = all(
+        each is None or (isinstance(each, Target) and each.is_remembered)
+        for each in (target if isinstance(target, tuple) else (target,))
+    )
     made = ops.program if comes_again and on_order is None else partial
     mapped = made(
         _mapped_block, grouping=grouping, target=target, on_order=on_order, xp=xp, ops=ops, **how

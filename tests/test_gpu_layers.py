@@ -70,16 +70,15 @@ def test_layers(rng, name, dtype, memory_format, has_nan):
 
 
 @with_layers
-@with_formats
 @pytest.mark.parametrize(
-    ("dtype", "limits"),
+    ("dtype", "limits", "memory_format"),
     [
-        (torch.float16, LIMITS),
-        (torch.bfloat16, LIMITS),
-        (torch.float32, LIMITS),
-        (torch.float64, LIMITS),
-        (torch.bfloat16, NO_ROOM),
-        (torch.float32, NO_ROOM),
+        (torch.float16, LIMITS, torch.contiguous_format),
+        (torch.bfloat16, LIMITS, torch.channels_last),
+        (torch.float32, LIMITS, torch.contiguous_format),
+        (torch.float64, LIMITS, torch.channels_last),
+        (torch.bfloat16, NO_ROOM, torch.contiguous_format),
+        (torch.float32, NO_ROOM, torch.channels_last),
     ],
 )
 def test_scaling_in_the_same_launch_changes_no_bit(rng, name, dtype, memory_format, limits):

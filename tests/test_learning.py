@@ -121,11 +121,13 @@ def test_weights_reach_fit_through_a_pipeline(rng):
 @pytest.mark.parametrize("positions", ["linear", "hazen"])
 @few_values
 def test_chunks_that_fit_are_exact(library, rng, groups, positions):
+    # JAX compiles every operation anew for every length.
+    if library.module == "jax" and (groups == "all") == (positions == "linear"):
+        pytest.skip("the other positions are enough of a test of these groups")
     X = np.round(rng.normal(size=(60, 3)), 1)
     X[5:9, 1] = np.nan
     together = uniform(60, groups=groups, positions=positions).fit(library.asarray(X))
     apart = uniform(60, groups=groups, positions=positions)
-    # JAX compiles every operation anew for every length.
     ends = (0, 1, 60) if library.module == "jax" else (0, 1, 30, 33, 60)
     for begin, end in pairwise(ends):
         apart.partial_fit(library.asarray(X[begin:end]))
