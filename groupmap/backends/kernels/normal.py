@@ -21,9 +21,15 @@ Values = np.ndarray[Any, Any]
 
 def probabilities(x: Values, last: float) -> Values:
     """The cdf at x ``(n,)``, with 0 at or below −last and 1 at or above last; last is below 40."""
-    x = np.clip(x, -NOTHING_LEFT, NOTHING_LEFT)
-    result: Values = np.exp(-0.5 * x * x)
-    from_densities(x, last, result)
+    result = np.empty_like(x)
+    room = np.empty(min(x.size, AT_ONCE))
+    finished = from_near_densities if last * SQRT_HALF <= NEAR else from_densities
+    for begin in range(0, x.size, AT_ONCE):
+        p = result[begin : begin + AT_ONCE]
+        clipped = np.clip(x[begin : begin + AT_ONCE], -last, last, out=room[: p.size])
+        np.multiply(clipped, clipped, out=p)
+        np.multiply(p, -0.5, out=p)
+        finished(clipped, last, np.exp(p, out=p))
     return result
 
 
@@ -56,8 +62,8 @@ def _compiled(rational: Rational) -> Callable[[float], float]:
 
 _erf, _erfc, _far_erfc = (_compiled(each) for each in (ERF, ERFC, FAR_ERFC))
 _centre, _near, _far = (_compiled(each) for each in NDTRI_RANGES.values())
-AT_ONCE = 2**13  # probabilities, so that all that is made of them stays near
-NOTHING_LEFT = 40.0  # Φ(−40) is below every positive float64
+AT_ONCE = 2**16  # values: of fewer, threads would wait for one another more than for memory
+NEAR = 4.0  # of |x|·√½, beyond which another quotient begins
 SQRT_HALF, SQRT_OF_PI = math.sqrt(0.5), math.sqrt(math.pi)
 
 
@@ -71,9 +77,24 @@ def from_densities(x: Values, last: float, p: Values) -> None:
         small = 0.5 - 0.5 * size * _erf(squared)
         middle = 0.5 * p[i] * _erfc(size)
         far = 0.5 * p[i] * (1.0 / SQRT_OF_PI - inverse * _far_erfc(inverse)) / size
-        lower = small if size <= 0.5 else middle if size <= 4.0 else far
-        inside = lower if x[i] <= 0.0 else 1.0 - lower
-        p[i] = 0.0 if x[i] <= -last else 1.0 if x[i] >= last else inside
+        lower = small if size <= 0.5 else middle if size <= NEAR else far
+        p[i] = _on_its_side(x[i], last, lower)
+
+
+@numpy_kernel
+def from_near_densities(x: Values, last: float, p: Values) -> None:
+    """The same for values of which none lies so far off that it would need the third quotient."""
+    for i in range(x.size):
+        size = abs(x[i]) * SQRT_HALF
+        small = 0.5 - 0.5 * size * _erf(size * size)
+        middle = 0.5 * p[i] * _erfc(size)
+        p[i] = _on_its_side(x[i], last, small if size <= 0.5 else middle)
+
+
+@inlined
+def _on_its_side(x: float, last: float, lower: float) -> float:
+    inside = lower if x <= 0.0 else 1.0 - lower
+    return 0.0 if x <= -last else 1.0 if x >= last else inside
 
 
 @inlined
