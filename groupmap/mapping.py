@@ -223,7 +223,7 @@ def _mapped(
 
     optional = (missing, random_keys)
     arrays = [values, *(each for each in optional if each is not None)]
-    if target.is_elementwise and values.ndim > 1:
+    if target.is_elementwise and target.is_tabulated and values.ndim > 1:
         return ops.in_blocks(each_at_its_rank, arrays, dtype), None
     return each_at_its_rank(*arrays), None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import subprocess
@@ -320,3 +321,19 @@ def test_arrays_that_are_spread_over_devices():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     environment = dict(os.environ, XLA_FLAGS=flags)
     subprocess.run([sys.executable, "-c", SPREAD], check=True, env=environment)
+
+
+@pytest.mark.parametrize("context", [contextlib.nullcontext, without_numpy])
+def test_nan_among_many_values_are_found(rng, context):
+    """On a CPU XLA leaves them out of the greatest of a thousand."""
+    data = rng.normal(size=(3000, 4))
+    data[rng.random(data.shape) < 0.1] = np.nan
+    x = jnp.asarray(data)
+    with context():
+        found = gm.normalize_quantiles(x, axis=0)
+        fitted = gm.EmpiricalCDF.fit(x, axis=0, n_quantiles=50)
+        with pytest.raises(ValueError, match="reference"):
+            gm.match_quantiles(x[:, 0], x[:, 1])
+    np.testing.assert_allclose(found, gm.normalize_quantiles(data, axis=0), rtol=1e-12)
+    expected = gm.EmpiricalCDF.fit(data, axis=0, n_quantiles=50)
+    np.testing.assert_allclose(fitted.values, expected.values, rtol=1e-12, atol=1e-12)

@@ -156,3 +156,15 @@ def test_tables_of_bfloat16(rng):
     with no_kernels():
         expected = fitted.transform(X)
     torch.testing.assert_close(fitted.transform(X), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@with_libraries
+def test_many_rows_that_miss_entries_are_matched_to_samples_of_their_own(made, context, rng):
+    x, reference = rng.normal(size=(2, 6, 20_000))
+    x[rng.random(x.shape) < 0.1] = np.nan
+    with context():
+        found = np.asarray(gm.match_quantiles(made(x), made(reference), axis=1))
+        for r in range(6):
+            valid = ~np.isnan(x[r])
+            alone = gm.match_quantiles(made(x[r, valid]), made(reference[r]))
+            np.testing.assert_allclose(found[r, valid], alone, rtol=1e-12, atol=1e-12)

@@ -165,6 +165,22 @@ def can_read(x: Array) -> bool:
     return is_concrete(x) and is_concrete(jax.lax.add(1.0, 1.0))
 
 
+def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
+    """Whether any float is NaN, and whether any is infinite or NaN: each is asked, since on a CPU
+    XLA leaves NaN out of the greatest of many (https://github.com/openxla/xla/issues/21461)."""
+    if are_shared_with_numpy(x):
+        return numpy.screen(np.asarray(x), array_api_compat.numpy)
+    return bool(xp.any(xp.isnan(x))), not bool(xp.all(xp.isfinite(x)))
+
+
+def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
+    """NumPy's, for arrays that it sees."""
+    if not are_shared_with_numpy(x):
+        return None
+    y = numpy.normalize_rows(np.asarray(x), lambda: np.asarray(rows()), tie_rule)
+    return None if y is None else _placed_as(x, y)
+
+
 def device(x: Array) -> Any:
     """Where x lies; None, wherever JAX likes, if it is spread over several devices."""
     place = array_api_compat.device(x)
@@ -289,6 +305,8 @@ OPS = replace(
     standard_normal=standard_normal,
     random_keys=random_keys,
     can_read=can_read,
+    screen=screen,
+    normalize_rows=normalize_rows,
     device=device,
     reads_at_once=can_read,
     keeps_tables=False,  # made inside jit, even of constants, they are tracers
