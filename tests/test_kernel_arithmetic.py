@@ -72,6 +72,13 @@ def test_normal_quantiles(p, view, clamp):
     np.testing.assert_array_equal(mirrored[is_exact], -found[is_exact])
 
 
+@pytest.mark.parametrize("context", [kernels_for_all_sizes, no_kernels])
+def test_the_median_is_no_negative_zero(context):
+    with context():
+        for medians in (gm.gaussian.ppf(np.array([0.5])), gm.quantile_map(np.ones((1, 3)))):
+            np.testing.assert_array_equal(np.signbit(medians), False)
+
+
 def test_normal_quantiles_of_many_are_close_to_those_of_scipy(rng):
     p = np.concatenate([rng.random(2**14), 10.0 ** -rng.uniform(0, 300, 2**12)])
     found = gm.gaussian.clamped(1e-300).ppf(p)

@@ -16,14 +16,11 @@ def quantiles(p: Array, complement: Array, clamp: float) -> Array:
     is_lower: Array = p <= complement
     tail: Array = np.where(is_lower, p, complement)
     tail = np.where(tail < clamp, clamp, tail)
-    distance = 0.5 - tail
-    size = np.asarray(distance * NDTRI_RANGES["CENTRE"].at(0.180625 - distance * distance))
-    in_tail = distance > 0.425
+    distance = tail - 0.5
+    lower = np.asarray(distance * NDTRI_RANGES["CENTRE"].at(0.180625 - distance * distance))
+    in_tail = distance < -0.425
     r = np.sqrt(-np.log(tail[in_tail]))
     is_near = r <= 5.0
-    size[in_tail] = np.where(
-        is_near,
-        NDTRI_RANGES["TAIL"].at(r - 1.6),
-        NDTRI_RANGES["FAR_TAIL"].at(np.where(is_near, 0.0, r - 5.0)),
-    )
-    return np.where(is_lower, -size, size)
+    far = NDTRI_RANGES["FAR_TAIL"].at(np.where(is_near, 0.0, r - 5.0))
+    lower[in_tail] = np.where(is_near, -NDTRI_RANGES["TAIL"].at(r - 1.6), -far)
+    return np.where(is_lower, lower, -lower)

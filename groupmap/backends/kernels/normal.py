@@ -109,14 +109,14 @@ def from_centre(
 ) -> int:
     """The quantiles, but for the tails': their lower probabilities, where they stand, how many."""
     for i in range(p.size):
-        distance = 0.5 - _tail(p[i], complement[i], clamp)
-        size = distance * _centre(0.180625 - distance * distance)
-        q[i] = -size if p[i] <= complement[i] else size
+        distance = _tail(p[i], complement[i], clamp) - 0.5
+        lower = distance * _centre(0.180625 - distance * distance)
+        q[i] = lower if p[i] <= complement[i] else -lower
     count = 0
     for i in range(p.size):  # without a branch: in no order they lie here or there
         tails[count] = _tail(p[i], complement[i], clamp)
         places[count] = i
-        count += 0.5 - tails[count] > 0.425
+        count += tails[count] - 0.5 < -0.425
     return count
 
 
@@ -125,6 +125,6 @@ def from_tails(roots: Values, places: Values, p: Values, complement: Values, q: 
     """The quantiles of the tails, of √−ln of their probabilities, put in their places."""
     for k in range(roots.size):
         r = roots[k]
-        size = _near(r - 1.6) if r <= 5.0 else _far(r - 5.0)
+        lower = -(_near(r - 1.6) if r <= 5.0 else _far(r - 5.0))
         i = places[k]
-        q[i] = -size if p[i] <= complement[i] else size
+        q[i] = lower if p[i] <= complement[i] else -lower
