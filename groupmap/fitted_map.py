@@ -8,7 +8,7 @@ from typing import final
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import as_widest_real, default_dtype, result_dtype
+from groupmap.dtypes import default_dtype, result_dtype
 from groupmap.interpolation import continued
 from groupmap.knots import Knots
 from groupmap.tables import probabilities_of_values, quantiles_of_probabilities
@@ -98,7 +98,9 @@ class FittedMap:
         if not self.target.is_elementwise:
             return on_samples_of(slice(None))(table)
         at_once = max(FEWEST_FEATURES, KNOTS_AT_ONCE // self.quantiles.shape[1])
-        return self.ops.by_features(on_samples_of, table, at_once, dtype)
+        return self.ops.by_features(
+            on_samples_of, table, at_once, dtype, learns=not self.target.is_remembered
+        )
 
     def _continued(
         self, function: Callable[[Array], Array], knots: Array, heights: Array
@@ -106,10 +108,11 @@ class FittedMap:
         """The function, and outside of the knots the outermost segments of (knots, heights)."""
         xp, ops = self.xp, self.ops
         absent = xp.isnan(self.quantiles[:, :1])
+        # What is NaN may take the other features with it.
         knots, heights = (xp.where(absent, 0.0, each) for each in (knots, heights))
         with_tails = continued(function, knots, heights, None, xp, ops)
 
         def at(x: Array) -> Array:
-            return xp.where(absent, xp.nan, with_tails(as_widest_real(x, xp, ops)))
+            return xp.where(absent, xp.nan, with_tails(x))
 
         return at

@@ -146,33 +146,45 @@ def continued(
 ) -> Callable[[Array], Array]:
     """The function, and outside of the knots the outermost segments of (knots, values), where they
     have a length; `last` as in `interpolator`."""
-    k = knots.shape[-1]
-    if k < 2:  # no segment
+    if knots.shape[-1] < 2:  # no segment
         return inside
-    lowest, second, lowest_value, second_value = (
-        each[..., end] for each in (knots, values) for end in (slice(0, 1), slice(1, 2))
-    )
-    end = xp.full_like(knots[..., :1], k - 1, dtype=default_dtype(xp, "integral"))
+    with_tails = ops.program(_with_tails, xp=xp, ops=ops)
+
+    def at(x: Array) -> Array:
+        return with_tails(inside(x), as_widest_real(x, xp, ops), knots, values, last)
+
+    return at
+
+
+def _with_tails(
+    y: Array,
+    x: Array,
+    knots: Array,
+    values: Array,
+    last: Array | None,
+    *,
+    xp: Namespace,
+    ops: Ops,
+) -> Array:
+    """Y, and outside of the knots the lines through the outermost two."""
+    first, second = slice(0, 1), slice(1, 2)
+    end = xp.full_like(knots[..., first], knots.shape[-1] - 1, dtype=default_dtype(xp, "integral"))
     if last is not None:
         end = xp.minimum(end, xp.maximum(xp.astype(last, end.dtype), xp.zeros_like(end)))
     before_end = xp.maximum(end - 1, xp.zeros_like(end))
-    last_but_one, highest, value_before, highest_value = (
+    low = (knots[..., first], knots[..., second], values[..., first], values[..., second])
+    high = tuple(
         take_rows(each, index, xp) for each in (knots, values) for index in (before_end, end)
     )
-
-    def with_line(y: Array, x: Array, beyond: Array, *line: Array) -> Array:
+    for is_outside, segment in ((x < low[0], low), (x > high[1], high)):
+        left, right, *_ = segment
+        beyond = is_outside & (left < right)
         if ops.reads_at_once(beyond) and not bool(xp.any(beyond)):
-            return y
-        # Elsewhere it may overflow.
-        return xp.where(beyond, _on_segment(xp.where(beyond, x, line[0]), *line, xp=xp), y)
-
-    def at(x: Array) -> Array:
-        below = (x < lowest) & (lowest < second)
-        above = (x > highest) & (last_but_one < highest)
-        y = with_line(inside(x), x, below, lowest, second, lowest_value, second_value)
-        return with_line(y, x, above, last_but_one, highest, value_before, highest_value)
-
-    return at
+            continue
+        # What lies inside may be so far away from a short segment that its line overflows there.
+        outside = xp.where(beyond, x, left)
+        y = xp.where(beyond, _on_segment(outside, *segment, xp=xp), y)
+    return y
 
 
 def _on_segment(

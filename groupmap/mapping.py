@@ -215,15 +215,15 @@ def _mapped(
 
     def each_at_its_rank(values: Array, *others: Array) -> Array:
         given = iter(others)
-        own_missing, own_keys = (None if each is None else next(given) for each in optional)
+        own_missing = None if missing is None else next(given)
+        own_keys = None if random_keys is None else next(given)
         h, n_valid = doubled_midranks(
             values, own_missing, ties=rule.ties, random_keys=own_keys, xp=xp, ops=ops
         )
         return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
 
-    optional = (missing, random_keys)
-    arrays = [values, *(each for each in optional if each is not None)]
-    if target.is_elementwise and target.is_tabulated and values.ndim > 1:
+    arrays = [each for each in (values, missing, random_keys) if each is not None]
+    if target.is_remembered and values.ndim > 1:
         return ops.in_blocks(each_at_its_rank, arrays, dtype), None
     return each_at_its_rank(*arrays), None
 
@@ -238,8 +238,8 @@ def _incomplete(
     ops: Ops,
 ) -> Array | None:
     """The image of rows that miss entries, from a table for each number of those that they do not;
-    None where Q is better asked entry by entry."""
-    if not (target.is_elementwise and target.is_tabulated):
+    None where there is no such way, or the table might learn."""
+    if not target.is_remembered:
         return None
     on = ops.device(values)
     table_of = partial(

@@ -35,7 +35,8 @@ class Target(ABC):
     """Whether a table of Q made in one call may serve a later one."""
 
     is_elementwise: ClassVar[bool] = False
-    """Whether Q may be asked at some of the positions without the others."""
+    """Whether Q may be asked at some of a row's positions without the others; where it is not
+    tabulated, at those of all rows."""
 
     is_mirrored: ClassVar[bool] = False
     """Whether Q(1 − p) = −Q(p) to the last bit."""

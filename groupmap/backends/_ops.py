@@ -175,9 +175,10 @@ class Ops:
     that dtype, at once or for some of their first axis at a time."""
 
     by_features: Callable[..., Array]
-    """``(function_of, table, at_once, dtype)``: what ``function_of(features)``, asked for slices of
-    them, makes of those columns of the table ``(samples, features)``, of that dtype: of all at
-    once, or of some samples and no more features than that at a time."""
+    """``(function_of, table, at_once, dtype, *, learns)``: what ``function_of(features)``, asked
+    for slices of them, makes of those columns of the table ``(samples, features)``, of that dtype:
+    of all at once, or of some samples and no more features than that at a time. `learns` says
+    whether a gradient may be asked of more than the table."""
 
     stack_of: Callable[..., Array]
     """``(function, count, dtype, xp)``: the arrays that the function makes of 0, 1, … count − 1,

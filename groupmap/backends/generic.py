@@ -153,9 +153,11 @@ def in_blocks(function: Callable[..., Array], arrays: Sequence[Array], dtype: DT
     return function(*arrays)
 
 
-def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
+def by_features(
+    function_of: OfFeatures, table: Array, at_once: int, dtype: DType, *, learns: bool
+) -> Array:
     """All of them at once."""
-    del at_once, dtype
+    del at_once, dtype, learns
     return function_of(slice(None))(table)
 
 

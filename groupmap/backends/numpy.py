@@ -23,8 +23,7 @@ _UNKNOWN = (np.float16,)
 
 
 class Blocks(NamedTuple):
-    """How functions are asked for some of an array at a time: for so many entries, on how many
-    threads."""
+    """How much of an array a function is given at a time, and on how many threads."""
 
     entries: int
     threads: Callable[[], int]
@@ -327,11 +326,14 @@ def by_features(
     at_once: int,
     dtype: DType,
     blocks: Blocks = BLOCKS,
+    *,
+    learns: bool = False,
 ) -> Array:
     """Of some features after the other, whose functions stay in the cache, some samples at a time.
 
     No block is so small that another function would serve it, whose last digit may be another.
     """
+    del learns
     n_samples, n_features = table.shape
     at_once = max(at_once, -(-LEAST_ENTRIES // max(n_samples, 1)))
     if n_features <= at_once:

@@ -40,7 +40,7 @@ def map_rows(
     alike = np.split(by_count, first[1:])
     result = np.empty(flat.shape, dtype=dtype)
 
-    def work(threads_of_each: int, begin: int, end: int) -> None:
+    def map_alike(threads_of_each: int, begin: int, end: int) -> None:
         for own in alike[begin:end]:
             n = int(counts[own[0]])
             # All bits set are NaN in every format, even in one that NumPy takes for another.
@@ -50,10 +50,11 @@ def map_rows(
             result[own] = gather(filled[own], table, threads_of_each)
 
     if len(alike) < 2 * n_threads:
-        work(n_threads, 0, len(alike))
+        map_alike(n_threads, 0, len(alike))
     else:
         threads.over_rows(
-            work, lambda _: 1, len(alike), flat.size // len(alike),
+            lambda _, begin, end: map_alike(1, begin, end), lambda _: None,
+            len(alike), flat.size // len(alike),
             entries_per_block=ENTRIES_PER_BLOCK, threads=n_threads,
         )  # fmt: skip
     return result.reshape(rows.shape)
@@ -74,13 +75,23 @@ def _filled(rows: Array, missing: Array, n_threads: int) -> tuple[Array, Array] 
         own[...] = rows[begin:end]
         np.copyto(own, least, where=absent)
         most = own.max(axis=-1, keepdims=True)
-        is_full[begin:end] = most[:, 0] == greatest
-        above = np.nextafter(most, dtype.type(greatest)) if is_float else most + dtype.type(1)
-        np.copyto(own, above, where=absent)
         counts[begin:end] = rows.shape[1] - np.count_nonzero(absent, axis=-1)
+        is_full[begin:end] = (most[:, 0] == greatest) & (counts[begin:end] < rows.shape[1])
+        np.copyto(own, _next_above(most), where=absent)
 
     threads.over_rows(
         work, lambda _: None, *rows.shape,
         entries_per_block=ENTRIES_PER_BLOCK, threads=n_threads,
     )  # fmt: skip
     return None if is_full.any() else (filled, counts)
+
+
+def _next_above(most: Array) -> Array:
+    """A greater number than each, but for the greatest of the dtype."""
+    if most.dtype.kind != "f":
+        return most + most.dtype.type(1)
+    tiny = np.finfo(most.dtype).tiny
+    with np.errstate(all="ignore"):  # above the greatest finite number there is infinity
+        above = np.nextafter(most, most.dtype.type(np.inf))
+    # Not a subnormal number, which a processor may be told to take for 0.
+    return np.where((most >= -tiny) & (most < tiny), tiny, above)

@@ -268,10 +268,12 @@ def in_blocks(function: Callable[..., Array], arrays: Sequence[Array], dtype: DT
     return result
 
 
-def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: DType) -> Array:
+def by_features(
+    function_of: OfFeatures, table: Array, at_once: int, dtype: DType, *, learns: bool
+) -> Array:
     """As NumPy does, where it sees the memory and nothing asks a gradient; else of some samples at
     a time."""
-    if are_plain_constants(table) and torch_kernels.serve_eagerly(table):
+    if not learns and are_plain_constants(table) and torch_kernels.serve_eagerly(table):
         return torch_kernels.by_features(function_of, table, at_once, dtype)
     return in_blocks(function_of(slice(None)), [table], dtype)
 
