@@ -281,6 +281,9 @@ class SymmetricTarget(FormulaTarget):
         wide = as_widest_real(x, xp, ops)
         clamp = xp.full((), self.clamp, dtype=wide.dtype, device=device(wide))
         last = -self.lower_quantiles(clamp, xp, ops)
+        other_last = self.native_quantiles(Probabilities(clamp, xp), ops)
+        if other_last is not None:  # of which x may have been made, and the last digit is another
+            last = xp.minimum(last, -other_last)
         native = self.native_probabilities(wide, _rounded(last, x.dtype, xp), ops)
         if native is not None:
             return native

@@ -79,6 +79,15 @@ def test_the_median_is_no_negative_zero(context):
             np.testing.assert_array_equal(np.signbit(medians), False)
 
 
+@pytest.mark.parametrize("context", [kernels_for_all_sizes, no_kernels])
+@given(st.floats(1e-300, 0.4))
+def test_the_cdf_at_the_clamped_ends_is_0_and_1(context, clamp):
+    target = gm.gaussian.clamped(clamp)
+    with context():
+        ends = target.cdf(target.ppf(np.array([0.0, clamp, 1.0])))
+    np.testing.assert_array_equal(ends, [0.0, 0.0, 1.0])
+
+
 def test_normal_quantiles_of_many_are_close_to_those_of_scipy(rng):
     p = np.concatenate([rng.random(2**14), 10.0 ** -rng.uniform(0, 300, 2**12)])
     found = gm.gaussian.clamped(1e-300).ppf(p)
