@@ -15,7 +15,7 @@ PART = 2**12  # values that are still in the nearest cache when they are scaled
 
 @kernel
 def collect_from_spots(
-    spots: Bits, values: Bits, out: Bits, in_place: InPlace | None, r: int, first: int
+    spots: Bits, values: Bits, out: Bits, in_place: InPlace, r: int, first: int
 ) -> None:
     """The value of each entry, which lies there; scaled as those of row r from that one on, if they
     are to be."""
@@ -24,8 +24,7 @@ def collect_from_spots(
         own_spots, own_out = spots[begin:end], out[begin:end]
         for i in range(own_out.size):
             own_out[i] = values[own_spots[i]]
-        if in_place is not None:
-            scale_part(in_place, r, first + begin, first + end)
+        scale_part(in_place, r, first + begin, first + end)
 
 
 @kernel
@@ -35,7 +34,7 @@ def collect_from_buckets(
     dealt: Dealt,
     values: Bits,
     out: Bits,
-    in_place: InPlace | None,
+    in_place: InPlace,
     first: int,
 ) -> None:
     """The same for a stretch, which the next spot of each bucket lies at the end of: from the last
@@ -52,5 +51,4 @@ def collect_from_buckets(
             own_out[i] = values[spot]
             if is_far:
                 fetch(values, np.int64(spot) - AHEAD)
-        if in_place is not None:
-            scale_part(in_place, 0, first + begin, first + end)
+        scale_part(in_place, 0, first + begin, first + end)

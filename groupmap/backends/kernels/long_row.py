@@ -25,6 +25,7 @@ from groupmap.backends.kernels.common import Gaps, Rest
 from groupmap.backends.kernels.dealing import NOTHING, Dealer, cut, deal_out, settle
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.sampling import sampled_indices
+from groupmap.backends.kernels.scaling import InPlace
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.vectors import LANES
@@ -145,6 +146,8 @@ class LongRow(Dealer):
         n_crowded = self._rank_buckets(n_buckets, gaps, indices, order)
         in_place = None if finish is None else finish.in_place
         is_apart = finish is not None and in_place is None and self.task.needs_finish
+        if in_place is None:
+            in_place = InPlace.none(self.task.dtype.itemsize)
         chunk = ENTRIES_PER_BATCH if is_apart else self.n
 
         def collect_and_finish(s: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends._bits import Bits, as_bits, for_reading
 from groupmap.backends._layout import are_columns
 from groupmap.backends.kernels.columns import copy_rows
 from groupmap.backends.kernels.compiled import inlined, uncounted_kernel, uncounted_part
@@ -53,7 +53,7 @@ class Scaling(NamedTuple):
             weight = np.ones_like(bias)
         if bias is None:
             bias = np.full_like(weight, -0.0)
-        return cls(weight, bias, spans, dtype, is_bfloat)
+        return cls(for_reading(weight), for_reading(bias), spans, dtype, is_bfloat)
 
     def rounding_of(self, dtype: np.dtype[Any]) -> int:
         """How values of a dtype are rounded."""
@@ -95,13 +95,21 @@ class Scaling(NamedTuple):
 
 
 class InPlace(NamedTuple):
-    """Rows of values that are scaled where they are."""
+    """Rows of values that are scaled where they are; or none, of the same type, so that to compile
+    once serves both."""
 
     values: np.ndarray[Any, Any]
     weight: np.ndarray[Any, Any]
     bias: np.ndarray[Any, Any]
     spans: Spans
     first: int  # the number of the first row
+
+    @classmethod
+    def none(cls, width: int) -> InPlace:
+        """No rows, of values of so many bytes."""
+        dtype = np.float64 if width == np.dtype(np.float64).itemsize else np.float32
+        nothing = for_reading(np.empty(0, dtype=dtype))
+        return cls(np.empty((0, 0), dtype=dtype), nothing, nothing, (1, 1, 1, 1), 0)
 
 
 class Line(NamedTuple):
@@ -162,9 +170,17 @@ def scale_rows(
         scale_row(values[r], weight, bias, spans, first + r, start, own_out)
 
 
+@inlined
+def no_rows(rows: InPlace) -> InPlace:
+    """None of them."""
+    return InPlace(rows.values[:0], rows.weight, rows.bias, rows.spans, rows.first)
+
+
 @uncounted_part
 def scale_part(rows: InPlace, r: int, begin: int, end: int) -> None:
-    """Scale the values of one of the rows, from one entry up to another."""
+    """Scale the values of one of the rows, if there are any, from one entry up to another."""
+    if rows.values.size == 0:
+        return
     row = rows.values[r]  # by itself: compiled code does not know that a part of it lies together
     scale_row(row[begin:end], rows.weight, rows.bias, rows.spans, rows.first + r, begin, None)
 

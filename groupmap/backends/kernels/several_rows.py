@@ -36,7 +36,7 @@ from groupmap.backends.kernels.dealing import (
 from groupmap.backends.kernels.keys import bits_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
-from groupmap.backends.kernels.scaling import InPlace, scale_part
+from groupmap.backends.kernels.scaling import InPlace, no_rows, scale_part
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.vectors import LANES
 
@@ -96,6 +96,8 @@ class SeveralRows(Dealer):
         task, rest = self.task, self.whole
         may_be_divided = order is None and sums is None and task.may_be_divided
         # In place of what is absent: to compile once serves both.
+        if in_place is None:
+            in_place = InPlace.none(task.dtype.itemsize)
         ascending = NO_FLOATS.astype(f"f{rows.itemsize}") if sums is None else self.ascending
         sums = NO_FLOATS if sums is None else sums
         if may_be_divided and are_to_be_divided(rows, task.code, sampled_indices(self.n)):
@@ -149,7 +151,7 @@ def rank_rows(
     table: Bits | None,
     ranking: Ranking,
     out: Bits,
-    in_place: InPlace | None,
+    in_place: InPlace,
     ascending: np.ndarray[Any, Any],
     sums: np.ndarray[Any, Any],
 ) -> tuple[int, int, Unsigned]:
@@ -198,14 +200,13 @@ def add_ascending(
 
 @kernel
 def collect_row(
-    rows: Bits, r: int, noted: Bits, values: Bits, rest: Rest, out: Bits, in_place: InPlace | None
+    rows: Bits, r: int, noted: Bits, values: Bits, rest: Rest, out: Bits, in_place: InPlace
 ) -> None:
     """The value of each entry of a row that was dealt out, scaled if it is to be."""
     if rest.sizes[r] == WHOLE:
         collect_from_spots(noted, values, out[r], in_place, r, ZERO)
         return
     of_rest = rest.values[r, : rest.sizes[r]]
-    collect_from_spots(noted, values, of_rest, None, r, ZERO)
+    collect_from_spots(noted, values, of_rest, no_rows(in_place), r, ZERO)
     spread(rows[r], rest.patterns[r], rest.two[r], of_rest, out[r])
-    if in_place is not None:
-        scale_part(in_place, r, ZERO, out.shape[1])
+    scale_part(in_place, r, ZERO, out.shape[1])
