@@ -99,7 +99,7 @@ class FittedMap:
             return on_samples_of(slice(None))(table)
         at_once = max(FEWEST_FEATURES, KNOTS_AT_ONCE // self.quantiles.shape[1])
         return self.ops.by_features(
-            on_samples_of, table, at_once, dtype, learns=not self.target.is_remembered
+            on_samples_of, table, at_once, dtype, learns=self.target.learns(self.ops)
         )
 
     def _continued(

@@ -193,12 +193,12 @@ def _mapped(
             values, table, rule.ties, random_keys, with_order=with_order, xp=xp, ops=ops
         )
     long = ops.can_read(values) and values.shape[-1] >= OWN_TABLE_LENGTH
-    of_rows = target.of_rows() if long and missing is None else None
+    of_rows = target.of_rows() if long else None
     if of_rows is not None:
 
         def mapped_row(r: int) -> Array:
-            keys = None if random_keys is None else random_keys[r, :]
-            own = (values[r, :], None, keys, of_rows[r], rule, dtype)
+            absent, keys = (None if each is None else each[r, :] for each in (missing, random_keys))
+            own = (values[r, :], absent, keys, of_rows[r], rule, dtype)
             return _mapped(*own, with_order=False, xp=xp, ops=ops)[0]
 
         return ops.stack_of(mapped_row, len(of_rows), dtype, xp), None
@@ -223,7 +223,7 @@ def _mapped(
         return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
 
     arrays = [each for each in (values, missing, random_keys) if each is not None]
-    if target.is_remembered and values.ndim > 1:
+    if target.is_tabulated and not target.learns(ops) and values.ndim > 1:
         return ops.in_blocks(each_at_its_rank, arrays, dtype), None
     return each_at_its_rank(*arrays), None
 
@@ -239,7 +239,7 @@ def _incomplete(
 ) -> Array | None:
     """The image of rows that miss entries, from a table for each number of those that they do not;
     None where there is no such way, or the table might learn."""
-    if not target.is_remembered:
+    if not target.is_tabulated or target.learns(ops):
         return None
     on = ops.device(values)
     table_of = partial(

@@ -43,6 +43,9 @@ class ReferenceTarget(Target):
     def is_tabulated(self) -> bool:  # type: ignore[override]  # of the instance here
         return bool(self.sorted_values.ndim == 1)
 
+    def learns(self, ops: Ops) -> bool:
+        return not ops.can_read(self.sorted_values) or ops.wants_gradient(self.sorted_values)
+
     def of_rows(self) -> Sequence[Target] | None:
         if self.sorted_values.ndim != 2:
             return None
@@ -93,6 +96,9 @@ class GivenReference(Target):
     @property
     def is_tabulated(self) -> bool:  # type: ignore[override]  # of the instance here
         return bool(self.sample.ndim == 1)
+
+    def learns(self, ops: Ops) -> bool:
+        return not ops.can_read(self.sample) or ops.wants_gradient(self.sample)
 
     def in_order(self) -> ReferenceTarget:
         """The sample in ascending order, once and for all."""

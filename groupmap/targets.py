@@ -49,6 +49,11 @@ class Target(ABC):
         """What compiled kernels evaluate for this target; None if they know it not."""
         return None
 
+    def learns(self, ops: Ops) -> bool:
+        """Whether gradients may pass to what Q is made of; if not, tables of it are but numbers."""
+        del ops
+        return True
+
     def of_rows(self) -> Sequence[Target] | None:
         """A target with a table for each row, where `is_tabulated` is false for all of them."""
         return None
@@ -80,6 +85,10 @@ class FormulaTarget(Target):
     is_remembered: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
     keeps_nan: ClassVar[bool] = True
+
+    def learns(self, ops: Ops) -> bool:
+        del ops
+        return False
 
     def ppf(self, p: Array) -> Array:
         """Q(p), the quantile function.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import groupmap as gm
+from groupmap import interpolation
 from groupmap.backends import namespace_and_ops, numpy_incomplete
 from groupmap.ranks import gather_by_rank
 from tests.backends import kernels_for_all_sizes, no_kernels
@@ -63,6 +64,7 @@ ENTRIES = {
     "i": st.integers(0, 5) | st.sampled_from([127, -128]),
     "u": st.integers(0, 5) | st.just(255),
 }
+SAMPLE = np.asarray([3.0, -1.0, 0.5, 0.5, 7.0])
 INCOMPLETE = st.sampled_from(DTYPES).flatmap(
     lambda dtype: st.tuples(
         hnp.arrays(dtype, (6, 9), elements=ENTRIES[np.dtype(dtype).kind]),
@@ -76,15 +78,16 @@ INCOMPLETE = st.sampled_from(DTYPES).flatmap(
 @given(
     incomplete=INCOMPLETE,
     ties=st.sampled_from(["average", "min", "max", "ordinal"]),
-    target=st.sampled_from(["gaussian", "uniform", "cauchy"]),
+    target=st.sampled_from(["gaussian", "uniform", "cauchy", "a sample"]),
 )
 def test_what_is_missing_is_as_if_it_were_not_there(made, context, incomplete, ties, target):
     rows, where, are_great = incomplete
     if are_great:
         limits = np.finfo(rows.dtype) if rows.dtype.kind == "f" else np.iinfo(rows.dtype)
         rows = np.where(rows == 1, limits.max, np.where(rows == np.inf, 0, rows))
-    options = {"target_quantiles": target, "ties": ties, "positions": "hazen"}
     with context():
+        target = made(SAMPLE) if target == "a sample" else target
+        options = {"target_quantiles": target, "ties": ties, "positions": "hazen"}
         y = np.asarray(gm.quantile_map(made(rows), where=made(where), **options))
         counts = where if rows.dtype.kind != "f" else where & ~np.isnan(rows)
         for row, own, found in zip(rows, counts, y, strict=True):
@@ -174,6 +177,24 @@ def test_a_sample_gets_its_gradient_from_many_rows_that_miss_entries(rng):
             (expected,) = torch.autograd.grad(mapped().nansum(), sample)
         torch.testing.assert_close(found, expected)
         assert torch.any(found != 0)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "every other one", "one row"])
+@pytest.mark.parametrize("made", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_order_statistics_of_any_layout(rng, made, layout):
+    ascending, index = np.sort(rng.normal(size=50)), rng.uniform(-1.0, 51.0, size=(70, 90))
+    index = {
+        "rows": index, "columns": np.asfortranarray(index), "every other one": index[::2, ::2],
+        "one row": index[0],
+    }[layout]  # fmt: skip
+    values, at = made(ascending), made(index)
+    xp, ops = namespace_and_ops(x=at)
+    with no_kernels():
+        expected = interpolation.order_statistics(values, at, xp, ops)
+    with kernels_for_all_sizes():
+        assert ops.order_statistics(values, at) is not None
+        found = interpolation.order_statistics(values, at, xp, ops)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_what_is_missing_stays_above_where_subnormal_numbers_are_zero():

@@ -229,14 +229,15 @@ def unsort(values: Array, order: Array, xp: Namespace) -> Array:
 def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """A kernel for one sorted row and many indices in double precision."""
     is_known = sorted_rows.dtype not in _UNKNOWN and index.dtype == np.float64
-    are_one_row = sorted_rows.ndim == 1 and index.ndim == 1
-    if not (is_known and are_one_row and kernels.serve(index, sorted_rows)):
+    if not (is_known and sorted_rows.ndim == 1 and kernels.serve(index, sorted_rows)):
         return None
     from groupmap.backends.kernels import knots
 
+    are_columns = index.flags.f_contiguous
+    index = np.ascontiguousarray(index.T if are_columns else index)
     result = np.empty_like(index)
-    knots.at_indices(sorted_rows, index, result)
-    return result
+    knots.at_indices(sorted_rows, index.reshape(-1), result.reshape(-1))
+    return result.T if are_columns else result
 
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
