@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "scheduler.hpp"
+#include "threads.hpp"
 
 #pragma GCC visibility push(hidden)
 

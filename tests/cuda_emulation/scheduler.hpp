@@ -5,22 +5,19 @@
 #include <cstdio>
 
 #include "fibers.hpp"
+#include "threads.hpp"
 
 #pragma GCC visibility push(hidden)
 
-struct uint3 {
-    unsigned x, y, z;
-};
-struct dim3 {
-    unsigned x = 1, y = 1, z = 1;
-    dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
-
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
-constexpr int warpSize = 32;
 
 namespace emulation {
+
+// With `extern`, or constants would be known in this file alone.
+extern const char SYNCTHREADS[] = "__syncthreads", SYNCTHREADS_OR[] = "__syncthreads_or",
+                  SYNCTHREADS_AND[] = "__syncthreads_and",
+                  SYNCTHREADS_COUNT[] = "__syncthreads_count";
 
 constexpr unsigned MOST_THREADS = 1024;
 constexpr unsigned MOST_WARPS = MOST_THREADS / 32;
@@ -50,7 +47,8 @@ struct Random {
 
 Fiber fibers[MOST_THREADS];
 Context scheduler;
-unsigned running, thread_count, returned_count, atomics_without_progress;
+unsigned thread_count;
+unsigned running, returned_count, atomics_without_progress;
 unsigned ready_warps, ready_lanes[MOST_WARPS], returned_lanes[MOST_WARPS];
 
 Random chance;
@@ -113,7 +111,7 @@ inline void report(const char* format, ...) {
 }
 
 // No exception: it could not leave the stack of the thread.
-[[noreturn]] __attribute__((noinline)) inline void fail(const char* format, ...) {
+[[noreturn]] void fail(const char* format, ...) {
     char what[512];
     std::va_list values;
     va_start(values, format);
@@ -126,7 +124,7 @@ inline void report(const char* format, ...) {
 }
 
 // Comes back once this thread is ready and chosen; with no thread ready, leaves the block.
-__attribute__((noinline)) inline void run_another() {
+inline void run_another() {
     if (end_of_stack(running) != STACK_END) fail("more than %zu bytes of stack", STACK_BYTES);
     Context& from = fibers[running].context;
     if (!ready_warps) {
@@ -137,7 +135,7 @@ __attribute__((noinline)) inline void run_another() {
     if (next != running) run_thread(from, next);
 }
 
-inline void before_atomic() {
+void before_atomic() {
     if (++atomics_without_progress > MOST_ATOMICS_WITHOUT_PROGRESS)
         fail("%u atomics while no thread waited or returned: it spins", atomics_without_progress);
     if (!switch_at_atomics) return;
@@ -171,8 +169,7 @@ struct Barrier {
 };
 Barrier barrier;
 
-// How many threads of the block had a true predicate.
-inline unsigned wait_for_block(const char* name, bool predicate) {
+unsigned wait_for_block(const char* name, bool predicate) {
     if (barrier.arrived && barrier.name != name)
         fail("%s while other threads wait at %s", name, barrier.name);
     barrier.name = name;
@@ -185,23 +182,6 @@ inline unsigned wait_for_block(const char* name, bool predicate) {
     return barrier.result;
 }
 
-// One address for each name, so that comparing pointers compares names.
-constexpr char SYNCTHREADS[] = "__syncthreads", SYNCTHREADS_OR[] = "__syncthreads_or",
-               SYNCTHREADS_AND[] = "__syncthreads_and", SYNCTHREADS_COUNT[] = "__syncthreads_count";
-
 }  // namespace emulation
-
-inline void __syncthreads() { emulation::wait_for_block(emulation::SYNCTHREADS, false); }
-inline int __syncthreads_or(int predicate) {
-    return emulation::wait_for_block(emulation::SYNCTHREADS_OR, predicate) != 0;
-}
-inline int __syncthreads_and(int predicate) {
-    using namespace emulation;
-    return wait_for_block(SYNCTHREADS_AND, predicate) == thread_count;
-}
-inline int __syncthreads_count(int predicate) {
-    return int(emulation::wait_for_block(emulation::SYNCTHREADS_COUNT, predicate));
-}
-[[noreturn]] inline void __trap() { emulation::fail("the kernel called __trap"); }
 
 #pragma GCC visibility pop
