@@ -360,5 +360,5 @@ def test_static_shared_memory_is_refused():
 def test_name_of_shared_memory():
     source = """// one name alone, not for __shared__ memory of each type
     extern "C" __global__ void other() { extern __shared__ int sums[]; sums[0] = 1; }"""
-    with pytest.raises(RuntimeError, match="undefined reference to [`']sums'"):
+    with pytest.raises(RuntimeError, match=r"undefined reference to [`']sums'"):
         cuda_emulation.compile(source, ["other"])

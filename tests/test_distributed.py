@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -249,10 +250,28 @@ def fsdp_step(world):
 def results(request, tmp_path_factory):
     if not torch.distributed.is_available() or sys.platform == "win32":
         pytest.skip("no gloo processes here")
-    folder = tmp_path_factory.mktemp("processes")
     world = request.param
-    torch.multiprocessing.spawn(one_of_many, args=(world, str(folder)), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+    with folder_of_all_workers(tmp_path_factory, f"processes-{world}") as folder:
+        files = [folder / f"{rank}.pt" for rank in range(world)]
+        if not all(each.exists() for each in files):
+            (folder / "meet").unlink(missing_ok=True)
+            torch.multiprocessing.spawn(one_of_many, args=(world, str(folder)), nprocs=world)
+        return [torch.load(each, weights_only=True) for each in files]
+
+
+@contextlib.contextmanager
+def folder_of_all_workers(tmp_path_factory, name):
+    """One folder for all the processes that pytest-xdist runs tests in, for one of them at a time:
+    what the first has left there serves the others."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield tmp_path_factory.mktemp(name)
+        return
+    from filelock import FileLock  # which torch requires
+
+    folder = tmp_path_factory.getbasetemp().parent / name
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        yield folder
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "random"])
