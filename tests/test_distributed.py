@@ -102,7 +102,7 @@ def one_of_many(rank, world, folder):
     for case, options in ODD.items():
         results[case] = odd_step(rank, **options)
     results["double"] = double_backward(rank)
-    results["ddp"] = ddp_gradients(rank, world)
+    results["ddp"] = {name: ddp_gradients(rank, world, *each) for name, each in TRAINED.items()}
     results["fsdp"] = fsdp_step(world)
     results["shards"] = {name: maps_of_shards(world, *each) for name, each in SHARDED.items()}
     torch.save(results, Path(folder) / f"{rank}.pt")
@@ -123,11 +123,25 @@ def images():
     return torch.randn(8, 2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
-def ddp_gradients(rank, world):
-    model = gm.SyncBatchMap.convert_sync_batchmap(network())
+def network_of_samples():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(6, 12), gm.LayerMap(12), torch.nn.ReLU(), torch.nn.Linear(12, 3)
+    ).double()
+
+
+def samples():
+    return torch.randn(8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+TRAINED = {"batches": (network, images), "samples": (network_of_samples, samples)}
+
+
+def ddp_gradients(rank, world, make, data):
+    model = gm.SyncBatchMap.convert_sync_batchmap(make())
     model = torch.nn.parallel.DistributedDataParallel(model)
     share = 8 // world
-    model(images()[share * rank : share * (rank + 1)]).square().mean().backward()
+    model(data()[share * rank : share * (rank + 1)]).square().mean().backward()
     return {name: each.grad for name, each in model.module.named_parameters()}
 
 
@@ -330,12 +344,14 @@ def test_knots_are_close(results, case):
     assert (quantiles[0] - expected["running_quantiles"])[:, 5:-5].abs().max() < 0.01
 
 
-def test_training_in_parallel_gets_the_gradient_of_the_whole_batch(results):
-    model = network()
-    model(images()).square().mean().backward()
+@pytest.mark.parametrize("case", TRAINED)
+def test_training_in_parallel_gets_the_gradient_of_the_whole_batch(results, case):
+    make, data = TRAINED[case]
+    model = make()
+    model(data()).square().mean().backward()
     for each in results:
         for name, parameter in model.named_parameters():
-            torch.testing.assert_close(each["ddp"][name], parameter.grad)
+            torch.testing.assert_close(each["ddp"][case][name], parameter.grad)
 
 
 def test_parameters_in_shards_train_as_in_one_piece(results):

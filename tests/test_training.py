@@ -1,10 +1,6 @@
-"""What training needs around the gradient: autocast, several processes, targets that learn."""
+"""What training needs around the gradient: autocast, targets that learn, fitted cdfs."""
 
 from __future__ import annotations
-
-import os
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -44,45 +40,3 @@ def test_a_fitted_cdf_is_differentiated_exactly():
     assert torch.autograd.gradcheck(fitted.cdf, between_knots.clone().requires_grad_())
     p = torch.rand(20, dtype=torch.float64) * 0.9 + 0.05
     assert torch.autograd.gradcheck(fitted.ppf, p.requires_grad_())
-
-
-def _model():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(
-        torch.nn.Linear(6, 12), gm.LayerMap(12), torch.nn.ReLU(), torch.nn.Linear(12, 3)
-    ).double()
-
-
-def _batch():
-    return torch.randn(8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def _one_of_two(rank, folder):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
-    grads = _gradients_of_half_the_batch(rank)
-    if rank == 0:
-        torch.save(grads, Path(folder) / "grads.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-    # What is tested is done. Gloo's threads at times outlive their group, and then abort the
-    # process on its way out.
-    os._exit(0)
-
-
-def _gradients_of_half_the_batch(rank):
-    model = torch.nn.parallel.DistributedDataParallel(_model())
-    model(_batch()[4 * rank : 4 * rank + 4]).square().mean().backward()
-    return [parameter.grad.clone() for parameter in model.module.parameters()]
-
-
-def test_two_processes_get_the_gradient_of_the_whole_batch(tmp_path):
-    if not torch.distributed.is_available() or sys.platform == "win32":
-        pytest.skip("no gloo processes here")
-    torch.multiprocessing.spawn(_one_of_two, args=(str(tmp_path),), nprocs=2)
-    model = _model()
-    model(_batch()).square().mean().backward()
-    found = torch.load(tmp_path / "grads.pt", weights_only=True)
-    for parameter, grad in zip(model.parameters(), found, strict=True):
-        torch.testing.assert_close(grad, parameter.grad)

@@ -41,6 +41,7 @@ class InLanes(NamedTuple):
     by_length: Bits  # buckets
     counts: Bits  # of each length in blocks, or of digits
     has_words: Bits  # (lane): of which there is anything to sort
+    is_level: Bits  # (lane): whose entries are equal
     is_whole: Bits  # (lane): whose words hold the whole of the keys
     is_left: Bits  # (bucket)
 
@@ -53,6 +54,7 @@ class InLanes(NamedTuple):
             by_length=memory.empty(most, np.int64),
             counts=memory.empty(max(LONGEST_BLOCKS + 3, N_DIGITS), np.uint32),
             has_words=memory.empty(LANES, np.bool_),
+            is_level=memory.empty(LANES, np.bool_),
             is_whole=memory.empty(LANES, np.bool_),
             is_left=memory.empty(most, np.bool_),
         )
@@ -79,10 +81,10 @@ def rank_in_lanes(
         if first < n_short:
             some = memory.by_length[first : min(first + LANES, n_short)]
             length = BLOCK * blocks_of(some[some.size - 1], buckets)
-            sort_some(some, length, buckets, memory, table, ranking)
+            sort_some(some, length, buckets, memory, ranking.entries.to_read)
         else:
             some, length = memory.by_length[first : first + 1], 0
-            sort_long(some[0], buckets, memory, table, ranking)
+            sort_long(some[0], buckets, memory, ranking.entries.to_read)
         for lane in range(some.size):
             k, begin = some[lane], lane * length
             for i in range(fetched, min(fetched + entries, next_row.size), in_line):
@@ -93,6 +95,8 @@ def rank_in_lanes(
                 memory.is_left[k] = emit_unless_crowded(
                     own_words, k, memory.is_whole[lane], buckets, table, ranking
                 )
+            elif memory.is_level[lane]:
+                emit_level(k, buckets, table, ranking)
             n_left += memory.is_left[k]
         first += some.size
     return n_left
@@ -124,26 +128,19 @@ def sort_by_length(n_buckets: int, buckets: Buckets, memory: InLanes) -> int:
 
 
 @uncounted_part
-def sort_some(
-    some: Bits,
-    length: int,
-    buckets: Buckets,
-    memory: InLanes,
-    table: Bits | None,
-    ranking: Ranking,
-) -> None:
+def sort_some(some: Bits, length: int, buckets: Buckets, memory: InLanes, all_keys: Bits) -> None:
     """The sorted words of some buckets, so many of each; what sorts last, where there is nothing to
     sort.
 
-    Nor is there where all entries are equal, whose values are written.
+    Nor is there where all entries are equal, which is noted.
     """
     for lane in range(LANES):
         own_words = memory.words[lane * length : (lane + 1) * length]
-        memory.has_words[lane] = False
+        memory.has_words[lane] = memory.is_level[lane] = False
         if lane < some.size:
             k = some[lane]
             memory.is_left[k] = False
-            keys = ranking.entries.keys[buckets.begins[k] : buckets.ends[k]]
+            keys = all_keys[buckets.begins[k] : buckets.ends[k]]
             if keys.size > 0:
                 least, greatest = least_and_greatest(keys)
                 if least < greatest:
@@ -151,7 +148,7 @@ def sort_some(
                     memory.has_words[lane], memory.is_whole[lane] = True, lost == 0
                     write_words(keys, least, lost, own_words)
                     continue
-                emit_level(k, buckets, table, ranking)
+                memory.is_level[lane] = True
         for i in range(length):
             own_words[i] = BEHIND_ALL
     if length > 0:
@@ -160,19 +157,16 @@ def sort_some(
 
 
 @uncounted_part
-def sort_long(
-    k: int, buckets: Buckets, memory: InLanes, table: Bits | None, ranking: Ranking
-) -> None:
+def sort_long(k: int, buckets: Buckets, memory: InLanes, all_keys: Bits) -> None:
     """The same for one that is too long to lie beside others; if it is too long for that, too, it
     is left."""
-    keys = ranking.entries.keys[buckets.begins[k] : buckets.ends[k]]
+    keys = all_keys[buckets.begins[k] : buckets.ends[k]]
     least, greatest = least_and_greatest(keys)
     has_words = least < greatest and keys.size <= LONGEST
     memory.has_words[0], memory.is_left[k] = has_words, least < greatest and not has_words
+    memory.is_level[0] = least == greatest
     if has_words:
         lost, words = bits_lost(least, greatest, keys.size), memory.words[: keys.size]
         memory.is_whole[0] = lost == 0
         write_words(keys, least, lost, words)
         sort_by_digits(words, index_bits(keys.size), memory.lanes, memory.counts)
-    elif least == greatest:
-        emit_level(k, buckets, table, ranking)

@@ -40,7 +40,7 @@ def rank_in_lines(buckets: Buckets, words: Bits, table: Bits | None, ranking: Ra
     if n_lines > len(words):
         words = np.empty((n_lines, length), dtype=np.uint32)
     lines = Lines.for_buckets(len(buckets.ends), words)
-    n_long = write_lines(buckets, lines, ranking)
+    n_long = write_lines(buckets, lines, ranking.entries.to_read)
     words[:n_lines].sort(axis=-1)
     if n_long > 0:
         flat, sizes = words.reshape(-1), buckets.ends - buckets.begins
@@ -61,13 +61,13 @@ def lines_of(buckets: Buckets, length: int) -> int:
 
 
 @uncounted_kernel
-def write_lines(buckets: Buckets, lines: Lines, ranking: Ranking) -> int:
+def write_lines(buckets: Buckets, lines: Lines, all_keys: Bits) -> int:
     """Words of the keys of some buckets, and of their indices in them; how many are long."""
     words, length = lines.words.reshape(-1), lines.words.shape[1]
     line, n_long = 0, 0
     for k in range(buckets.ends.size):
         lines.first[k], lines.is_long[k], lines.is_left[k] = line, False, False
-        keys = ranking.entries.keys[buckets.begins[k] : buckets.ends[k]]
+        keys = all_keys[buckets.begins[k] : buckets.ends[k]]
         if keys.size == 0:
             continue
         least, greatest = least_and_greatest(keys)

@@ -135,7 +135,7 @@ def emit_unless_crowded(
     begin, first, size = buckets.begins[k], buckets.ranks[k], words.size
     end, low = begin + size, np.uint32(index_bits(size))
     entries, spots = ranking.entries, ranking.spots
-    keys, values, code = entries.keys[begin:end], entries.values[begin:end], entries.code
+    keys, values, code = entries.to_read[begin:end], entries.values[begin:end], entries.code
     n_equal, is_exact = find_equal(words, low, spots), is_whole
     if not is_exact and CROWDED * n_equal > size:
         index = np.uint32((1 << low) - 1)

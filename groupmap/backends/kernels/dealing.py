@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Code, Unsigned, code_of
+from groupmap.backends._bits import Bits, Code, Unsigned, code_of, for_reading
 from groupmap.backends.kernels.bins import (
     CHUNK,
     Bins,
@@ -59,6 +59,7 @@ class Entries(NamedTuple):
     keys: Bits
     values: Bits  # perhaps in the place of the keys
     code: Code  # of the keys, which are the codes of themselves
+    to_read: Bits  # the keys as a row is given, so that what reads either is compiled once
 
     @classmethod
     def of(
@@ -68,7 +69,7 @@ class Entries(NamedTuple):
         keys = values = memory.empty(count, f"u{kind.itemsize}")
         if kind_of_values.itemsize != kind.itemsize:
             values = memory.empty(count, f"u{kind_of_values.itemsize}")
-        return cls(keys, values, code_of(keys.dtype))
+        return cls(keys, values, code_of(keys.dtype), for_reading(keys))
 
 
 class Buckets(NamedTuple):

@@ -58,7 +58,7 @@ class SeveralRows(Dealer):
             stretches=1, in_part=n <= LONGEST_IN_PART, notes_buckets=False,
         )  # fmt: skip
         self.n_rows = n_rows
-        keys, values, _ = self.entries
+        keys, values = self.entries.keys, self.entries.values
         self.in_lanes = InLanes.for_rows(self.dealt.at.shape[1], memory)
         self.spots = memory.empty(LONGEST + LANES, np.uint32)
         self.beside = memory.empty(LONGEST * (values is keys), values.dtype)
