@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import groupmap as gm
+from groupmap.ranks import COUNTING_TIES
 from tests.backends import kernels_for_all_sizes, no_kernels
 
 torch = pytest.importorskip("torch")
@@ -204,28 +205,37 @@ def assert_same_in_onnx(layer, shape, path):
         np.testing.assert_allclose(run(x), layer(x).detach().numpy(), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", [each for each in LAYERS if each not in ALIKE])
-def test_every_layer_in_onnx(name, tmp_path):
-    layer, shape = trained(name)
-    assert_same_in_onnx(layer, shape, tmp_path / "layer.onnx")
+# Every layer, and with some of them every target and every rule for ties: ranks and fitted cdfs are
+# the only two ways to a target.
+IN_ONNX = [
+    ("GroupMap", {}),
+    ("GroupMap", {"target_quantiles": "uniform", "ties": "min"}),
+    ("GroupMap", {"target_quantiles": "cauchy", "ties": "ordinal"}),
+    ("LayerMap", {"target_quantiles": "laplace", "ties": "max"}),
+    ("InstanceMap", {}),
+    ("InstanceMap-tracking", {"target_quantiles": "sparse"}),
+    ("BatchMap1d", {}),
+    ("BatchMap2d", {"target_quantiles": "laplace"}),
+    ("BatchMap2d", {"target_quantiles": "cauchy"}),
+    ("BatchMap2d", {"target_quantiles": "logistic"}),
+    ("SyncBatchMap", {"target_quantiles": "uniform"}),
+]
+
+
+def test_every_layer_and_option_is_tried_in_onnx():
+    assert {name for name, _ in IN_ONNX} == {*LAYERS} - {*ALIKE}
+    targets = {options.get("target_quantiles", "gaussian") for _, options in IN_ONNX}
+    assert targets == {*TARGETS}
+    ties = {options.get("ties", "average") for _, options in IN_ONNX}
+    assert ties == {*COUNTING_TIES, "ordinal"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize(
-    ("name", "target"),
-    [*(("BatchMap2d", each) for each in TARGETS[1:]), ("GroupMap", "uniform"),
-     ("GroupMap", "cauchy")],
-)  # fmt: skip
-def test_every_target_in_onnx(name, target, tmp_path):
-    layer, shape = trained(name, target_quantiles=target)
-    assert_same_in_onnx(layer, shape, tmp_path / "layer.onnx")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("ties", ["min", "max", "ordinal"])
-def test_every_rule_for_ties_in_onnx(ties, tmp_path):
-    layer, shape = trained("GroupMap", ties=ties)
+    ("name", "options"), IN_ONNX, ids=["-".join([name, *each.values()]) for name, each in IN_ONNX]
+)
+def test_every_layer_in_onnx(name, options, tmp_path):
+    layer, shape = trained(name, **options)
     assert_same_in_onnx(layer, shape, tmp_path / "layer.onnx")
 
 
