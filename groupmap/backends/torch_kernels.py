@@ -31,8 +31,9 @@ _DTYPES = {
 } | {torch.bfloat16: np.dtype("float16")}  # fmt: skip
 
 
-# Of so few entries torch leaves each step to the thread that asks for it, and we have our own.
-BLOCKS = numpy.Blocks(3 * 2**13, torch.get_num_threads)
+# More than NumPy's: torch's steps take longer to begin, and at each one thread waits for another.
+# Of no more entries torch has two threads of its own do a step, at most, beside ours.
+BLOCKS = numpy.Blocks(2**16, torch.get_num_threads)
 
 
 def shares_memory(*tensors: Array) -> bool:
