@@ -6,7 +6,7 @@ import numpy as np
 
 from groupmap.backends._bits import Bits
 from groupmap.backends.kernels.compiled import inlined, kernel, uncounted_kernel
-from groupmap.backends.kernels.vectors import IS_FAST, LANES, round_to_halves
+from groupmap.backends.kernels.vectors import LANES, ROUNDS_TO_HALF, round_to_halves
 
 AT_ONCE = 2 * LANES
 SMALLEST_NORMAL, INFINITY = np.uint32(113 << 23), np.uint32(255 << 23)
@@ -44,7 +44,7 @@ def round_to_half(bits: Bits, out: Bits) -> None:
 def round_row_to_half(row: Bits, rounded: Bits, spare: Bits) -> None:
     """The same for one row, with memory for as many numbers of 32 bits."""
     lie_together = row.strides[0] == row.itemsize and rounded.strides[0] == rounded.itemsize
-    if IS_FAST and row.size >= AT_ONCE and lie_together:
+    if ROUNDS_TO_HALF and row.size >= AT_ONCE and lie_together:
         for begin in range(0, row.size, AT_ONCE):
             # Some again, rather than what is not there.
             round_to_halves(row, min(begin, row.size - AT_ONCE), rounded)

@@ -16,12 +16,12 @@ KNOWN_SINCE = 19  # the version of LLVM that has them all, for every processor
 IS_KNOWN = binding.llvm_version_info[0] >= KNOWN_SINCE
 
 
-def _has_avx512() -> bool:
+def _has(feature: str) -> bool:
     features = getattr(config, "CPU_FEATURES", None)
     if features is not None:  # the processor that is compiled for need not be this one
-        return "+avx512f" in features
+        return f"+{feature}" in features
     try:
-        return bool(binding.get_host_cpu_features().get("avx512f"))
+        return bool(binding.get_host_cpu_features().get(feature))
     except RuntimeError:  # where LLVM does not ask the processor
         return False
 
@@ -31,7 +31,8 @@ def _is_zen() -> bool:
     return str(name).startswith("znver")
 
 
-IS_FAST = IS_KNOWN and _has_avx512()
+IS_FAST = IS_KNOWN and _has("avx512f")
+ROUNDS_TO_HALF = IS_KNOWN and _has("f16c")
 # On AMD's processors minima of vectors take half as long, and stores that miss the nearest cache
 # are not waited for as much. What depends on it was measured on Zen 5, and on Emerald Rapids.
 IS_FAST_ZEN = IS_FAST and _is_zen()
@@ -208,7 +209,8 @@ def _count(builder: Any, flags: Any, before: Any) -> Any:
 
 
 def _round_to_halves(typing_context: Any, floats: Any, begin: Any, halves: Any) -> Any:
-    """Round two vectors of floats, from `begin` on, to one of 16 bits each, to the nearest.
+    """Round two vectors of floats, from `begin` on, to one of 16 bits each, to the nearest; for
+    processors with an instruction for that.
 
     Both arrays hold bit patterns, which lie together. Some processors take several times as long to
     write each half of the result by itself.
