@@ -33,7 +33,7 @@ from groupmap.backends.kernels.vectors import (
 # bits.
 LONGEST = {2: 3072, 4: 3072, 8: 1536} if IS_FAST_ZEN else {2: 3072, 4: 1024, 8: 1536}
 if not IS_FAST:
-    LONGEST = {2: 2**15, 4: 0, 8: 0}
+    LONGEST = {2: 2**15, 4: 2**13, 8: 0}
 SORTED_IN_REGISTERS = {2: range(0), 4: range(449, 513), 8: range(257)}
 
 

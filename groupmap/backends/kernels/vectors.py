@@ -10,8 +10,6 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-BITS_OF_VECTOR = 512
-LANES = BITS_OF_VECTOR // 32  # numbers of 32 bits in a vector
 KNOWN_SINCE = 19  # the version of LLVM that has them all, for every processor
 IS_KNOWN = binding.llvm_version_info[0] >= KNOWN_SINCE
 
@@ -32,6 +30,8 @@ def _is_zen() -> bool:
 
 
 IS_FAST = IS_KNOWN and _has("avx512f")
+BITS_OF_VECTOR = 512 if IS_FAST else 256  # of two registers in place of each, too many are spilt
+LANES = BITS_OF_VECTOR // 32  # numbers of 32 bits in a vector
 ROUNDS_TO_HALF = IS_KNOWN and _has("f16c")
 # On AMD's processors minima of vectors take half as long, and stores that miss the nearest cache
 # are not waited for as much. What depends on it was measured on Zen 5, and on Emerald Rapids.
