@@ -22,7 +22,7 @@ from groupmap.backends.kernels.words import bits_to_shift, least_and_greatest_ke
 
 # NumPy sorts so many words of 32 bits by a network, three times as fast as more. But the memory
 # where the entries of ever more buckets are written does not stay in the cache.
-SHORTEST_LINE = 512 if IS_FAST else 256
+SHORTEST_LINE = 512
 MOST_LINES = 2**12  # if they were full
 # Where a store waits for its part of a line of the cache, fewer buckets make up for longer sorts.
 FEW_LINES, LONGEST_OF_FEW = (2**8, 2**13) if IS_FAST and not IS_FAST_ZEN else (MOST_LINES, 0)

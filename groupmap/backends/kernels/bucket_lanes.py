@@ -12,14 +12,16 @@ import numpy as np
 
 from groupmap.backends._bits import Bits
 from groupmap.backends._layout import BYTES_OF_LINE
+from groupmap.backends.kernels.bins import SHORTEST_LINE
+from groupmap.backends.kernels.bucket_lines import rank_in_lines
 from groupmap.backends.kernels.bucket_words import (
     BEHIND_ALL,
     bits_lost,
     least_and_greatest,
     write_words,
 )
-from groupmap.backends.kernels.buckets import Ranking, emit_level, emit_unless_crowded
-from groupmap.backends.kernels.compiled import uncounted_part
+from groupmap.backends.kernels.buckets import Ranking, emit_level, emit_unless_crowded, rank_left
+from groupmap.backends.kernels.compiled import uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.dealing import Buckets
 from groupmap.backends.kernels.digits import N_DIGITS, sort_by_digits
 from groupmap.backends.kernels.memory import Memory
@@ -60,7 +62,7 @@ class InLanes(NamedTuple):
         )
 
 
-@uncounted_part
+@uncounted_kernel
 def rank_in_lanes(
     n_buckets: int,
     buckets: Buckets,
@@ -100,6 +102,20 @@ def rank_in_lanes(
             n_left += memory.is_left[k]
         first += some.size
     return n_left
+
+
+def rank_left_of_lanes(
+    n_buckets: int, buckets: Buckets, memory: InLanes, table: Bits | None, ranking: Ranking
+) -> int:
+    """Rank those of so many buckets that are left; how many entries are in crowded ones."""
+    which = np.flatnonzero(memory.is_left[:n_buckets])
+    buckets = Buckets(*(each[which] for each in buckets))
+    longest = int(np.max(buckets.ends - buckets.begins))
+    beside = np.empty(longest * (ranking.beside.size > 0), ranking.beside.dtype)
+    own_ranking = ranking._replace(spots=np.empty(longest + LANES, np.uint32), beside=beside)
+    words = memory.words.reshape(-1, SHORTEST_LINE)
+    are_left = rank_in_lines(buckets, words, table, own_ranking)
+    return rank_left(are_left, buckets, table, own_ranking)
 
 
 @uncounted_part

@@ -18,17 +18,23 @@ from groupmap.backends._bits import Bits, for_reading
 from groupmap.backends.kernels import common
 from groupmap.backends.kernels import threads as thread_pool
 from groupmap.backends.kernels.bins import count_bins, line_length, look, set_span
+from groupmap.backends.kernels.bucket_lanes import (
+    LONGEST_IN_LANES,
+    InLanes,
+    rank_in_lanes,
+    rank_left_of_lanes,
+)
 from groupmap.backends.kernels.bucket_lines import rank_in_lines
-from groupmap.backends.kernels.buckets import rank_left, ranking_of
+from groupmap.backends.kernels.buckets import Ranking, rank_left, ranking_of
 from groupmap.backends.kernels.collecting import collect_from_buckets, collect_from_spots
 from groupmap.backends.kernels.common import Gaps, Rest
-from groupmap.backends.kernels.dealing import NOTHING, Dealer, cut, deal_out, settle
+from groupmap.backends.kernels.dealing import NOTHING, Buckets, Dealer, cut, deal_out, settle
 from groupmap.backends.kernels.memory import Lend, Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.scaling import InPlace
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.vectors import LANES
+from groupmap.backends.kernels.vectors import IS_FAST, LANES
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
@@ -36,6 +42,7 @@ GAP = 16
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
 LONGEST_WITH_SPOTS = 2**18  # of longer ones the buckets are noted, to spare more memory
+PREFERS_LANES = not IS_FAST  # else NumPy sorts lines as fast
 
 
 class LongRow(Dealer):
@@ -51,6 +58,7 @@ class LongRow(Dealer):
             task, self.line - GAP, memory, stretches=self.threads, in_part=False,
             notes_buckets=n > LONGEST_WITH_SPOTS,
         )  # fmt: skip
+        self.in_lanes = PREFERS_LANES and self.line <= LONGEST_IN_LANES
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
@@ -190,11 +198,14 @@ class LongRow(Dealer):
         settle(dealt, n_buckets, True)
         return n_buckets
 
-    def _words(self, memory: Memory) -> Bits:
+    def _words(self, memory: Memory) -> Bits | InLanes:
+        """Those of some buckets, sorted side by side, or by NumPy in lines."""
+        if self.in_lanes:
+            return InLanes.for_rows(self.dealt.at.shape[1], memory)
         n_lines = LINES_PER_FULL * ENTRIES_PER_BATCH // self.line
         return memory.empty((n_lines, self.line), np.uint32)
 
-    def _own_words(self, _: int) -> Bits:
+    def _own_words(self, _: int) -> Bits | InLanes:
         """Those of the thread that asks."""
         if get_ident() not in self.words_of:
             assert self.lend is not None
@@ -218,22 +229,33 @@ class LongRow(Dealer):
         size = int(self.dealt.buckets.begins[n_buckets])  # of the row, or of the rest of it
         crowded: list[int] = []
 
-        def work(words: Bits, first: int, last: int) -> None:
+        def work(words: Bits | InLanes, first: int, last: int) -> None:
             buckets = self.dealt.buckets.some(first, last)
             longest = int(np.max(buckets.ends - buckets.begins))
             beside = np.empty(longest * (entries.values is entries.keys), entries.values.dtype)
             spots = np.empty(longest + LANES, dtype=np.uint32)
             ascending = np.empty(0, entries.keys.dtype)  # which nobody asks for
             ranking = ranking_of(task, gaps, entries, beside, spots, indices, orders, ascending)
-            are_left = rank_in_lines(buckets, words, task.table, ranking)
-            if np.any(are_left):
-                crowded.append(rank_left(are_left, buckets, task.table, ranking))
+            crowded.append(_rank_some(buckets, words, task.table, ranking))
 
         over_rows(
             work, self._own_words, n_buckets, -(-size // n_buckets),
             entries_per_block=ENTRIES_PER_BATCH, threads=self.threads,
         )  # fmt: skip
         return sum(crowded)
+
+
+def _rank_some(
+    buckets: Buckets, words: Bits | InLanes, table: Bits | None, ranking: Ranking
+) -> int:
+    """The values of some buckets, and the order; how many entries were crowded."""
+    if isinstance(words, InLanes):
+        n_buckets, no_row = len(buckets.ends), ranking.entries.to_read[:0]
+        if rank_in_lanes(n_buckets, buckets, words, table, ranking, no_row) > 0:
+            return rank_left_of_lanes(n_buckets, buckets, words, table, ranking)
+        return 0
+    are_left = rank_in_lines(buckets, words, table, ranking)
+    return rank_left(are_left, buckets, table, ranking) if np.any(are_left) else 0
 
 
 def _stretches(n: int, threads: int) -> int:

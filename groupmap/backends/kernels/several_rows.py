@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
-from groupmap.backends.kernels.bins import SHORTEST_LINE, Bins
-from groupmap.backends.kernels.bucket_lanes import LONGEST, InLanes, rank_in_lanes
-from groupmap.backends.kernels.bucket_lines import rank_in_lines
-from groupmap.backends.kernels.buckets import Ranking, rank_left, ranking_of
+from groupmap.backends.kernels.bins import Bins
+from groupmap.backends.kernels.bucket_lanes import (
+    LONGEST,
+    InLanes,
+    rank_in_lanes,
+    rank_left_of_lanes,
+)
+from groupmap.backends.kernels.buckets import Ranking, ranking_of
 from groupmap.backends.kernels.collecting import collect_from_spots
 from groupmap.backends.kernels.common import (
     NO_GAPS,
@@ -27,7 +31,6 @@ from groupmap.backends.kernels.common import (
 from groupmap.backends.kernels.compiled import ZERO, kernel
 from groupmap.backends.kernels.dealing import (
     NOTHING,
-    Buckets,
     Dealer,
     Dealt,
     deal_out_row,
@@ -118,7 +121,9 @@ class SeveralRows(Dealer):
             task.check(magnitude)
             if r < len(rows):
                 own_ranking = ranking._replace(gaps=tuple(rest.gaps[r].tolist()), row=r)
-                n_crowded = self._rank_left(n_buckets, own_ranking)
+                n_crowded = rank_left_of_lanes(
+                    n_buckets, self.dealt.buckets, self.in_lanes, task.table, own_ranking
+                )
                 collect_row(rows, r, self.dealt.noted, self.entries.values, rest, out, in_place)
                 if sums.size > 0:
                     add_ascending(own_ranking.ascending, task.code, ascending, sums)
@@ -126,17 +131,6 @@ class SeveralRows(Dealer):
                 if 2 * n_crowded > self.n:
                     return r, True
         return len(rows), False
-
-    def _rank_left(self, n_buckets: int, ranking: Ranking) -> int:
-        """Rank those of the buckets that are left; how many entries are in crowded ones."""
-        which = np.flatnonzero(self.in_lanes.is_left[:n_buckets])
-        buckets = Buckets(*(each[which] for each in self.dealt.buckets))
-        longest = int(np.max(buckets.ends - buckets.begins))
-        beside = np.empty(longest * (self.beside.size > 0), self.beside.dtype)
-        own_ranking = ranking._replace(spots=np.empty(longest + LANES, np.uint32), beside=beside)
-        words = self.in_lanes.words.reshape(-1, SHORTEST_LINE)
-        are_left = rank_in_lines(buckets, words, self.task.table, own_ranking)
-        return rank_left(are_left, buckets, self.task.table, ranking)
 
 
 @kernel
