@@ -19,11 +19,12 @@ from groupmap.backends.kernels.memory import lent
 from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.short_rows import SideBySide, rank_side_by_side
 from groupmap.backends.kernels.side_by_side import Sorter
+from groupmap.backends.kernels.vectors import BITS_OF_VECTOR
 from groupmap.ranks import COUNTING_TIES
 from tests.kernel_calls import bits_to_read
 
 HALVES = ("float16", "int16", "uint16")
-WIDTH = {"uint16": 32, "uint32": 16, "uint64": 8}
+WIDTH = {f"uint{bits}": BITS_OF_VECTOR // bits for bits in (16, 32, 64)}
 
 
 # The longest rows of words, and of 16 bits: where minima are found fast, where not, and where
@@ -31,6 +32,7 @@ WIDTH = {"uint16": 32, "uint32": 16, "uint64": 8}
 ANY_VECTORS = (
     ({2: 3072, 4: 3072, 8: 1536}, 3072),
     ({2: 3072, 4: 1024, 8: 1536}, 512),
+    ({2: 2**15, 4: 2**13, 8: 0}, 0),
     ({2: 2**15, 4: 0, 8: 0}, 0),
 )
 
@@ -80,7 +82,13 @@ def test_rows_are_sorted(dtype, longest, n, n_rows, most, seed):
 @pytest.mark.parametrize("dtype", WIDTH)
 def test_which_rows_are_sorted_side_by_side(dtype):
     longest = ANY_VECTORS[0]
-    with longest_side_by_side(longest), lent() as lend:
+    in_registers = {2: range(0), 4: range(449, 513), 8: range(257)}
+    with (
+        longest_side_by_side(longest),
+        pytest.MonkeyPatch.context() as patch,
+        lent() as lend,
+    ):
+        patch.setattr(side_by_side, "SORTED_IN_REGISTERS", in_registers)
         for n, is_turned in (
             (WIDTH[dtype] - 1, False),
             (300, True),

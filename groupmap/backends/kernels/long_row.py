@@ -34,7 +34,7 @@ from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.scaling import InPlace
 from groupmap.backends.kernels.task import Finish, Task
 from groupmap.backends.kernels.threads import over_rows
-from groupmap.backends.kernels.vectors import IS_FAST, LANES
+from groupmap.backends.kernels.vectors import HAS_AVX2_ALONE, LANES
 
 ENTRIES_PER_BATCH = 2**17  # of one row; whose words, or values, then stay in the cache
 # If buckets of one length lay whole KiB apart, they would need the same few lines of the cache.
@@ -42,7 +42,7 @@ GAP = 16
 MOST_STRETCHES = 16  # the bins of all of them are added up by one thread
 LINES_PER_FULL = 2  # lines that words may take, for each that would be full
 LONGEST_WITH_SPOTS = 2**18  # of longer ones the buckets are noted, to spare more memory
-PREFERS_LANES = not IS_FAST  # else NumPy sorts lines as fast
+PREFERS_LANES = HAS_AVX2_ALONE  # else NumPy sorts lines as fast
 
 
 class LongRow(Dealer):

@@ -22,7 +22,7 @@ from groupmap.backends.kernels.scaling import Scaling
 from groupmap.backends.kernels.task import Finish, NotFiniteError, Task
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.values import Tie
-from groupmap.backends.kernels.vectors import IS_FAST
+from groupmap.backends.kernels.vectors import HAS_AVX2_ALONE
 from groupmap.backends.kernels.ways import (
     BYTES_OF_HALVES,
     ENTRIES_PER_BLOCK,
@@ -38,7 +38,8 @@ from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
 SHORTEST_IN_BUCKETS = 2**13 + 1  # shorter ones are sorted as fast as they are dealt out
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
-LONGEST_AT_ONCE = 2**19 if IS_FAST else 2**22  # of longer rows some buckets are enough at once
+# Of longer rows some of the buckets are enough at once.
+LONGEST_AT_ONCE = 2**22 if HAS_AVX2_ALONE else 2**19
 WIDEST = 8  # bytes an entry
 ENTRIES_PER_CALL = 2**19  # where one kernel does all
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads

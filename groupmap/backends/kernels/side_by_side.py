@@ -19,6 +19,7 @@ from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.network import BLOCK, sort_lanes
 from groupmap.backends.kernels.vectors import (
     BITS_OF_VECTOR,
+    HAS_AVX2_ALONE,
     IS_FAST,
     IS_FAST_ZEN,
     data_of,
@@ -29,12 +30,13 @@ from groupmap.backends.kernels.vectors import (
 
 # Words of so many bytes that fill the registers are sorted as fast by NumPy, row by row, and so are
 # rows that, by a vector of them, fill the cache; or, where minima take longer, shorter ones. Where
-# vectors are shorter, NumPy is as fast with wide words, and has no instructions for those of 16
-# bits.
+# vectors are shorter, NumPy has no instructions for words of 16 bits, those for words of 32 take
+# twice as long, and for words of 64 there are no minima.
 LONGEST = {2: 3072, 4: 3072, 8: 1536} if IS_FAST_ZEN else {2: 3072, 4: 1024, 8: 1536}
-if not IS_FAST:
-    LONGEST = {2: 2**15, 4: 2**13, 8: 0}
 SORTED_IN_REGISTERS = {2: range(0), 4: range(449, 513), 8: range(257)}
+if not IS_FAST:
+    LONGEST = {2: 2**15, 4: 2**13 if HAS_AVX2_ALONE else 0, 8: 0}
+    SORTED_IN_REGISTERS = dict.fromkeys(LONGEST, range(0))
 
 
 class Sorter:

@@ -30,6 +30,7 @@ def _is_zen() -> bool:
 
 
 IS_FAST = IS_KNOWN and _has("avx512f")
+HAS_AVX2_ALONE = IS_KNOWN and _has("avx2") and not IS_FAST
 BITS_OF_VECTOR = 512 if IS_FAST else 256  # of two registers in place of each, too many are spilt
 LANES = BITS_OF_VECTOR // 32  # numbers of 32 bits in a vector
 ROUNDS_TO_HALF = IS_KNOWN and _has("f16c")
