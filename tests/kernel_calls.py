@@ -55,7 +55,7 @@ def all_in_buckets(how):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank, "SHORTEST_IN_BUCKETS", 0)
-        patch.setattr(rank, "LONGEST_IN_PLACES", 0)
+        patch.setattr(rank, "LONGEST_OF_FLOATS", 0)
         patch.setattr(rank, "LONGEST_OF_DOUBLES", 0)
         patch.setattr(rank, "LONGEST_AT_ONCE", 2**17 if "together" in how else 1)
         patch.setattr(

@@ -161,7 +161,7 @@ def test_scratch_of_float32_takes_no_more_than_16_bytes_an_entry(monkeypatch, ki
     touched = BYTES_OF_LINE * np.sum(np.any(piece.reshape(-1, BYTES_OF_LINE) != untouched, axis=1))
     [block] = blocks
     # Of rows that are dealt out only one is in work, unless something is set aside beforehand.
-    in_work = 1 if n > rank.LONGEST_IN_PLACES and "common" not in kind else block
+    in_work = 1 if n > rank.LONGEST_OF_FLOATS and "common" not in kind else block
     assert 4 * n <= touched <= 16 * in_work * n
 
 

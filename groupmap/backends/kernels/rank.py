@@ -38,6 +38,7 @@ from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 
 SHORTEST_IN_BUCKETS = 2**13 + 1  # shorter ones are sorted as fast as they are dealt out
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
+LONGEST_OF_FLOATS = LONGEST_IN_PLACES // 2 if HAS_AVX2_ALONE else LONGEST_IN_PLACES
 # Of longer rows some of the buckets are enough at once.
 LONGEST_AT_ONCE = 2**22 if HAS_AVX2_ALONE else 2**19
 WIDEST = 8  # bytes an entry
@@ -195,7 +196,7 @@ def way_for(task: Task, *, with_order: bool = False) -> type[Way]:
     with_order = with_order or task.order is not None
     if dtype.itemsize == 2:
         return ByKey if with_order or task.tie == IN_ORDER_OF_APPEARANCE else ByValue
-    longest_in_places = LONGEST_IN_PLACES if dtype == np.float32 else LONGEST_OF_DOUBLES
+    longest_in_places = LONGEST_OF_FLOATS if dtype == np.float32 else LONGEST_OF_DOUBLES
     if dtype.kind == "f" and n <= longest_in_places:
         return ByPlace
     if n < SHORTEST_IN_BUCKETS:
