@@ -37,7 +37,7 @@ from groupmap.backends.kernels.vectors import (
 )
 
 FEWEST_ROWS = LANES // 2  # of fewer too many lanes would be empty
-LONGEST = 3072 if IS_FAST_ZEN else 512 * IS_FAST  # of longer rows the keys are sooner sorted
+LONGEST = 3072 if IS_FAST_ZEN else 512 if IS_FAST else 31  # of longer ones keys are sooner sorted
 BITS_OF_INDEX = 16
 HIGH, INDEX = np.uint32(BITS_OF_INDEX), np.uint32(2**BITS_OF_INDEX - 1)
 
