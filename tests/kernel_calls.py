@@ -63,7 +63,7 @@ def all_in_buckets(how):
             lambda rows, _: "shared" in how and rows.dtype.kind == "f" and rows.shape[1] > 1,
         )  # fmt: skip
         patch.setattr(long_row, "LONGEST_WITH_SPOTS", 0 if "sparing" in how else 2**60)
-        # The one is as good as the other with both ways to sort.
+        # Both ways to sort, whatever the processor.
         patch.setattr(long_row, "PREFERS_LANES", "sparing" in how)
         patch.setattr(several_rows, "LONGEST_IN_PART", 0 if "counted" in how else 2**60)
         patch.setattr(bins, "SHORTEST_LINE", 64)

@@ -17,12 +17,7 @@ from groupmap.backends.kernels.compiled import inlined, kernel, part
 from groupmap.backends.kernels.keys import bits_of, key_at, magnitude_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import SAMPLE, sampled_index
-from groupmap.backends.kernels.vectors import (
-    HAS_AVX2_ALONE,
-    IS_FAST,
-    IS_FAST_ZEN,
-    bit_length,
-)
+from groupmap.backends.kernels.vectors import HAS_AVX2_ALONE, IS_FAST, IS_FAST_ZEN, bit_length
 from groupmap.backends.kernels.words import bits_to_shift, least_and_greatest_key
 
 # So many words of 32 bits are sorted by a network (of NumPy's, or where vectors have 256 bits, of

@@ -58,7 +58,7 @@ class LongRow(Dealer):
             task, self.line - GAP, memory, stretches=self.threads, in_part=False,
             notes_buckets=n > LONGEST_WITH_SPOTS,
         )  # fmt: skip
-        self.in_lanes = PREFERS_LANES and self.line <= LONGEST_IN_LANES
+        self.sorts_in_lanes = PREFERS_LANES and self.line <= LONGEST_IN_LANES
         self.words_of = {get_ident(): self._words(memory)}
         ends = np.linspace(0, self.n, self.threads + 1, dtype=np.int64).tolist()
         self.stretches = [slice(*both) for both in pairwise(ends)]
@@ -200,7 +200,7 @@ class LongRow(Dealer):
 
     def _words(self, memory: Memory) -> Bits | InLanes:
         """Those of some buckets, sorted side by side, or by NumPy in lines."""
-        if self.in_lanes:
+        if self.sorts_in_lanes:
             return InLanes.for_rows(self.dealt.at.shape[1], memory)
         n_lines = LINES_PER_FULL * ENTRIES_PER_BATCH // self.line
         return memory.empty((n_lines, self.line), np.uint32)

@@ -39,8 +39,7 @@ from groupmap.backends.kernels.words import LONGEST_IN_PLACES
 SHORTEST_IN_BUCKETS = 2**13 + 1  # shorter ones are sorted as fast as they are dealt out
 LONGEST_OF_DOUBLES = LONGEST_IN_PLACES // 2  # whose ties take longer to tell apart
 LONGEST_OF_FLOATS = LONGEST_IN_PLACES // 2 if HAS_AVX2_ALONE else LONGEST_IN_PLACES
-# Of longer rows some of the buckets are enough at once.
-LONGEST_AT_ONCE = 2**22 if HAS_AVX2_ALONE else 2**19
+LONGEST_AT_ONCE = 2**22 if HAS_AVX2_ALONE else 2**19  # of longer rows some buckets are enough
 WIDEST = 8  # bytes an entry
 ENTRIES_PER_CALL = 2**19  # where one kernel does all
 SHORTEST_SHARED = 2**18  # in shorter ones there is too little for each of several threads
