@@ -27,8 +27,8 @@ HALVES = ("float16", "int16", "uint16")
 WIDTH = {f"uint{bits}": BITS_OF_VECTOR // bits for bits in (16, 32, 64)}
 
 
-# The longest rows of words, and of 16 bits: where minima are found fast, where not, and where
-# vectors are shorter.
+# The longest rows of words, and of 16 bits: where minima are found fast, where not, where vectors
+# have 256 bits, and where they are shorter.
 ANY_VECTORS = (
     ({2: 3072, 4: 3072, 8: 1536}, 3072),
     ({2: 3072, 4: 1024, 8: 1536}, 512),
