@@ -17,12 +17,12 @@ from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.task import Task
 from groupmap.backends.kernels.values import Tie, value_of_ties
-from groupmap.backends.kernels.vectors import IS_FAST, append_where, take_where
+from groupmap.backends.kernels.vectors import BITS_OF_VECTOR, IS_FAST, append_where, take_where
 
 LEAST_FIRST, LEAST_SECOND = 12, 6  # equal ones among them that make a value common, and another
 
 CHUNK = 1024  # entries that are gone through more than once while they are near
-BYTES = 64  # of a vector
+BYTES = BITS_OF_VECTOR // 8
 WHOLE = -1
 MOST_LEFT = 7 / 8  # of a row; where it is more, a sample has erred
 

@@ -83,7 +83,7 @@ def _append_where(
 ) -> Any:
     """Append those entries of `source` to `target`, of which it has so many, that have a flag.
 
-    As many as are in a vector of 64 bytes are looked at, from `begin` on; there is room for all of
+    As many as are in a vector are looked at, from `begin` on; there is room for all of
     them. How many are found then comes back. All arrays are contiguous; flags are bytes.
     """
     del typing_context, begin, found
