@@ -15,7 +15,7 @@ from groupmap.gradients import GradientRule, Saved
 from groupmap.incomplete import RowsApart
 from groupmap.positions import plotting_parameters
 from groupmap.ranks import COUNTING_TIES, check_ties, doubled_midranks, gather_by_rank
-from groupmap.tables import new_table, quantiles_of_ranks, table_of_quantiles
+from groupmap.tables import new_tables, quantiles_of_ranks, table_of_quantiles
 from groupmap.targets import Target
 
 OnOrder = Callable[[Array, Array], object]  # of rows, and what that has found to be their order
@@ -104,8 +104,6 @@ def map_rows(
     y, order = _mapped(
         values, missing, random_keys, target, rule, dtype, with_order=with_order, xp=xp, ops=ops
     )
-    if missing is not None:
-        y = xp.where(missing, xp.nan, y)
     if not is_connected:
         return y
     excluded = missing
@@ -180,7 +178,7 @@ def _mapped(
     xp: Namespace,
     ops: Ops,
 ) -> tuple[Array, Array | None]:
-    """The image of each row, anything where an entry is missing; and, if it was found, the order.
+    """The image of each row, NaN where an entry is missing; and, if it was found, the order.
 
     Complete rows look Q up in one table, the others evaluate it entry by entry.
     """
@@ -220,7 +218,8 @@ def _mapped(
         h, n_valid = doubled_midranks(
             values, own_missing, ties=rule.ties, random_keys=own_keys, xp=xp, ops=ops
         )
-        return quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
+        y = quantiles_of_ranks(target, h, n_valid, parameters, dtype, xp=xp, ops=ops)
+        return y if own_missing is None else xp.where(own_missing, xp.nan, y)
 
     arrays = [each for each in (values, missing, random_keys) if each is not None]
     if target.is_tabulated and not target.learns(ops) and values.ndim > 1:
@@ -242,10 +241,10 @@ def _incomplete(
     if not target.is_tabulated or target.learns(ops):
         return None
     on = ops.device(values)
-    table_of = partial(
-        new_table, target, parameters=rule.plotting_parameters, dtype=dtype, on=on, xp=xp, ops=ops
+    tables_of = partial(
+        new_tables, target, parameters=rule.plotting_parameters, dtype=dtype, on=on, xp=xp, ops=ops
     )
-    return ops.map_incomplete(values, missing, table_of, COUNTING_TIES.get(rule.ties), dtype)
+    return ops.map_incomplete(values, missing, tables_of, COUNTING_TIES.get(rule.ties), dtype)
 
 
 def _by_value(

@@ -5,6 +5,7 @@ Both take the same float64 formula to the same positions, so they agree to the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +21,7 @@ from groupmap.targets import Target, probabilities_of_formula, quantiles_of_form
 # So many tables of at most so many bytes each, so that what is remembered stays small.
 REMEMBERED_TABLES, REMEMBERED_BYTES = 16, 2**23
 LONG_REMEMBERED_TABLES, LONG_REMEMBERED_BYTES = 1, 2**25
+LONGEST_MADE_AT_ONCE = 2**12
 
 
 def table_of_quantiles(
@@ -111,6 +113,38 @@ def new_table(
     h = as_widest_real(xp.arange(n if is_mirrored else 2 * n - 1, device=on), xp, ops)
     table = ops.in_blocks(quantiles, [h], dtype) if target.is_elementwise else quantiles(h)
     return xp.concat([table, -xp.flip(table[:-1])]) if is_mirrored else table
+
+
+def new_tables(
+    target: Target,
+    counts: Sequence[int],
+    *,
+    parameters: tuple[float, float],
+    dtype: DType,
+    on: object,
+    xp: Namespace,
+    ops: Ops,
+) -> list[Array]:
+    """The same for each n of some, made at once if it is worth it: of a short table most of the
+    time goes to calls."""
+    if not target.is_elementwise or len(counts) == 1 or max(counts) > LONGEST_MADE_AT_ONCE:
+        return [new_table(target, n, parameters, dtype, on, xp, ops) for n in counts]
+
+    def quantiles(h: Array, n: Array) -> Array:
+        positions = RankPositions(h, n, *parameters, xp=xp)
+        return xp.astype(target.quantiles(positions, dtype, ops), dtype, copy=False)
+
+    is_mirrored = target.is_mirrored and parameters[0] == parameters[1]
+    lengths = np.asarray([n if is_mirrored else 2 * n - 1 for n in counts])
+    ends = np.cumsum(lengths)
+    h = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+    n = np.repeat(np.asarray(counts), lengths)
+    h, n = (as_widest_real(xp.asarray(each, device=on), xp, ops) for each in (h, n))
+    values = ops.in_blocks(quantiles, [h, n], dtype)
+    tables = [values[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    if is_mirrored:
+        tables = [xp.concat([table, -xp.flip(table[:-1])]) for table in tables]
+    return tables
 
 
 def _table_to_remember(

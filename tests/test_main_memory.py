@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,13 +81,21 @@ INCOMPLETE = st.sampled_from(DTYPES).flatmap(
     incomplete=INCOMPLETE,
     ties=st.sampled_from(["average", "min", "max", "ordinal"]),
     target=st.sampled_from(["gaussian", "uniform", "cauchy", "a sample"]),
+    longest=st.sampled_from([0, numpy_incomplete.LONGEST_LOOKED_UP]),
+    at_once=st.sampled_from([1, 20, numpy_incomplete.ENTRIES_AT_ONCE]),
 )
-def test_what_is_missing_is_as_if_it_were_not_there(made, context, incomplete, ties, target):
+def test_what_is_missing_is_as_if_it_were_not_there(
+    made, context, incomplete, ties, target, longest, at_once
+):
     rows, where, are_great = incomplete
     if are_great:
         limits = np.finfo(rows.dtype) if rows.dtype.kind == "f" else np.iinfo(rows.dtype)
         rows = np.where(rows == 1, limits.max, np.where(rows == np.inf, 0, rows))
-    with context():
+    with (
+        context(),
+        patch.object(numpy_incomplete, "LONGEST_LOOKED_UP", longest),
+        patch.object(numpy_incomplete, "ENTRIES_AT_ONCE", at_once),
+    ):
         target = made(SAMPLE) if target == "a sample" else target
         options = {"target_quantiles": target, "ties": ties, "positions": "hazen"}
         y = np.asarray(gm.quantile_map(made(rows), where=made(where), **options))
@@ -98,11 +108,14 @@ def test_what_is_missing_is_as_if_it_were_not_there(made, context, incomplete, t
 
 
 @pytest.mark.parametrize(
-    ("shape", "share"), [((40, 3000), 0.1), ((300, 400), 0.1), ((300, 400), 0.0003)]
-)
-def test_many_rows_that_miss_entries(rng, shape, share, monkeypatch):
+    ("shape", "share"),
+    [((40, 3000), 0.1), ((300, 400), 0.1), ((300, 400), 0.0003), ((5, 9000), 0.1),
+     ((20, 9000), 0.1)],
+)  # fmt: skip
+@pytest.mark.parametrize("order", "CF")
+def test_many_rows_that_miss_entries(rng, shape, share, order, monkeypatch):
     """On several threads, and without the way that asks Q at each entry's own rank."""
-    x = rng.normal(size=shape)
+    x = np.asarray(rng.normal(size=shape), order=order)
     x[rng.random(shape) < share] = np.nan
     x[1] = np.nan
     asked, map_rows = [], numpy_incomplete.map_rows

@@ -105,8 +105,9 @@ class Ops:
     or infinity though they are connected to a gradient."""
 
     map_incomplete: Callable[..., Array | None]
-    """``(rows, missing, table_of, tie_rule, dtype)``: ``table_of(n)[h]`` of rows of which n entries
-    are not missing, of that dtype; NaN for those that are. None where there is no native form."""
+    """``(rows, missing, tables_of, tie_rule, dtype)``: ``tables_of([n])[0][h]`` of rows of which n
+    entries are not missing, of that dtype; NaN for those that are. None where there is no native
+    form."""
 
     repeats: Callable[..., Kinds | None]
     """``(x, weight, bias)``: their kinds, as tuples like `Kind`, where a `step` may be there for

@@ -89,7 +89,7 @@ def map_rows(
 def map_incomplete(
     rows: Array,
     missing: Array,
-    table_of: Callable[[int], Array],
+    tables_of: numpy_incomplete.TablesOf,
     tie_rule: TieRule | None,
     dtype: DType,
     threads_of: Callable[[], int] = kernels.default_threads,
@@ -106,7 +106,7 @@ def map_incomplete(
 
     if not kernels.serve(rows):
         return None
-    return numpy_incomplete.map_rows(rows, missing, table_of, dtype, gather, threads_of())
+    return numpy_incomplete.map_rows(rows, missing, tables_of, dtype, gather, threads_of())
 
 
 def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:

@@ -122,14 +122,14 @@ def map_rows(
 def map_incomplete(
     rows: Array,
     missing: Array,
-    table_of: Callable[[int], Array],
+    tables_of: Callable[[Sequence[int]], Sequence[Array]],
     tie_rule: TieRule | None,
     dtype: DType,
 ) -> Array | None:
     """By kernels, where NumPy sees the memory."""
     if not (can_read(rows) and torch_kernels.serve_eagerly(rows)):
         return None
-    return torch_kernels.map_incomplete(rows, missing, table_of, tie_rule, dtype)
+    return torch_kernels.map_incomplete(rows, missing, tables_of, tie_rule, dtype)
 
 
 def repeats(x: Array, weight: Array | None, bias: Array | None) -> Kinds | None:

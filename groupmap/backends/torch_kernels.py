@@ -6,7 +6,7 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +185,7 @@ def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
 def map_incomplete(
     rows: Array,
     missing: Array,
-    table_of: Callable[[int], Array],
+    tables_of: Callable[[Sequence[int]], Sequence[Array]],
     tie_rule: TieRule | None,
     dtype: torch.dtype,
 ) -> Array | None:
@@ -195,7 +195,7 @@ def map_incomplete(
     y = numpy.map_incomplete(
         in_place(rows.float() if is_bfloat else rows),
         in_place(missing),
-        lambda n: as_array(table_of(n)),
+        lambda counts: [as_array(each) for each in tables_of(counts)],
         tie_rule,
         _DTYPES[dtype],
         torch.get_num_threads,
