@@ -51,10 +51,9 @@ def weighted_quantiles(
     """
     values = as_widest_real(rows, xp, ops)
     absent = xp.isnan(values) | (weights == 0)
-    order = ops.stable_argsort(xp.where(absent, xp.inf, values), xp)
-    ascending = xp.take_along_axis(xp.where(absent, 0.0, values), order, axis=-1)
-    in_order = xp.take_along_axis(xp.where(absent, 0.0, weights), order, axis=-1)
-    up_to = ops.prefix_sums(in_order, xp)[..., 1:]
+    values = xp.where(absent, xp.inf, values)
+    order = ops.stable_argsort(values, xp)
+    up_to = _sums_in_order(xp.where(absent, 0.0, weights), order, xp, ops)
     total = up_to[..., -1:]
     n_valid = xp.count_nonzero(~absent, axis=-1, keepdims=True)
     if ops.can_read(total):
@@ -65,14 +64,22 @@ def weighted_quantiles(
     whole = xp.floor(index)
     after = whole + 1.0 + (index - whole)
     after = xp.where(after < whole + 2.0, after, whole + 1.0)  # where it was rounded up
-    low, high = (
-        xp.take_along_axis(
-            ascending, xp.minimum(ops.search_rows(up_to, each, "right", xp), last), axis=-1
-        )
-        for each in (index, after)
-    )
-    quantiles = ops.sort_rows(between(low, high, index - whole, xp), xp)
-    return xp.where(n_valid > 0, quantiles, xp.nan), total
+
+    def value_at(sums: Array) -> Array:
+        rank = xp.minimum(ops.search_rows(up_to, sums, "right", xp), last)
+        which = xp.take_along_axis(order, rank, axis=-1)
+        return xp.where(n_valid > 0, xp.take_along_axis(values, which, axis=-1), 0.0)
+
+    quantiles = between(value_at(index), value_at(after), index - whole, xp)
+    return xp.where(n_valid > 0, ops.sort_rows(quantiles, xp), xp.nan), total
+
+
+def _sums_in_order(values: Array, order: Array, xp: Namespace, ops: Ops) -> Array:
+    """The sums of the first 1, 2, … entries of each row, taken in that order."""
+    native = ops.sums_in_order(values, order)
+    if native is not None:
+        return native
+    return ops.prefix_sums(xp.take_along_axis(values, order, axis=-1), xp)[..., 1:]
 
 
 def _check_enough(total: Array, n_valid: Array, xp: Namespace) -> None:

@@ -38,7 +38,7 @@ STOREYS = (
      "backends.kernels.knots", "backends.kernels.knot_buckets", "backends.kernels.lines",
      "backends.kernels.estimates", "backends.kernels.transport",
      "backends.kernels.window_means", "backends.kernels.affine",
-     "backends.kernels.elementwise", "backends.kernels.filling",
+     "backends.kernels.elementwise", "backends.kernels.filling", "backends.kernels.weights",
      "backends.kernels.normal", "backends.kernels.values",
      "backends.kernels.emission", "backends.kernels.ordering", "backends.kernels.vectors",
      "backends.kernels.dealing", "backends.kernels.collecting",

@@ -207,6 +207,28 @@ def test_order_statistics_of_any_layout(rng, made, layout):
     with kernels_for_all_sizes():
         assert ops.order_statistics(values, at) is not None
         found = interpolation.order_statistics(values, at, xp, ops)
+    assert found.shape == index.shape
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "a cube"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("made", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_order_statistics_of_rows_of_their_own(rng, made, dtype, layout):
+    ascending = np.sort(10.0 * rng.normal(size=(60, 50))).astype(dtype)
+    index = rng.uniform(-1.0, 51.0, size=(60, 90))
+    index[:, ::3] = np.round(index[:, ::3])
+    ascending, index = {
+        "rows": (ascending, index), "columns": (np.asfortranarray(ascending), index.copy("F")),
+        "a cube": (ascending.reshape(3, 20, 50), index.reshape(3, 20, 90)),
+    }[layout]  # fmt: skip
+    values, at = made(ascending), made(index)
+    xp, ops = namespace_and_ops(x=at)
+    with no_kernels():
+        expected = interpolation.order_statistics(values, at, xp, ops)
+    with kernels_for_all_sizes():
+        assert ops.order_statistics(values, at) is not None
+        found = interpolation.order_statistics(values, at, xp, ops)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -150,6 +150,10 @@ class Ops:
     prefix_sums: Callable[..., Array]
     """``(values, xp)``: the sums of the first 0, 1, … n entries of each row, ``(..., n + 1)``."""
 
+    sums_in_order: Callable[..., Array | None]
+    """``(values, order)``: a native form of the sums of the first 1, 2, … entries of each row,
+    taken in that order; None where it is not for these."""
+
     unsort: Callable[..., Array]
     """``(values, order, xp)``: the values of rows taken in that order, back where they stood."""
 

@@ -156,11 +156,21 @@ def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
-    """`searchsorted` on the last axis, all rows in one call.
+    """`searchsorted` on the last axis, by a kernel, or all rows in one call.
 
     NumPy searches one row only, but it orders complex numbers by real and then by imaginary
     part: with the row's index as real part, the rows laid end to end are one sorted row.
     """
+    shape = values.shape
+    if (
+        sorted_rows.dtype == values.dtype == np.float64
+        and sorted_rows.shape[:-1] == shape[:-1]
+        and kernels.serve(values, sorted_rows)
+    ):
+        from groupmap.backends.kernels import weights
+
+        rows, at = (each.reshape(-1, each.shape[-1]) for each in (sorted_rows, values))
+        return weights.search_rows(rows, at, side, threads=kernels.default_threads()).reshape(shape)
     if not np.isdtype(sorted_rows.dtype, (np.float16, np.float32, np.float64)):
         return generic.search_rows(sorted_rows, values, side, xp)
     k = sorted_rows.shape[-1]
@@ -175,6 +185,17 @@ def _in_row_order(rows: Array) -> Array:
     ordered.real = np.arange(row_count).reshape((*rows.shape[:-1], 1))
     ordered.imag = rows
     return ordered.reshape(-1)
+
+
+def sums_in_order(values: Array, order: Array) -> Array | None:
+    """A kernel for doubles."""
+    if values.dtype != np.float64 or not kernels.serve(values, order):
+        return None
+    from groupmap.backends.kernels import weights
+
+    rows, own_order = (each.reshape(-1, each.shape[-1]) for each in (values, order))
+    sums = weights.sums_in_order(rows, own_order, threads=kernels.default_threads())
+    return sums.reshape(values.shape)
 
 
 def interpolator(
@@ -226,18 +247,23 @@ def unsort(values: Array, order: Array, xp: Namespace) -> Array:
     return result
 
 
-def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
-    """A kernel for one sorted row and many indices in double precision."""
+def order_statistics(
+    sorted_rows: Array,
+    index: Array,
+    threads_of: Callable[[], int] = kernels.default_threads,
+) -> Array | None:
+    """A kernel for many indices in double precision, in one sorted row or each row in its own."""
     is_known = sorted_rows.dtype not in _UNKNOWN and index.dtype == np.float64
-    if not (is_known and sorted_rows.ndim == 1 and kernels.serve(index, sorted_rows)):
+    if not (is_known and kernels.serve(index, sorted_rows)):
         return None
     from groupmap.backends.kernels import knots
 
-    are_columns = index.flags.f_contiguous
-    index = np.ascontiguousarray(index.T if are_columns else index)
-    result = np.empty_like(index)
-    knots.at_indices(sorted_rows, index.reshape(-1), result.reshape(-1))
-    return result.T if are_columns else result
+    if sorted_rows.ndim == 1:
+        return _of_each(partial(knots.order_statistics, sorted_rows, threads=threads_of()), index)
+    if sorted_rows.shape[:-1] != index.shape[:-1]:
+        return None
+    rows, at = (each.reshape(-1, each.shape[-1]) for each in (sorted_rows, index))
+    return knots.order_statistics_of_rows(rows, at, threads=threads_of()).reshape(index.shape)
 
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
@@ -447,6 +473,7 @@ OPS = replace(
     by_features=by_features,
     stack_of=stack_of,
     search_rows=search_rows,
+    sums_in_order=sums_in_order,
     ndtri=ndtri,
     ndtr=ndtr,
 )

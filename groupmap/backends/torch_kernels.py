@@ -219,7 +219,8 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """NumPy's, but of bfloat16, of which it knows not the numbers."""
     if not serve(sorted_rows, index) or sorted_rows.dtype == torch.bfloat16:
         return None
-    return _by_numpy(numpy.order_statistics, sorted_rows, index)
+    native = partial(numpy.order_statistics, threads_of=torch.get_num_threads)
+    return _by_numpy(native, sorted_rows, index)
 
 
 def stable_argsort(rows: Array) -> Array:

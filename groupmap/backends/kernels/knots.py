@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from groupmap.backends.kernels.columns import contiguous
 from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
@@ -182,6 +183,34 @@ def fraction_between(low: float, high: float, at: float) -> float:
     width = high / 2.0 - low / 2.0
     # Of numbers of no more than some units of the least that there is, it may be 0.
     return (at / 2.0 - low / 2.0) / width if width != 0.0 else 0.5
+
+
+def order_statistics(ascending: Rows, index: Rows, *, threads: int) -> Rows:
+    """The values at real, zero-based indices ``(k,)`` of a sorted row, which the ends clip."""
+    result = np.empty(index.shape)
+
+    def work(_: None, begin: int, end: int) -> None:
+        at_indices(ascending, index[begin:end], result[begin:end])
+
+    over_rows(
+        work, lambda _: None, index.size, 1, entries_per_block=ENTRIES_PER_BLOCK, threads=threads
+    )
+    return result
+
+
+def order_statistics_of_rows(ascending: Rows, index: Rows, *, threads: int) -> Rows:
+    """The same at indices ``(r, k)``, each row in its own of ``(r, m)``."""
+    ascending, index = contiguous(ascending), contiguous(index)
+    result = np.empty(index.shape)
+
+    def work(_: None, begin: int, end: int) -> None:
+        for r in range(begin, end):
+            at_indices(ascending[r], index[r], result[r])
+
+    over_rows(
+        work, lambda _: None, *index.shape, entries_per_block=ENTRIES_PER_BLOCK, threads=threads
+    )
+    return result
 
 
 @kernel
