@@ -73,6 +73,8 @@ def _sorted_floats_jvp(rows: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
 
 def stable_argsort(rows: Array, xp: Namespace) -> Array:
     """The order of each row's entries, equal ones in order of appearance."""
+    if are_shared_with_numpy(rows):
+        return _placed_as(rows, numpy.stable_argsort(np.asarray(rows), array_api_compat.numpy))
     return xp.argsort(_keys(rows), axis=-1, stable=True)
 
 
@@ -94,6 +96,9 @@ def rank_and_gather(
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
     """`searchsorted` on the last axis, as one loop for all rows."""
     del xp
+    if are_shared_with_numpy(sorted_rows, values):
+        shared = np.asarray(sorted_rows), np.asarray(values)
+        return _placed_as(values, numpy.search_rows(*shared, side, array_api_compat.numpy))
     search = partial(jnp.searchsorted, side=side)
     for _ in sorted_rows.shape[:-1]:
         search = jax.vmap(search)
@@ -260,6 +265,14 @@ def _placed_as(like: Array, result: np.ndarray[Any, Any]) -> Array:
         return jnp.asarray(result)
 
 
+def sums_in_order(values: Array, order: Array) -> Array | None:
+    """NumPy's, for arrays that it sees."""
+    if not are_shared_with_numpy(values, order):
+        return None
+    sums = numpy.sums_in_order(np.asarray(values), np.asarray(order))
+    return None if sums is None else _placed_as(values, sums)
+
+
 def interpolator(
     knots: Array, values: Array, on_runs: str
 ) -> Callable[[Array], Array | None] | None:
@@ -297,6 +310,7 @@ OPS = replace(
     count_less=count_less,
     rank_and_gather=rank_and_gather,
     interpolator=interpolator,
+    sums_in_order=sums_in_order,
     runs=runs,
     unsort=unsort,
     search_rows=search_rows,

@@ -187,14 +187,16 @@ def _in_row_order(rows: Array) -> Array:
     return ordered.reshape(-1)
 
 
-def sums_in_order(values: Array, order: Array) -> Array | None:
+def sums_in_order(
+    values: Array, order: Array, threads_of: Callable[[], int] = kernels.default_threads
+) -> Array | None:
     """A kernel for doubles."""
     if values.dtype != np.float64 or not kernels.serve(values, order):
         return None
     from groupmap.backends.kernels import weights
 
     rows, own_order = (each.reshape(-1, each.shape[-1]) for each in (values, order))
-    sums = weights.sums_in_order(rows, own_order, threads=kernels.default_threads())
+    sums = weights.sums_in_order(rows, own_order, threads=threads_of())
     return sums.reshape(values.shape)
 
 

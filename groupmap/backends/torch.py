@@ -229,6 +229,13 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     return where.order_statistics(sorted_rows, index)
 
 
+def sums_in_order(values: Array, order: Array) -> Array | None:
+    """A kernel, where nothing asks a gradient."""
+    if not are_plain_constants(values, order):
+        return None
+    return torch_kernels.sums_in_order(values, order)
+
+
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
     """A kernel for one sorted row in main memory, where nothing asks a gradient."""
     if not (are_plain_constants(ascending) and torch_kernels.serve_eagerly(ascending)):
@@ -388,6 +395,7 @@ OPS = replace(
     search_rows=torch_sorts.search_rows,
     interpolator=interpolator,
     order_statistics=order_statistics,
+    sums_in_order=sums_in_order,
     with_middles=with_middles,
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,

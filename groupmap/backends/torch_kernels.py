@@ -223,6 +223,12 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     return _by_numpy(native, sorted_rows, index)
 
 
+def sums_in_order(values: Array, order: Array) -> Array | None:
+    """NumPy's."""
+    native = partial(numpy.sums_in_order, threads_of=torch.get_num_threads)
+    return _by_numpy(native, values, order) if serve(values, order) else None
+
+
 def stable_argsort(rows: Array) -> Array:
     """The order of each row's entries, equal ones in order of appearance."""
     from groupmap.backends.kernels import rank
