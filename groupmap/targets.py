@@ -9,13 +9,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Self, final
 
 import numpy as np
 from array_api_compat import device
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Formula, Ops, namespace_and_ops
+from groupmap.backends import Formula, Ops, namespace_and_ops, ops_for
 from groupmap.dtypes import as_widest_real, check_real, result_dtype
 from groupmap.positions import Positions, Probabilities
 
@@ -288,17 +289,21 @@ class SymmetricTarget(FormulaTarget):
 
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         wide = as_widest_real(x, xp, ops)
-        clamp = xp.full((), self.clamp, dtype=wide.dtype, device=device(wide))
-        last = -self.lower_quantiles(clamp, xp, ops)
-        other_last = self.native_quantiles(Probabilities(clamp, xp), ops)
-        if other_last is not None:  # of which x may have been made, and the last digit is another
-            last = xp.minimum(last, -other_last)
-        native = self.native_probabilities(wide, _rounded(last, x.dtype, xp), ops)
+        last = self._last(x, wide, xp, ops)
+        native = self.native_probabilities(wide, last, ops)
         if native is not None:
             return native
         lower = self.lower_probabilities(xp.where(wide <= 0.0, wide, -wide), xp, ops)
         p = xp.where(wide <= 0.0, lower, 1.0 - lower)
         return with_clamped_ends(p, x, -last, last, xp)
+
+    def _last(self, x: Array, wide: Array, xp: Namespace, ops: Ops) -> Array:
+        """The quantile of 1 − clamp, in x's dtype: asked once, where an array is one."""
+        on = device(wide)
+        if ops.keeps_tables and ops.can_read(x):
+            last = _remembered_last(self, x.dtype, wide.dtype, on, xp)
+            return xp.full((), last, dtype=x.dtype, device=on)
+        return _last_quantile(self, x.dtype, wide.dtype, on, xp, ops)
 
     def native_quantiles(self, positions: Positions, ops: Ops) -> Array | None:
         """All of it by a kernel of the backend, where there is one."""
@@ -310,6 +315,25 @@ class SymmetricTarget(FormulaTarget):
         """Likewise."""
         del x, last, ops
         return None
+
+
+def _last_quantile(
+    target: SymmetricTarget, dtype: DType, wide: DType, on: object, xp: Namespace, ops: Ops
+) -> Array:
+    """The quantile of 1 − clamp, found in the wide dtype and rounded to the other."""
+    clamp = xp.full((), target.clamp, dtype=wide, device=on)
+    last = -target.lower_quantiles(clamp, xp, ops)
+    other_last = target.native_quantiles(Probabilities(clamp, xp), ops)
+    if other_last is not None:  # of which x may have been made, and the last digit is another
+        last = xp.minimum(last, -other_last)
+    return _rounded(last, dtype, xp)
+
+
+@lru_cache(maxsize=64)
+def _remembered_last(
+    target: SymmetricTarget, dtype: DType, wide: DType, on: object, xp: Namespace
+) -> float:
+    return float(_last_quantile(target, dtype, wide, on, xp, ops_for(xp)))
 
 
 def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespace) -> Array:

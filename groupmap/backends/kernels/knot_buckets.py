@@ -47,6 +47,11 @@ class Buckets(NamedTuple):
 def make_buckets(knots: Rows, starts: Rows, line: Rows) -> int:
     """Those of knots that ascend and are all different; how many steps are left."""
     n_buckets, bucket_of = starts.size - 2, np.empty(knots.size, dtype=np.int32)
+    # For knots that are equally far apart, one for each will do, and they lie closer together.
+    draw_line(knots, 0.0, 0.0, knots.size, line)
+    steps = count_knots(knots, line, bucket_of, starts)
+    if steps == 1:
+        return steps
     draw_line(knots, 0.0, 0.0, n_buckets, line)
     steps = count_knots(knots, line, bucket_of, starts)
     if steps <= FEW_STEPS:

@@ -15,22 +15,17 @@ import numpy as np
 
 from groupmap.backends._normal import ERF, ERFC, FAR_ERFC, NDTRI_RANGES, Rational
 from groupmap.backends.kernels.compiled import inlined, numpy_kernel
+from groupmap.backends.kernels.exponential import exp
 
 Values = np.ndarray[Any, Any]
 
 
 def probabilities(x: Values, last: float) -> Values:
     """The cdf at x ``(n,)``, with 0 at or below −last and 1 at or above last; last is below 40."""
-    result = np.empty_like(x)
-    room = np.empty(min(x.size, AT_ONCE))
-    finished = from_near_densities if last * SQRT_HALF <= NEAR else from_densities
-    for begin in range(0, x.size, AT_ONCE):
-        p = result[begin : begin + AT_ONCE]
-        clipped = np.clip(x[begin : begin + AT_ONCE], -last, last, out=room[: p.size])
-        np.multiply(clipped, clipped, out=p)
-        np.multiply(p, -0.5, out=p)
-        finished(clipped, last, np.exp(p, out=p))
-    return result
+    p = np.empty_like(x)
+    fill = from_two_ranges if last * SQRT_HALF <= NEAR else from_three_ranges
+    fill(x, last, p)
+    return p
 
 
 def quantiles(p: Values, complement: Values, clamp: float) -> Values:
@@ -68,33 +63,43 @@ SQRT_HALF, SQRT_OF_PI = math.sqrt(0.5), math.sqrt(math.pi)
 
 
 @numpy_kernel
-def from_densities(x: Values, last: float, p: Values) -> None:
-    """The cdf, in the place of exp(−x²/2); both tails as the lower one."""
+def from_three_ranges(x: Values, last: float, p: Values) -> None:
+    """The cdf; both tails as the lower one."""
     for i in range(x.size):
-        size = abs(x[i]) * SQRT_HALF
-        squared = size * size
+        distance = _distance(x[i], last)
+        size = distance * SQRT_HALF
+        squared, density = size * size, exp(-0.5 * (distance * distance))
         inverse = 1.0 / squared
         small = 0.5 - 0.5 * size * _erf(squared)
-        middle = 0.5 * p[i] * _erfc(size)
-        far = 0.5 * p[i] * (1.0 / SQRT_OF_PI - inverse * _far_erfc(inverse)) / size
+        middle = 0.5 * density * _erfc(size)
+        far = 0.5 * density * (1.0 / SQRT_OF_PI - inverse * _far_erfc(inverse)) / size
         lower = small if size <= 0.5 else middle if size <= NEAR else far
         p[i] = _on_its_side(x[i], last, lower)
 
 
 @numpy_kernel
-def from_near_densities(x: Values, last: float, p: Values) -> None:
+def from_two_ranges(x: Values, last: float, p: Values) -> None:
     """The same for values of which none lies so far off that it would need the third quotient."""
     for i in range(x.size):
-        size = abs(x[i]) * SQRT_HALF
+        distance = _distance(x[i], last)
+        size = distance * SQRT_HALF
         small = 0.5 - 0.5 * size * _erf(size * size)
-        middle = 0.5 * p[i] * _erfc(size)
+        middle = 0.5 * exp(-0.5 * (distance * distance)) * _erfc(size)
         p[i] = _on_its_side(x[i], last, small if size <= 0.5 else middle)
+
+
+@inlined
+def _distance(x: float, last: float) -> float:
+    """From 0, no more than that of the last; so is that of NaN."""
+    distance = abs(x)
+    return distance if distance < last else last
 
 
 @inlined
 def _on_its_side(x: float, last: float, lower: float) -> float:
     inside = lower if x <= 0.0 else 1.0 - lower
-    return 0.0 if x <= -last else 1.0 if x >= last else inside
+    p = 0.0 if x <= -last else 1.0 if x >= last else inside
+    return x if np.isnan(x) else p
 
 
 @inlined
@@ -112,12 +117,12 @@ def from_centre(
         distance = _tail(p[i], complement[i], clamp) - 0.5
         lower = distance * _centre(0.180625 - distance * distance)
         q[i] = lower if p[i] <= complement[i] else -lower
-    count = 0
+    count = np.uint64(0)
     for i in range(p.size):  # without a branch: in no order they lie here or there
-        tails[count] = _tail(p[i], complement[i], clamp)
-        places[count] = i
-        count += tails[count] - 0.5 < -0.425
-    return count
+        tail = _tail(p[i], complement[i], clamp)
+        tails[count], places[count] = tail, i
+        count += np.uint64(tail - 0.5 < -0.425)
+    return int(count)
 
 
 @numpy_kernel
