@@ -35,7 +35,8 @@ class Saved:
     """Which entries are missing or infinite; None where it is certain that none is."""
 
     mid_quantiles: Array | None
-    """Q at the mid-positions (i + ½)/n of the sorted entries, ``(n,)`` or ``(..., n)``."""
+    """Q at the mid-positions (i + ½)/n of the sorted entries, ``(n,)`` or ``(..., n)``; None where
+    the estimate does not look at rows in order."""
 
     formula: Formula | None = None
     """What says Q where a native map has not told apart which entries are missing or infinite."""

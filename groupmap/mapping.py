@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Formula, Ops, Scale
 from groupmap.dtypes import at_least_single
@@ -91,11 +93,13 @@ def map_rows(
             return y
         if where is None:
             _tell(on_order, values, order)
-        table = table_of_quantiles(
-            target, values.shape[-1], MID_POSITIONS, ops.widest_real(values, xp), values,
-            xp=xp, ops=ops,
-        )  # fmt: skip
-        saved = Saved(order, None if where is None else ~where, table[::2], target.formula)
+        mid_quantiles = None
+        if rule.gradient.uses_order:
+            mid_quantiles = table_of_quantiles(
+                target, values.shape[-1], MID_POSITIONS, ops.widest_real(values, xp), values,
+                xp=xp, ops=ops,
+            )[::2]  # fmt: skip
+        saved = Saved(order, None if where is None else ~where, mid_quantiles, target.formula)
         return with_estimate(y, rows, saved, rule.gradient, xp, ops)
     may_be_nan = may_be_infinite = xp.isdtype(values.dtype, "real floating")
     if may_be_nan and ops.can_read(values):
@@ -115,7 +119,9 @@ def map_rows(
     if order is not None:
         order = xp.astype(order, xp.int32)
     _tell(on_order, values, order)
-    saved = Saved(order, excluded, _mid_quantiles(target, values, excluded, xp, ops))
+    asks_quantiles = rule.gradient.uses_order
+    mid_quantiles = _mid_quantiles(target, values, excluded, xp, ops) if asks_quantiles else None
+    saved = Saved(order, excluded, mid_quantiles)
     return with_estimate(y, rows, saved, rule.gradient, xp, ops)
 
 
@@ -272,7 +278,10 @@ def with_estimate(
 ) -> Array:
     """Y, and through the estimate that was asked for, its gradient to the rows."""
     vjp = partial(_vjp, formula=saved.formula, gradient=gradient, xp=xp, ops=ops)
-    arrays = (saved.order, saved.excluded, ops.detach(saved.mid_quantiles))
+    mid_quantiles = saved.mid_quantiles
+    if mid_quantiles is not None:
+        mid_quantiles = ops.detach(mid_quantiles)
+    arrays = (saved.order, saved.excluded, mid_quantiles)
     return ops.connect(y, rows, arrays, vjp, gradient.sees_y)
 
 
@@ -313,8 +322,36 @@ def _mid_quantiles(
     if excluded is None:
         return quantiles_of_ranks(target, 2 * rank, n, MID_POSITIONS, dtype, xp=xp, ops=ops)
     count = xp.count_nonzero(~excluded, axis=-1, keepdims=True)
+    by_count = _mid_quantiles_by_count(target, count, n, dtype, xp, ops)
+    if by_count is not None:
+        return by_count
     rank = xp.minimum(rank, xp.maximum(count - 1, xp.zeros_like(count)))
     return quantiles_of_ranks(target, 2 * rank, count, MID_POSITIONS, dtype, xp=xp, ops=ops)
+
+
+def _mid_quantiles_by_count(
+    target: Target, count: Array, n: int, dtype: DType, xp: Namespace, ops: Ops
+) -> Array | None:
+    """The same from one table for all rows in which equally many entries count; None where there
+    would be more of these than half as many as rows."""
+    is_known = target.is_tabulated and target.is_elementwise and ops.keeps_tables
+    if not (is_known and ops.can_read(count)):
+        return None
+    on, on_host = ops.device(count), np.maximum(ops.to_host(count).reshape(-1), 1)
+    distinct, which = np.unique(on_host, return_inverse=True)
+    if 2 * len(distinct) > len(which):
+        return None
+    tables = new_tables(
+        target, distinct.tolist(), parameters=MID_POSITIONS, dtype=dtype, on=on, xp=xp, ops=ops
+    )
+    rows = [
+        xp.concat([table[::2], xp.broadcast_to(table[-1:], (n - int(k),))])
+        for table, k in zip(tables, distinct, strict=True)
+    ]
+    if len(rows) == 1:
+        return rows[0]
+    of_each = xp.take(xp.stack(rows), xp.asarray(which, device=on), axis=0)
+    return xp.reshape(of_each, (*count.shape[:-1], n))
 
 
 def _missing(

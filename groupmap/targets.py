@@ -347,6 +347,8 @@ def with_clamped_ends(p: Array, x: Array, first: Array, last: Array, xp: Namespa
 
 def _rounded(end: Array, dtype: DType, xp: Namespace) -> Array:
     """An end in that dtype; one beyond its numbers is infinite, of which NumPy would warn."""
+    if end.dtype == dtype:
+        return end
     greatest, eps = float(xp.finfo(dtype).max), float(xp.finfo(dtype).eps)
     beyond = greatest + greatest / (2.0 - eps) * eps / 2.0  # half a step, which rounds up
     end = xp.where(end >= beyond, xp.inf, xp.where(end <= -beyond, -xp.inf, end))

@@ -35,6 +35,7 @@ def _transport(
     floor: float,
 ) -> Array:
     """J·dL/dy of the transport estimate; of half precision, in single precision."""
+    from groupmap.backends.kernels.filling import fill
     from groupmap.backends.kernels.rank import order_of
     from groupmap.backends.kernels.transport import transport
 
@@ -42,10 +43,9 @@ def _transport(
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows = _rows(x, dtype)
     counts = np.full(len(rows), rows.shape[-1], dtype=np.int64)
-    if excluded is not None:
-        outside = _matrix(excluded)
-        counts -= np.count_nonzero(outside, axis=-1)
-        rows = np.where(outside, np.float32(np.inf), rows)
+    if excluded is not None:  # among these is all that is not finite
+        rows = np.array(rows, order="C")
+        fill(rows, _matrix(excluded), counts)
     ascending = order_of(rows, threads=threads) if order is None else _matrix(order)
     quantiles = _matrix(mid_quantiles.to(dtype))
     result = transport(
