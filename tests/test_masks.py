@@ -69,6 +69,21 @@ def test_each_sample_gets_what_it_gets_alone(name, dtype, padded):
         torch.testing.assert_close(weight_grad, alone_grad, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("gradient", ["transport", "affine"])
+def test_samples_of_one_length_get_what_they_get_when_they_are_cut(gradient):
+    whole = torch.randn(5, 6, 13, generator=generator(), dtype=torch.float64).requires_grad_()
+    cut = whole.detach()[..., :9].clone().requires_grad_()
+    mask = (torch.arange(13) < 9).expand(5, 1, 13)
+    layer = randomize(gm.GroupMap(2, 6, gradient=gradient).double())
+    y, expected = layer(whole, where=mask), layer(cut)
+    torch.testing.assert_close(y[..., :9], expected)
+    grad = torch.randn(expected.shape, generator=generator(), dtype=torch.float64)
+    y[..., :9].backward(grad)
+    expected.backward(grad)
+    torch.testing.assert_close(whole.grad[..., :9], cut.grad)
+    assert not whole.grad[..., 9:].any()
+
+
 def test_tokens_of_a_layer_map():
     layer = randomize(gm.LayerMap(5))
     x = torch.randn(3, 4, 5, generator=generator())
