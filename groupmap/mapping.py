@@ -332,25 +332,21 @@ def _mid_quantiles(
 def _mid_quantiles_by_count(
     target: Target, count: Array, n: int, dtype: DType, xp: Namespace, ops: Ops
 ) -> Array | None:
-    """The same from one table for all rows in which equally many entries count; None where there
-    would be more of these than half as many as rows."""
-    is_known = target.is_tabulated and target.is_elementwise and ops.keeps_tables
-    if not (is_known and ops.can_read(count)):
+    """The same, asked once for all rows in which equally many entries count; None where that would
+    be more than half as often, where Q may not be asked so, or a look at the counts would wait."""
+    may_be_asked = target.is_tabulated and target.is_elementwise and ops.keeps_tables
+    if not (may_be_asked and ops.reads_at_once(count)):
         return None
     on, on_host = ops.device(count), np.maximum(ops.to_host(count).reshape(-1), 1)
     distinct, which = np.unique(on_host, return_inverse=True)
     if 2 * len(distinct) > len(which):
         return None
-    tables = new_tables(
-        target, distinct.tolist(), parameters=MID_POSITIONS, dtype=dtype, on=on, xp=xp, ops=ops
-    )
-    rows = [
-        xp.concat([table[::2], xp.broadcast_to(table[-1:], (n - int(k),))])
-        for table, k in zip(tables, distinct, strict=True)
-    ]
-    if len(rows) == 1:
-        return rows[0]
-    of_each = xp.take(xp.stack(rows), xp.asarray(which, device=on), axis=0)
+    counts = xp.asarray(distinct[:, np.newaxis], device=on)
+    rank = xp.minimum(xp.arange(n, device=on), counts - 1)
+    rows = quantiles_of_ranks(target, 2 * rank, counts, MID_POSITIONS, dtype, xp=xp, ops=ops)
+    if len(distinct) == 1:
+        return rows[0, :]
+    of_each = xp.take(rows, xp.asarray(which, device=on), axis=0)
     return xp.reshape(of_each, (*count.shape[:-1], n))
 
 

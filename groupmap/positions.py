@@ -146,7 +146,8 @@ class RankPositions(Positions):
         # Arranged such that it is h/2 to the last bit where m = n: a sample that is matched to
         # a reference of its own size reproduces it.
         m_total = _total(m, alphap, betap)
-        ratio = m_total / self._divisor()
+        # As arrays, where n is one: torch divides a number by an array in two roundings.
+        ratio = (0.0 * self.n + m_total) / self._divisor()
         index = self.h / 2.0 * ratio + (1.0 - alphap) * (ratio - 1.0)
         return self._or_at_one(index, 0.5 * m_total + alphap - 1.0)
 

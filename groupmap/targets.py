@@ -250,6 +250,7 @@ class SymmetricTarget(FormulaTarget):
 
     def __post_init__(self) -> None:
         check_clamp(self.clamp)
+        object.__setattr__(self, "clamp", float(self.clamp))  # an array would be no key
 
     @property
     def formula(self) -> Formula:

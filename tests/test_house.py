@@ -39,7 +39,7 @@ STOREYS = (
      "backends.kernels.estimates", "backends.kernels.transport",
      "backends.kernels.window_means", "backends.kernels.affine",
      "backends.kernels.elementwise", "backends.kernels.filling",
-     "backends.kernels.weights", "backends.kernels.exponential",
+     "backends.kernels.weights", "backends.kernels.searching", "backends.kernels.exponential",
      "backends.kernels.normal", "backends.kernels.values",
      "backends.kernels.emission", "backends.kernels.ordering", "backends.kernels.vectors",
      "backends.kernels.dealing", "backends.kernels.collecting",

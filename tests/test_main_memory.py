@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import groupmap as gm
-from groupmap import interpolation
+from groupmap import interpolation, mapping
 from groupmap.backends import namespace_and_ops, numpy_incomplete
 from groupmap.ranks import gather_by_rank
 from tests.backends import kernels_for_all_sizes, no_kernels
@@ -134,6 +134,37 @@ def test_many_rows_that_miss_entries(rng, shape, share, order, monkeypatch):
     for r in (0, 2, shape[0] - 1):
         valid = ~np.isnan(x[r])
         np.testing.assert_array_equal(y[r, valid], gm.quantile_map(x[r, valid]))
+
+
+@pytest.mark.parametrize("m", [37, 20])
+def test_tensors_that_miss_entries_get_the_bits_that_they_get_alone_from_a_sample(rng, m):
+    """Whatever the other rows miss; and a sample of as many values comes back as it is."""
+    x = torch.as_tensor(rng.normal(size=(200, 40)))
+    lengths = rng.integers(1, 41, size=200)
+    lengths[:5] = m
+    mask = torch.arange(40) < torch.as_tensor(lengths)[:, None]
+    sample = torch.as_tensor(rng.normal(size=m))
+    with kernels_for_all_sizes():
+        y = gm.quantile_map(x, sample, where=mask)
+        for r, length in enumerate(lengths):
+            alone = gm.quantile_map(x[r, :length], sample)
+            assert torch.equal(y[r, :length], alone)
+    assert torch.equal(y[0, :m].sort().values, sample.sort().values)
+
+
+def test_a_table_of_a_long_row_is_made_once_for_all_that_miss_as_many(rng, monkeypatch):
+    x = rng.normal(size=(6, 9000))
+    x[:, ::9] = np.nan
+    made, make = [], mapping.new_tables
+
+    def counted(target, counts, **options):
+        made.append(counts)
+        return make(target, counts, **options)
+
+    monkeypatch.setattr(mapping, "new_tables", counted)
+    monkeypatch.setattr(numpy_incomplete, "ENTRIES_AT_ONCE", 2 * 9000)
+    gm.quantile_map(x, "cauchy")
+    assert made == [[8000]]
 
 
 def test_incomplete_rows_of_bfloat16(rng):

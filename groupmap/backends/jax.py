@@ -94,9 +94,10 @@ def rank_and_gather(
 
 
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
-    """`searchsorted` on the last axis, as one loop for all rows."""
-    del xp
-    if are_shared_with_numpy(sorted_rows, values):
+    """`searchsorted` on the last axis: floats by NumPy, which has a way for them, where it sees
+    them; else as one loop for all rows."""
+    are_floats = xp.issubdtype(sorted_rows.dtype, xp.floating)
+    if are_floats and are_shared_with_numpy(sorted_rows, values):
         shared = np.asarray(sorted_rows), np.asarray(values)
         return _placed_as(values, numpy.search_rows(*shared, side, array_api_compat.numpy))
     search = partial(jnp.searchsorted, side=side)

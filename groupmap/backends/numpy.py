@@ -167,10 +167,11 @@ def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) ->
         and sorted_rows.shape[:-1] == shape[:-1]
         and kernels.serve(values, sorted_rows)
     ):
-        from groupmap.backends.kernels import weights
+        from groupmap.backends.kernels import searching
 
         rows, at = (each.reshape(-1, each.shape[-1]) for each in (sorted_rows, values))
-        return weights.search_rows(rows, at, side, threads=kernels.default_threads()).reshape(shape)
+        places = searching.search_rows(rows, at, side, threads=kernels.default_threads())
+        return places.reshape(shape)
     if not np.isdtype(sorted_rows.dtype, (np.float16, np.float32, np.float64)):
         return generic.search_rows(sorted_rows, values, side, xp)
     k = sorted_rows.shape[-1]
@@ -275,16 +276,8 @@ def with_middles(ascending: Array, dtype: DType) -> Array | None:
         return None
     from groupmap.backends.kernels import knots
 
-    last = len(ascending) - 1
-    table = np.empty(2 * last + 1, dtype=dtype)
-
-    def work(_: None, begin: int, end: int) -> None:
-        knots.with_middles(ascending[begin : end + 1], table[2 * begin : 2 * end + 1])
-
-    threads.over_rows(
-        work, lambda _: None, max(last, 1), 1,
-        entries_per_block=numpy_sorts.ENTRIES_PER_BLOCK, threads=kernels.default_threads(),
-    )  # fmt: skip
+    table = np.empty(2 * len(ascending) - 1, dtype=dtype)
+    knots.fill_with_middles(ascending, table, threads=kernels.default_threads())
     return table
 
 

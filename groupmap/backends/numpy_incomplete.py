@@ -1,13 +1,14 @@
 """The map of rows that miss entries, by what ranks rows that miss none.
 
 What is missing is put above all that counts, and behind the table of those that do there is NaN. So
-whichever entries these are, rows are ranked at once: where equally many count, into their table;
+whichever entries these are, rows are ranked together: where equally many count, into their table;
 else to steps, with which each looks up its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from groupmap.backends.kernels import threads
 
 ENTRIES_AT_ONCE = 2**21  # of which there are copies
 ENTRIES_PER_BLOCK = 2**17  # of which some bytes an entry stay in the cache
-LONGEST_LOOKED_UP = 2**13  # tables of longer rows do not
+LONGEST_LOOKED_UP = 2**13  # tables of longer rows do not stay in the nearest caches
 BYTES_OF_NARROW = 2
 
 # The entries of a table at the doubled mid-ranks of rows, on so many threads.
@@ -44,7 +45,14 @@ def map_rows(
     others; None if there is no room above an entry that is not."""
     flat = for_reading(rows.reshape(-1, rows.shape[-1]))
     absent = for_reading(missing.reshape(flat.shape))
-    at_once = max(1, entries_per_block(flat, ENTRIES_AT_ONCE, flat.itemsize) // flat.shape[1])
+    n = flat.shape[1]
+    at_once = max(1, entries_per_block(flat, ENTRIES_AT_ONCE, flat.itemsize) // n)
+
+    def new_table(count: int) -> Array:
+        (table,) = _bits_of_tables(tables_of, np.asarray([count]))
+        return _with_nan(table, 2 * n - 1).view(dtype)
+
+    table_for = lru_cache(maxsize=max(1, ENTRIES_AT_ONCE // (2 * n)))(new_table)
     result: Array | None = None
     for begin in range(0, len(flat), at_once):
         some = slice(begin, begin + at_once)
@@ -52,11 +60,11 @@ def map_rows(
             filled, counts = _filled(flat[some], absent[some], n_threads)
         except _NothingAboveError:
             return None
-        values = _mapped(filled, counts, tables_of, dtype, gather, n_threads)
+        values = _mapped(filled, counts, tables_of, table_for, dtype, gather, n_threads)
         if len(values) == len(flat) and flat.flags.c_contiguous:
             return values.reshape(rows.shape)
         result = np.empty_like(flat, dtype=dtype, subok=False) if result is None else result
-        _copy_rows(values, result[some], n_threads)
+        _copy_on_threads(values, result[some], n_threads)
     return result if result is None else result.reshape(rows.shape)
 
 
@@ -84,6 +92,7 @@ def _mapped(
     filled: Array,
     counts: Array,
     tables_of: TablesOf,
+    table_for: Callable[[int], Array],
     dtype: DType,
     gather: Gather,
     n_threads: int,
@@ -91,17 +100,12 @@ def _mapped(
     """The values of filled rows."""
     n = filled.shape[1]
     distinct, which = np.unique(counts, return_inverse=True)
-
-    def table_for(count: int) -> Array:
-        (table,) = _bits_of_tables(tables_of, np.asarray([count]))
-        return _with_nan(table, 2 * n - 1).view(dtype)
-
     if len(distinct) == 1:
-        return gather(filled, table_for(distinct[0]), n_threads)
+        return gather(filled, table_for(int(distinct[0])), n_threads)
     if n <= LONGEST_LOOKED_UP:
         # The table whose values are where they stand, as wide as entries are.
         steps = gather(filled, np.arange(2 * n - 1, dtype=f"u{filled.itemsize}"), n_threads)
-        # Some of a row are looked up before others are written, and each is at its own place.
+        # In place: each is read before it is written, and by nobody else.
         values = steps if filled.itemsize == dtype.itemsize else np.empty(steps.shape, dtype)
         _look_up(steps, _bits_of_tables(tables_of, distinct), which, as_bits(values), n_threads)
         return values.view(dtype)
@@ -110,7 +114,7 @@ def _mapped(
     def map_alike(threads_of_each: int, begin: int, end: int) -> None:
         for k in range(begin, end):
             alike = np.flatnonzero(which == k)
-            values[alike] = gather(filled[alike], table_for(distinct[k]), threads_of_each)
+            values[alike] = gather(filled[alike], table_for(int(distinct[k])), threads_of_each)
 
     if len(distinct) < 2 * n_threads:
         map_alike(n_threads, 0, len(distinct))
@@ -155,7 +159,7 @@ def _with_nan(table: Array, length: int) -> Any:
     return whole
 
 
-def _copy_rows(rows: Array, out: Array, n_threads: int) -> None:
+def _copy_on_threads(rows: Array, out: Array, n_threads: int) -> None:
     from groupmap.backends.kernels import columns
 
     def work(_: None, begin: int, end: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Code, Unsigned, as_bits, code_of, keys_of
+from groupmap.backends._bits import Bits, Code, Unsigned, as_bits, code_of, for_reading, keys_of
 from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.keys import bits_of, key_at
 
@@ -38,7 +38,8 @@ def fill(rows: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], counts: Bits
     Whether that can be done comes back: not where the greatest number of all is among the others.
     """
     dtype = rows.dtype
-    return _fill(as_bits(rows), as_bits(missing), code_of(dtype), ends_of(dtype), counts)
+    absent = for_reading(as_bits(missing))
+    return _fill(as_bits(rows), absent, code_of(dtype), ends_of(dtype), counts)
 
 
 @kernel

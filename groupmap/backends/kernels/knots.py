@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from groupmap.backends._bits import for_reading
 from groupmap.backends.kernels.columns import contiguous
 from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel
 from groupmap.backends.kernels.knot_buckets import (
@@ -24,6 +25,7 @@ from groupmap.backends.kernels.threads import over_rows
 
 Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**16
+MIDDLES_PER_BLOCK = 2**15
 MIDDLE, FIRST, LAST = 0, 1, 2
 ON_RUNS = {"middle": MIDDLE, "first": FIRST, "last": LAST}
 
@@ -187,6 +189,7 @@ def fraction_between(low: float, high: float, at: float) -> float:
 
 def order_statistics(ascending: Rows, index: Rows, *, threads: int) -> Rows:
     """The values at real, zero-based indices ``(k,)`` of a sorted row, which the ends clip."""
+    ascending, index = for_reading(ascending), for_reading(index)
     result = np.empty(index.shape)
 
     def work(_: None, begin: int, end: int) -> None:
@@ -200,7 +203,7 @@ def order_statistics(ascending: Rows, index: Rows, *, threads: int) -> Rows:
 
 def order_statistics_of_rows(ascending: Rows, index: Rows, *, threads: int) -> Rows:
     """The same at indices ``(r, k)``, each row in its own of ``(r, m)``."""
-    ascending, index = contiguous(ascending), contiguous(index)
+    ascending, index = (for_reading(contiguous(each)) for each in (ascending, index))
     result = np.empty(index.shape)
 
     def work(_: None, begin: int, end: int) -> None:
@@ -223,6 +226,18 @@ def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
         below = int(whole)
         high = ascending[min(below + 1, last)]
         result[i] = between(ascending[below], high, at - whole)
+
+
+def fill_with_middles(ascending: Rows, table: Rows, *, threads: int) -> None:
+    """As `with_middles`, on some threads."""
+
+    def work(_: None, begin: int, end: int) -> None:
+        with_middles(ascending[begin : end + 1], table[2 * begin : 2 * end + 1])
+
+    over_rows(
+        work, lambda _: None, max(len(ascending) - 1, 1), 1,
+        entries_per_block=MIDDLES_PER_BLOCK, threads=threads,
+    )  # fmt: skip
 
 
 @kernel
