@@ -46,11 +46,11 @@ double_of: Any = intrinsic(_double_of)
 
 
 @inlined
-def exp(x: float) -> float:
-    """e^x of x ≤ 0; 0 of NaN."""
+def exp(x: float, less: float) -> float:
+    """e^(x − less) of x ≤ 0, and of a number that is small, as what x was rounded by; 0 of NaN."""
     x = x if x > LEAST else LEAST
     n = np.floor(x * LOG2_OF_E + 0.5)
-    rest = (x - n * LN2_HIGH) - n * LN2_LOW
+    rest = (x - n * LN2_HIGH) - (n * LN2_LOW + less)
     value = COEFFICIENTS[-1]
     for k in range(len(COEFFICIENTS) - 2, -1, -1):
         value = value * rest + COEFFICIENTS[k]
