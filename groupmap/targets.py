@@ -299,7 +299,7 @@ class SymmetricTarget(FormulaTarget):
         return with_clamped_ends(p, x, -last, last, xp)
 
     def _last(self, x: Array, wide: Array, xp: Namespace, ops: Ops) -> Array:
-        """The quantile of 1 − clamp, in x's dtype: asked once, where an array is one."""
+        """The quantile of 1 − clamp, in x's dtype: asked once for all calls that are not traced."""
         on = device(wide)
         if ops.keeps_tables and ops.can_read(x):
             last = _remembered_last(self, x.dtype, wide.dtype, on, xp)

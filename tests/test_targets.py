@@ -85,6 +85,13 @@ def test_nan_stays_nan(name):
     assert np.isnan(target.cdf(np.array([np.nan]))[0])
 
 
+def test_a_clamp_that_is_an_array_is_a_number():
+    target = gm.gaussian.clamped(np.asarray(1e-4))
+    assert target == gm.gaussian.clamped(1e-4)
+    np.testing.assert_array_equal(target.cdf(np.array([-9.0, 0.0, 9.0])), [0.0, 0.5, 1.0])
+    gm.quantile_map(np.arange(5.0), target)
+
+
 def test_elementary_normal_quantiles_against_scipy():
     p = np.concatenate(
         [np.linspace(0, 1, 20001), 10.0 ** -np.arange(1, 300), 1 - 10.0 ** -np.arange(1, 16)]

@@ -32,10 +32,10 @@ def ends_of(dtype: np.dtype[Any]) -> Ends:
 
 
 def fill(rows: np.ndarray[Any, Any], missing: np.ndarray[Any, Any], counts: Bits) -> bool:
-    """Put in place of what is missing a greater number than all others of the row, and write down
-    how many these are. All arrays are contiguous.
+    """Put in place of what is missing a greater number than any other of the row, and write to
+    `counts` how many others there are; where there are none, put 0. All arrays are contiguous.
 
-    Whether that can be done comes back: not where the greatest number of all is among the others.
+    Whether that can be done comes back: not where another is the greatest number of all.
     """
     dtype = rows.dtype
     absent = for_reading(as_bits(missing))

@@ -1,7 +1,8 @@
 """The normal cdf and quantiles of many values, by the formulas of `groupmap.backends._normal`.
 
 All three of Cody's quotients are computed for each value and one of them is taken: without
-branches, several values at once, that is faster than to choose first. Of Wichura's the central one
+branches, several values at once, that is faster than to choose first; the exponential function is
+our own (see `exponential`), since a library's is called for one value at a time. Of Wichura's the central one
 is, and the probabilities of the tails are collected: NumPy takes their logarithms faster.
 """
 
