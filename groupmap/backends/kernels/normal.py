@@ -2,8 +2,9 @@
 
 All three of Cody's quotients are computed for each value and one of them is taken: without
 branches, several values at once, that is faster than to choose first; the exponential function is
-our own (see `exponential`), since a library's is called for one value at a time. Of Wichura's the central one
-is, and the probabilities of the tails are collected: NumPy takes their logarithms faster.
+our own (see `exponential`), since a library's is called for one value at a time. Of Wichura's
+quotients the central one is computed so, and the probabilities of the tails are collected: NumPy
+takes their logarithms faster.
 """
 
 from __future__ import annotations
