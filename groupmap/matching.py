@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import array_api_compat.numpy as np
+
 from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import namespace_and_ops
 from groupmap.dtypes import check_real, result_dtype
@@ -11,6 +13,7 @@ from groupmap.functional import Axis
 from groupmap.grouping import Grouping, normalized_axis, pool_axes
 from groupmap.mapping import MapRule
 from groupmap.pipeline import map_groups
+from groupmap.positions import line_of_order_statistics
 from groupmap.ranks import COUNTING_TIES
 from groupmap.samples import mean_quantiles
 
@@ -143,7 +146,9 @@ def normalize_quantiles(
         return xp.astype(x, result_dtype(x, xp))
     if rule.ties != "random":
         rows = partial(grouping.to_rows, x, xp)
-        native = ops.normalize_rows(x, rows, COUNTING_TIES.get(rule.ties))
+        alphap, betap = rule.plotting_parameters
+        line = partial(line_of_order_statistics, alphap=alphap, betap=betap, xp=np)
+        native = ops.normalize_rows(x, rows, COUNTING_TIES.get(rule.ties), line)
         if native is not None:
             return grouping.from_rows(native, x.shape, xp)
     mean = mean_quantiles(ops.detach(x), grouping, rule.plotting_parameters, xp=xp, ops=ops)

@@ -115,9 +115,6 @@ class RankPositions(Positions):
     betap: float
     xp: Namespace
 
-    def _own_total(self) -> Array | float:
-        return _total(self.n, self.alphap, self.betap)
-
     def _or_at_one(self, value: Array, at_one: float | Array) -> Array:
         """The value, and `at_one` in groups of one (or of none, whose positions mean nothing)."""
         if isinstance(self.n, int):
@@ -125,9 +122,7 @@ class RankPositions(Positions):
         return self.xp.where(self.n > 1, value, at_one)
 
     def _divisor(self) -> Array | float:
-        if isinstance(self.n, int):
-            return self._own_total() if self.n > 1 else 1.0
-        return self.xp.where(self.n > 1, self._own_total(), 1.0)
+        return _divisor(self.n, self.alphap, self.betap, self.xp)
 
     @property
     def p(self) -> Array:
@@ -143,13 +138,25 @@ class RankPositions(Positions):
     def order_statistic(self, m: Array | int, alphap: float, betap: float) -> Array:
         if (alphap, betap) != (self.alphap, self.betap):
             return Probabilities(self.p, self.xp).order_statistic(m, alphap, betap)
-        # Arranged such that it is h/2 to the last bit where m = n: a sample that is matched to
-        # a reference of its own size reproduces it.
-        m_total = _total(m, alphap, betap)
-        # As arrays, where n is one: torch divides a number by an array in two roundings.
-        ratio = (0.0 * self.n + m_total) / self._divisor()
-        index = self.h / 2.0 * ratio + (1.0 - alphap) * (ratio - 1.0)
-        return self._or_at_one(index, 0.5 * m_total + alphap - 1.0)
+        ratio, offset = line_of_order_statistics(self.n, m, alphap, betap, self.xp)
+        return self.h / 2.0 * ratio + offset
+
+
+def line_of_order_statistics(
+    n: Array | int, m: Array | int, alphap: float, betap: float, xp: Namespace
+) -> tuple[Array | float, Array | float]:
+    """The ratio and the offset of the line h/2·ratio + offset: the zero-based real index among m
+    sorted values of the quantile at the position of h among n."""
+    # Arranged such that it is h/2 to the last bit where m = n: a sample that is matched to
+    # a reference of its own size reproduces it.
+    m_total = _total(m, alphap, betap)
+    # As arrays, where n is one: torch divides a number by an array in two roundings.
+    ratio = (0.0 * n + m_total) / _divisor(n, alphap, betap, xp)
+    at_one = 0.5 * m_total + alphap - 1.0
+    offset = (1.0 - alphap) * (ratio - 1.0)
+    if isinstance(n, int):
+        return (ratio, offset) if n > 1 else (0.0 * ratio, at_one)
+    return xp.where(n > 1, ratio, 0.0), xp.where(n > 1, offset, at_one)
 
 
 def _total(n: Array | int, alphap: float, betap: float) -> Array | float:
@@ -158,3 +165,11 @@ def _total(n: Array | int, alphap: float, betap: float) -> Array | float:
     So the middle one is ½ where a = b, and none is greater than 1.
     """
     return 2.0 * ((n - 1.0) / 2.0 + ((1.0 - alphap) + (1.0 - betap)) / 2.0)
+
+
+def _divisor(n: Array | int, alphap: float, betap: float, xp: Namespace) -> Array | float:
+    """n + 1 − a − b, and 1 for groups of one (or of none), whose positions are not divided."""
+    total = _total(n, alphap, betap)
+    if isinstance(n, int):
+        return total if n > 1 else 1.0
+    return xp.where(n > 1, total, 1.0)

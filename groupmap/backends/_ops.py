@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from groupmap._typing import Array, DType
 
@@ -19,6 +19,10 @@ class TieRule(NamedTuple):
         """The integer h in 0 … 2n − 2."""
         return self.less * less + self.less_equal * (less_equal - 1)
 
+
+# Of n and m, which may be arrays: the ratio and the offset of the line on which, among m
+# sorted values, the quantiles at the ranks of n lie.
+LineOfRanks = Callable[[Any, Any], tuple[Any, Any]]
 
 # The distributions whose quantile functions compiled kernels know.
 FORMULAS = ("uniform", "sparse", "gaussian", "cauchy", "laplace", "logistic")
@@ -135,9 +139,11 @@ class Ops:
     """``(x)``: whether `map_rows` may have a native form for the rows of x."""
 
     normalize_rows: Callable[..., Array | None]
-    """``(x, rows, tie_rule)``: a native form of quantile normalisation, each of the ``rows()`` of x
-    to the mean of all, sorted; ties as in `rank_and_gather`. None where there is none for x, or
-    its entries are missing, infinite or too great to be summed."""
+    """``(x, rows, tie_rule, line)``: a native form of quantile normalisation, each of the
+    ``rows()`` of x to the mean quantile function of all; ties as in `rank_and_gather`. The
+    quantile at the doubled mid-rank h among n values is, among m in ascending order, the one at
+    ``h/2 * ratio + offset``, the two that ``line(n, m)`` gives. None where there is none for x, or
+    its entries are infinite or too great to be summed."""
 
     table_of_formula: Callable[..., Array | None]
     """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that

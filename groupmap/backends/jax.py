@@ -15,6 +15,7 @@ import numpy as np
 
 from groupmap._typing import Array, DType, Namespace, RandomSource, Side
 from groupmap.backends import Ops, TieRule, generic, numpy
+from groupmap.backends._ops import LineOfRanks
 
 MOST_PROGRAMS = 128  # that are kept, each for as many shapes as it is asked for
 PLATFORM_OF_NUMPY = "cpu"
@@ -179,11 +180,13 @@ def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
     return bool(xp.any(xp.isnan(x))), not bool(xp.all(xp.isfinite(x)))
 
 
-def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
+def normalize_rows(
+    x: Array, rows: Callable[[], Array], tie_rule: TieRule | None, line: LineOfRanks
+) -> Array | None:
     """NumPy's, for arrays that it sees."""
     if not are_shared_with_numpy(x):
         return None
-    y = numpy.normalize_rows(np.asarray(x), lambda: np.asarray(rows()), tie_rule)
+    y = numpy.normalize_rows(np.asarray(x), lambda: np.asarray(rows()), tie_rule, line)
     return None if y is None else _placed_as(x, y)
 
 

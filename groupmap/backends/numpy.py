@@ -12,7 +12,7 @@ import numpy as np
 from groupmap._typing import Array, DType, Namespace, Side
 from groupmap.backends import generic, kernels, numpy_incomplete, numpy_normal, numpy_sorts
 from groupmap.backends._bits import INFINITY
-from groupmap.backends._ops import Formula, OfFeatures, Scale, TieRule
+from groupmap.backends._ops import Formula, LineOfRanks, OfFeatures, Scale, TieRule
 from groupmap.backends.kernels import threads
 
 LEAST_ENTRIES = 2 * kernels.LEAST_SIZE  # of a block of some features
@@ -137,13 +137,15 @@ def has_native_map(x: Array) -> bool:
     return kernels.serve(x)
 
 
-def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
-    """A kernel for floats, all of them finite."""
+def normalize_rows(
+    x: Array, rows: Callable[[], Array], tie_rule: TieRule | None, line: LineOfRanks
+) -> Array | None:
+    """A kernel for floats, none of them infinite."""
     if not (kernels.serve(x) and x.dtype in (np.float32, np.float64)):
         return None
     from groupmap.backends.kernels import normalizing
 
-    return normalizing.normalize_rows(rows(), tie_rule, threads=kernels.default_threads())
+    return normalizing.normalize_rows(rows(), tie_rule, line, threads=kernels.default_threads())
 
 
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:

@@ -20,7 +20,7 @@ from groupmap.backends import (
     torch_sorts,
     torch_tracing,
 )
-from groupmap.backends._ops import Ask, Formula, Kinds, OfFeatures, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kinds, LineOfRanks, OfFeatures, Scale, TieRule
 from groupmap.backends.torch_connection import connect
 from groupmap.backends.torch_scaling import scale_learning
 from groupmap.backends.torch_tracing import (
@@ -171,12 +171,14 @@ def _is_counted(rows: Array) -> bool:
     return bool(is_known and is_plain(rows) and torch_kernels.serve_eagerly(rows))
 
 
-def normalize_rows(x: Array, rows: Callable[[], Array], tie_rule: TieRule | None) -> Array | None:
+def normalize_rows(
+    x: Array, rows: Callable[[], Array], tie_rule: TieRule | None, line: LineOfRanks
+) -> Array | None:
     """A kernel for floats in main memory; no gradient passes through it."""
     is_known = x.dtype in (torch.float32, torch.float64)
     if not (is_known and is_plain(x) and torch_kernels.serve_eagerly(x)):
         return None
-    return torch_kernels.normalize_rows(rows(), tie_rule)
+    return torch_kernels.normalize_rows(rows(), tie_rule, line)
 
 
 def settle(array: Array) -> None:

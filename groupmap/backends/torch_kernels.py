@@ -16,7 +16,7 @@ import torch
 from groupmap._typing import Array
 from groupmap.backends import kernels, numpy
 from groupmap.backends._bits import BFLOAT16_INFINITY, INFINITY, limit_of
-from groupmap.backends._ops import OfFeatures, Scale, TieRule
+from groupmap.backends._ops import LineOfRanks, OfFeatures, Scale, TieRule
 from groupmap.backends.torch_tracing import is_plain
 
 if TYPE_CHECKING:
@@ -144,12 +144,13 @@ def count_values(rows: Array) -> tuple[Array, Array] | None:
         return torch.from_numpy(found.numbers.copy()), torch.from_numpy(found.less_equal)
 
 
-def normalize_rows(rows: Array, tie_rule: TieRule | None) -> Array | None:
-    """Each row to the mean of all, sorted; None where that is not finite."""
+def normalize_rows(rows: Array, tie_rule: TieRule | None, line: LineOfRanks) -> Array | None:
+    """Each row to the mean quantile function of all; None where that is not finite."""
     from groupmap.backends.kernels import normalizing
 
     shared = in_place(rows)
-    found = normalizing.normalize_rows(shared, tie_rule, threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    found = normalizing.normalize_rows(shared, tie_rule, line, threads=threads)
     return None if found is None else torch.from_numpy(found)
 
 

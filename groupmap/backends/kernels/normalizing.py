@@ -1,19 +1,23 @@
 """Every row to the mean of all rows' order statistics, with one ranking of each.
 
 Ranks and order come to light together: the row, sorted, is added to the mean; the ranks wait until
-it is known.
+it is known. Rows that miss entries are filled (see `filling`), and add their quantiles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from groupmap.backends._bits import Bits, as_bits, code_of, for_reading
-from groupmap.backends._ops import TieRule
+from groupmap.backends._ops import LineOfRanks, TieRule
+from groupmap.backends.kernels.adding import Sums
 from groupmap.backends.kernels.compiled import kernel
-from groupmap.backends.kernels.knots import with_middles
+from groupmap.backends.kernels.filling import fill
+from groupmap.backends.kernels.knots import between, with_middles
 from groupmap.backends.kernels.memory import Contiguous, Memory, lent
 from groupmap.backends.kernels.rank import tie_of, way_for
 from groupmap.backends.kernels.task import NotFiniteError, Task
@@ -29,11 +33,12 @@ IN_A_ROW = 2**8
 
 
 def normalize_rows(
-    rows: np.ndarray[Any, Any], tie_rule: TieRule | None, *, threads: int
+    rows: np.ndarray[Any, Any], tie_rule: TieRule | None, line: LineOfRanks, *, threads: int
 ) -> np.ndarray[Any, Any] | None:
-    """Each row of floats ``(..., n)``, of any strides, mapped to the mean of all rows, sorted.
+    """Each row of floats ``(..., n)``, of any strides, mapped to the mean quantile function of all
+    rows, on which the order statistics of some of their values lie on this line; NaN stays.
 
-    None where an entry is not finite, or so great that the sum may not be.
+    None where an entry is infinite, or so great that the sum may not be finite.
     """
     shape = rows.shape
     if shape[-1] > np.iinfo(np.int32).max:  # which counts the order
@@ -53,24 +58,11 @@ def normalize_rows(
         limit=limit,
     )
     try:
-        mean = _mean_of_sorted(task, threads)
+        mean, counts = _mean_quantiles(task, line, threads)
     except NotFiniteError:
         return None
-    table = np.empty(len(steps), dtype=rows.dtype)
-    with_middles(mean, table)
     result = np.empty_like(rows, subok=False)
-    are_columns = result.strides[0] < result.strides[1]
-
-    def work(_: None, begin: int, end: int) -> None:
-        places, out = task.result[:, begin:end], result[:, begin:end]
-        if are_columns:  # whose table is written row by row
-            places, out = places.T, out.T
-        gather(table, places, out)
-
-    over_rows(
-        work, lambda _: None, *reversed(rows.shape),
-        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
-    )  # fmt: skip
+    _look_up(mean, counts, line, task.result, result, threads)
     return result.reshape(shape)
 
 
@@ -78,13 +70,31 @@ class _Units:
     """Memory for some units, each of so many rows."""
 
     def __init__(self, task: Task, n_units: int, size: int, memory: Memory) -> None:
+        self.task, self.size = task, size
         self.contiguous = Contiguous(task.rows, n_units * size, memory)
         self.order = memory.empty((size, task.rows.shape[1]), np.int32)
         self.way = way_for(task, with_order=True)(task, size, memory)
 
+    def rank_and_add(
+        self,
+        rows: np.ndarray[Any, Any],
+        ranks: Bits,
+        counts: Bits,
+        line: LineOfRanks,
+        sums: np.ndarray[Any, Any],
+    ) -> None:
+        """Rank contiguous rows, and add them to the sums of their units."""
+        for k, own_sums in enumerate(sums):
+            unit = slice(k * self.size, (k + 1) * self.size)
+            own = Sums.of_rows(own_sums, counts[unit], line)
+            self.way.rank_and_add(rows[unit], ranks[unit], self.order[: len(counts[unit])], own)
 
-def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
-    """The mean, in double precision; the task's result receives the ranks.
+
+def _mean_quantiles(
+    task: Task, line: LineOfRanks, threads: int
+) -> tuple[np.ndarray[Any, Any], Bits]:
+    """The mean, in double precision, and how many entries of each row are there; the task's result
+    receives the ranks.
 
     Rows are added up by units that depend on n alone, and these in order, so that the number of
     threads changes no bit.
@@ -93,22 +103,62 @@ def _mean_of_sorted(task: Task, threads: int) -> np.ndarray[Any, Any]:
     is_single = way_for(task, with_order=True).ONE_BY_ONE
     size = 1 if is_single or n > LONGEST_IN_UNITS else IN_LINE
     sums = np.zeros((-(-n_rows // size), n))
+    counts = np.full(n_rows, n)
 
     def work(units: _Units, begin: int, end: int) -> None:
-        rows, ranks = (each[begin * size : end * size] for each in (task.rows, task.result))
-        rows = units.contiguous(rows)
-        for k, own_sums in enumerate(sums[begin:end]):
-            unit = slice(k * size, (k + 1) * size)
-            order = units.order[: len(rows[unit])]
-            units.way.rank_and_add(rows[unit], ranks[unit], order, own_sums)
+        some = slice(begin * size, end * size)
+        rows, ranks, own_counts = units.contiguous(task.rows[some]), task.result[some], counts[some]
+        own_sums = sums[begin:end]
+        try:
+            units.rank_and_add(rows, ranks, own_counts, line, own_sums)
+        except NotFiniteError:
+            rows, own_sums[:] = rows.copy(), 0.0
+            if not fill(rows, np.isnan(rows), own_counts):
+                raise
+            units.rank_and_add(for_reading(rows), ranks, own_counts, line, own_sums)
 
     with lent() as lend:
         over_rows(
             work, lambda block: _Units(task, block, size, lend()), len(sums), size * n,
             entries_per_block=ENTRIES_COPIED, threads=threads,
         )  # fmt: skip
-    mean: np.ndarray[Any, Any] = sums.sum(axis=0) / n_rows
-    return mean
+    return sums.sum(axis=0) / max(np.count_nonzero(counts), 1), counts
+
+
+def _look_up(
+    mean: np.ndarray[Any, Any],
+    counts: Bits,
+    line: LineOfRanks,
+    ranks: Bits,
+    out: np.ndarray[Any, Any],
+    threads: int,
+) -> None:
+    """The mean at the ranks of rows, which have so many entries each."""
+    n = len(mean)
+    if np.all(counts == n):
+        table = np.empty(2 * n - 1, dtype=out.dtype)
+        with_middles(mean, table)
+        _in_parts(partial(gather, table), ranks, out, threads=threads)
+    else:
+        of_rows = (each[:, np.newaxis] for each in (2 * counts - 2, *line(counts, n)))
+        of_entries = (np.broadcast_to(each, out.shape) for each in of_rows)
+        _in_parts(partial(gather_between, mean), ranks, *of_entries, out, threads=threads)
+
+
+def _in_parts(gather: Callable[..., None], *arrays: np.ndarray[Any, Any], threads: int) -> None:
+    """Of rows ``(r, n)`` what is gathered by some of them into the last, part by part."""
+    out = arrays[-1]
+    are_columns = out.strides[0] < out.strides[1]
+
+    def work(_: None, begin: int, end: int) -> None:
+        parts = (each[:, begin:end] for each in arrays)
+        # Of columns the table is written row by row.
+        gather(*(each.T if are_columns else each for each in parts))
+
+    over_rows(
+        work, lambda _: None, *reversed(out.shape),
+        entries_per_block=ENTRIES_PER_BLOCK, threads=threads,
+    )  # fmt: skip
 
 
 @kernel
@@ -121,3 +171,27 @@ def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any])
             own_out = out[r, begin : begin + IN_A_ROW]
             for i in range(own_out.size):
                 own_out[i] = table[own_places[i]]
+
+
+@kernel
+def gather_between(
+    mean: np.ndarray[Any, Any],
+    places: Bits,
+    lasts: Bits,
+    ratios: np.ndarray[Any, Any],
+    offsets: np.ndarray[Any, Any],
+    out: np.ndarray[Any, Any],
+) -> None:
+    """The mean at ``place/2 * ratio + offset``, and NaN for the places beyond the last."""
+    n_rows, n = out.shape
+    last_of_all = np.uint64(mean.size - 1)
+    for begin in range(0, n, IN_A_ROW):
+        for r in range(n_rows):
+            for i in range(begin, min(begin + IN_A_ROW, n)):
+                place = places[r, i]
+                at = np.float64(place) / 2.0 * ratios[r, i] + offsets[r, i]
+                at = min(max(at, 0.0), np.float64(last_of_all))
+                below = np.uint64(at)
+                above = min(below + np.uint64(1), last_of_all)
+                value = between(mean[below], mean[above], at - np.float64(below))
+                out[r, i] = value if np.int64(place) <= lasts[r, i] else np.nan

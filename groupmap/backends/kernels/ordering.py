@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from groupmap.backends._bits import Bits
-from groupmap.backends.kernels.compiled import kernel, uncounted_kernel, uncounted_part
+from groupmap.backends.kernels.compiled import uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.words import index_bits
 
 
@@ -48,20 +46,3 @@ def write_ascending(words: Bits, first: int, keys: Bits, ascending: Bits) -> Non
     own = ascending[first : first + words.size]
     for i in range(own.size):
         own[i] = keys[words[i] & index]
-
-
-@kernel
-def add_in_order(rows: np.ndarray[Any, Any], order: Bits, sums: np.ndarray[Any, Any]) -> None:
-    """Add each row, sorted; one after the other, but several while a sum is at hand."""
-    n_rows = rows.shape[0]
-    in_fours = n_rows - n_rows % 4
-    for r in range(0, in_fours, 4):
-        first, second, third, fourth = rows[r], rows[r + 1], rows[r + 2], rows[r + 3]
-        order_1, order_2, order_3, order_4 = order[r], order[r + 1], order[r + 2], order[r + 3]
-        for i in range(sums.size):
-            so_far = sums[i] + first[order_1[i]] + second[order_2[i]]
-            sums[i] = so_far + third[order_3[i]] + fourth[order_4[i]]
-    for r in range(in_fours, n_rows):
-        row, own_order = rows[r], order[r]
-        for i in range(sums.size):
-            sums[i] += row[own_order[i]]

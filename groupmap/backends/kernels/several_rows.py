@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Code, Unsigned, as_bits
+from groupmap.backends._bits import Bits, Unsigned, as_bits
+from groupmap.backends.kernels.adding import Sums, add_keys
 from groupmap.backends.kernels.bins import Bins
 from groupmap.backends.kernels.bucket_lanes import (
     LONGEST,
@@ -36,7 +37,6 @@ from groupmap.backends.kernels.dealing import (
     deal_out_row,
     magnitude_of_dealt,
 )
-from groupmap.backends.kernels.keys import bits_of
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
 from groupmap.backends.kernels.scaling import InPlace, no_rows, scale_part
@@ -88,7 +88,7 @@ class SeveralRows(Dealer):
         out: Bits,
         order: Bits | None,
         in_place: InPlace | None,
-        sums: np.ndarray[Any, Any] | None = None,
+        sums: Sums | None = None,
     ) -> tuple[int, bool]:
         """Write the values of rows ``(r, n)``, which may be scaled in place, and their order; and
         add each row, in ascending order, to the sums, if there are any.
@@ -102,7 +102,7 @@ class SeveralRows(Dealer):
         if in_place is None:
             in_place = InPlace.none(task.dtype.itemsize)
         ascending = NO_FLOATS.astype(f"f{rows.itemsize}") if sums is None else self.ascending
-        sums = NO_FLOATS if sums is None else sums
+        sums = Sums.none() if sums is None else sums
         if may_be_divided and are_to_be_divided(rows, task.code, sampled_indices(self.n)):
             assert task.table is not None
             rest = self.rest
@@ -125,8 +125,8 @@ class SeveralRows(Dealer):
                     n_buckets, self.dealt.buckets, self.in_lanes, task.table, own_ranking
                 )
                 collect_row(rows, r, self.dealt.noted, self.entries.values, rest, out, in_place)
-                if sums.size > 0:
-                    add_ascending(own_ranking.ascending, task.code, ascending, sums)
+                if ascending.size > 0:
+                    add_keys(own_ranking.ascending, task.code, ascending, r, sums)
                 r += 1
                 if 2 * n_crowded > self.n:
                     return r, True
@@ -147,7 +147,7 @@ def rank_rows(
     out: Bits,
     in_place: InPlace,
     ascending: np.ndarray[Any, Any],
-    sums: np.ndarray[Any, Any],
+    sums: Sums,
 ) -> tuple[int, int, Unsigned]:
     """Rank rows ``(r, n)``, or the rest of them, from the first one on.
 
@@ -176,20 +176,9 @@ def rank_rows(
             if n_left > 0:
                 return r, n_buckets, magnitude
         collect_row(rows, r, dealt.noted, ranking.entries.values, rest, out, in_place)
-        if sums.size > 0:
-            add_ascending(ranking.ascending, bins.code, ascending, sums)
+        if ascending.size > 0:
+            add_keys(ranking.ascending, bins.code, ascending, r, sums)
     return rows.shape[0], 0, magnitude
-
-
-@kernel
-def add_ascending(
-    keys: Bits, code: Code, floats: np.ndarray[Any, Any], sums: np.ndarray[Any, Any]
-) -> None:
-    """Add the floats that have these keys, whose memory they share, to the sums."""
-    for i in range(keys.size):
-        keys[i] = bits_of(keys[i], code)
-    for i in range(keys.size):
-        sums[i] += floats[i]
 
 
 @kernel

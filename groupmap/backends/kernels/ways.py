@@ -18,11 +18,12 @@ import numpy as np
 
 from groupmap.backends._bits import Bits, as_bits, for_reading
 from groupmap.backends.kernels import levels
+from groupmap.backends.kernels.adding import Sums, add_in_order, add_quantiles_in_order
 from groupmap.backends.kernels.common import has_common_between
 from groupmap.backends.kernels.emission import emit
 from groupmap.backends.kernels.long_row import LongRow
 from groupmap.backends.kernels.memory import Contiguous, Memory
-from groupmap.backends.kernels.ordering import add_in_order, write_order
+from groupmap.backends.kernels.ordering import write_order
 from groupmap.backends.kernels.scaling import Goal, Line
 from groupmap.backends.kernels.several_rows import SeveralRows
 from groupmap.backends.kernels.side_by_side import Sorter
@@ -104,17 +105,15 @@ class Way(ABC):
         self.rank(rows, out, order)
         finish(0, rows.shape[1])
 
-    def rank_and_add(
-        self,
-        rows: np.ndarray[Any, Any],
-        out: Bits,
-        order: Bits,
-        sums: np.ndarray[Any, Any],
-    ) -> None:
+    def rank_and_add(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits, sums: Sums) -> None:
         """The values of some rows of floats; each row, sorted, is added to the sums. There is
         memory for the order."""
         self.rank(rows, out, order)
-        add_in_order(rows, order.view(np.uint32), sums)  # which need not look for -1
+        order = order.view(np.uint32)  # which need not be looked through for -1
+        if sums.are_whole:
+            add_in_order(rows, order, sums.values)
+        else:
+            add_quantiles_in_order(rows, order, sums)
 
     @classmethod
     def goes_by_line(cls, task: Task) -> bool:
@@ -241,13 +240,7 @@ class ByBucket(_InBuckets):
         """One after the other."""
         return self.several.rank(rows, out, order, None)
 
-    def rank_and_add(
-        self,
-        rows: np.ndarray[Any, Any],
-        out: Bits,
-        order: Bits,
-        sums: np.ndarray[Any, Any],
-    ) -> None:
+    def rank_and_add(self, rows: np.ndarray[Any, Any], out: Bits, order: Bits, sums: Sums) -> None:
         """The buckets give the sorted rows, and the order is not needed, unless some rows were
         counted."""
         if self.were_crowded or np.any(self.count(rows, out, None)):
@@ -255,7 +248,7 @@ class ByBucket(_InBuckets):
         else:
             done, self.were_crowded = self.several.rank(as_bits(rows), out, None, None, sums)
             if done < len(rows):
-                super().rank_and_add(rows[done:], out[done:], order[done:], sums)
+                super().rank_and_add(rows[done:], out[done:], order[done:], sums.since(done))
 
     def rank_and_finish(
         self, rows: np.ndarray[Any, Any], out: Bits, order: Bits | None, finish: Finish
