@@ -52,6 +52,37 @@ def test_threads_that_round_differently_share_a_row(rng):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_tensors_have_as_many_threads_as_torch(rng, monkeypatch):
+    torch = pytest.importorskip("torch")
+    x = torch.from_numpy(rng.normal(size=(2**16, 8)))
+    with_holes, w = torch.where(x > 2.0, torch.nan, x), x**2
+    fitted = gm.GroupMapTransformer().fit(x)
+    everything = {
+        "map": lambda: gm.quantile_map(x, axis=0),
+        "map with holes": lambda: gm.quantile_map(with_holes, axis=0),
+        "match": lambda: gm.match_quantiles(x, x + 1.0, axis=0),
+        "normalize": lambda: gm.normalize_quantiles(x, axis=0),
+        "fit": lambda: gm.EmpiricalCDF.fit(x, axis=0),
+        "fit with weights": lambda: gm.EmpiricalCDF.fit(x, axis=0, n_quantiles=9, sample_weight=w),
+        "transform": lambda: fitted.transform(x),
+    }  # fmt: skip
+    asked = []
+    submit = threads._shared.submit
+    monkeypatch.setattr(threads._shared, "submit", lambda work: asked.append(work) or submit(work))
+    before = torch.get_num_threads()
+    try:
+        for name, function in everything.items():
+            torch.set_num_threads(2)
+            function()
+            assert asked, name
+            torch.set_num_threads(1)
+            asked.clear()
+            function()
+            assert not asked, name
+    finally:
+        torch.set_num_threads(before)
+
+
 WRITTEN_MEANWHILE = """
 import threading, time
 import numpy as np, groupmap as gm

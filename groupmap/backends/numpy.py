@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache, partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,15 +21,8 @@ SHORTEST_COUNTED = 2**10  # rows of 8 bits; shorter ones are sorted as fast
 _UNKNOWN = (np.float16,)
 
 
-class Blocks(NamedTuple):
-    """How much of an array a function is given at a time, and on how many threads."""
-
-    entries: int
-    threads: Callable[[], int]
-
-
 # A function takes many calls for each block: fewer entries would count more than the cache.
-BLOCKS = Blocks(3 * 2**14, kernels.default_threads)
+ENTRIES_PER_BLOCK = 3 * 2**14
 
 
 def count_less(rows: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -92,7 +84,6 @@ def map_incomplete(
     tables_of: numpy_incomplete.TablesOf,
     tie_rule: TieRule | None,
     dtype: DType,
-    threads_of: Callable[[], int] = kernels.default_threads,
 ) -> Array | None:
     """By what ranks complete rows, for arrays that are worth a copy."""
 
@@ -106,7 +97,8 @@ def map_incomplete(
 
     if not kernels.serve(rows):
         return None
-    return numpy_incomplete.map_rows(rows, missing, tables_of, dtype, gather, threads_of())
+    n_threads = kernels.default_threads()
+    return numpy_incomplete.map_rows(rows, missing, tables_of, dtype, gather, n_threads)
 
 
 def map_by_value(rows: Array, quantiles: Callable[[Array, Array], Array]) -> Array | None:
@@ -190,24 +182,19 @@ def _in_row_order(rows: Array) -> Array:
     return ordered.reshape(-1)
 
 
-def sums_in_order(
-    values: Array, order: Array, threads_of: Callable[[], int] = kernels.default_threads
-) -> Array | None:
+def sums_in_order(values: Array, order: Array) -> Array | None:
     """A kernel for doubles."""
     if values.dtype != np.float64 or not kernels.serve(values, order):
         return None
     from groupmap.backends.kernels import weights
 
     rows, own_order = (each.reshape(-1, each.shape[-1]) for each in (values, order))
-    sums = weights.sums_in_order(rows, own_order, threads=threads_of())
+    sums = weights.sums_in_order(rows, own_order, threads=kernels.default_threads())
     return sums.reshape(values.shape)
 
 
 def interpolator(
-    knots: Array,
-    values: Array,
-    on_runs: str,
-    threads_of: Callable[[], int] = kernels.default_threads,
+    knots: Array, values: Array, on_runs: str
 ) -> Callable[[Array], Array | None] | None:
     """A kernel for large arrays in double precision."""
     if not kernels.INSTALLED or knots.dtype != np.float64 or values.dtype != np.float64:
@@ -224,7 +211,7 @@ def interpolator(
     def at(x: Array) -> Array | None:
         if not kernels.serve(x) or x.dtype != np.float64:
             return None
-        rows, n_threads = x.reshape(-1, x.shape[-1]), threads_of()
+        rows, n_threads = x.reshape(-1, x.shape[-1]), kernels.default_threads()
         if x.size < VALUES_PER_KNOT * knots.size and not prepared.cache_info().currsize:
             from groupmap.backends.kernels.knots import bisect
 
@@ -252,23 +239,20 @@ def unsort(values: Array, order: Array, xp: Namespace) -> Array:
     return result
 
 
-def order_statistics(
-    sorted_rows: Array,
-    index: Array,
-    threads_of: Callable[[], int] = kernels.default_threads,
-) -> Array | None:
+def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """A kernel for many indices in double precision, in one sorted row or each row in its own."""
     is_known = sorted_rows.dtype not in _UNKNOWN and index.dtype == np.float64
     if not (is_known and kernels.serve(index, sorted_rows)):
         return None
     from groupmap.backends.kernels import knots
 
+    n_threads = kernels.default_threads()
     if sorted_rows.ndim == 1:
-        return _of_each(partial(knots.order_statistics, sorted_rows, threads=threads_of()), index)
+        return _of_each(partial(knots.order_statistics, sorted_rows, threads=n_threads), index)
     if sorted_rows.shape[:-1] != index.shape[:-1]:
         return None
     rows, at = (each.reshape(-1, each.shape[-1]) for each in (sorted_rows, index))
-    return knots.order_statistics_of_rows(rows, at, threads=threads_of()).reshape(index.shape)
+    return knots.order_statistics_of_rows(rows, at, threads=n_threads).reshape(index.shape)
 
 
 def with_middles(ascending: Array, dtype: DType) -> Array | None:
@@ -326,11 +310,11 @@ def in_blocks(
     function: Callable[..., Array],
     arrays: Sequence[Array],
     dtype: DType,
-    blocks: Blocks = BLOCKS,
+    entries_per_block: int = ENTRIES_PER_BLOCK,
 ) -> Array:
     """The function of some rows at a time, whose intermediate arrays stay in the cache."""
     x = arrays[0]
-    if x.size <= blocks.entries:
+    if x.size <= entries_per_block:
         return function(*arrays)
     result = np.empty(x.shape, dtype=dtype)
 
@@ -339,7 +323,7 @@ def in_blocks(
 
     threads.over_rows(
         work, lambda _: None, len(x), x.size // len(x),
-        entries_per_block=blocks.entries, threads=blocks.threads(),
+        entries_per_block=entries_per_block, threads=kernels.default_threads(),
     )  # fmt: skip
     return result
 
@@ -349,7 +333,7 @@ def by_features(
     table: Array,
     at_once: int,
     dtype: DType,
-    blocks: Blocks = BLOCKS,
+    entries_per_block: int = ENTRIES_PER_BLOCK,
     *,
     learns: bool = False,
 ) -> Array:
@@ -361,16 +345,17 @@ def by_features(
     n_samples, n_features = table.shape
     at_once = max(at_once, -(-LEAST_ENTRIES // max(n_samples, 1)))
     if n_features <= at_once:
-        return in_blocks(function_of(slice(None)), [table], dtype, blocks)
+        return in_blocks(function_of(slice(None)), [table], dtype, entries_per_block)
     result = np.empty(table.shape, dtype=dtype)
     features, samples = (
         [slice(*part) for part in threads.parts(n, count)]
         for n, count in (
             (n_features, -(-n_features // at_once)),
-            (n_samples, -(-n_samples * at_once // blocks.entries)),
+            (n_samples, -(-n_samples * at_once // entries_per_block)),
         )
     )
-    chosen = lru_cache(maxsize=2 * blocks.threads())(lambda which: function_of(features[which]))
+    n_threads = kernels.default_threads()
+    chosen = lru_cache(maxsize=2 * n_threads)(lambda which: function_of(features[which]))
 
     def work(_: None, begin: int, end: int) -> None:
         for k in range(begin, end):
@@ -379,8 +364,8 @@ def by_features(
             result[part] = chosen(which)(table[part])
 
     threads.over_rows(
-        work, lambda _: None, len(features) * len(samples), blocks.entries,
-        entries_per_block=blocks.entries, threads=blocks.threads(),
+        work, lambda _: None, len(features) * len(samples), entries_per_block,
+        entries_per_block=entries_per_block, threads=n_threads,
     )  # fmt: skip
     return result
 

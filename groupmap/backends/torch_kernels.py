@@ -7,8 +7,8 @@ meets it as an operator of torch's, with rules that say what shapes it makes and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,10 +17,13 @@ from groupmap._typing import Array
 from groupmap.backends import kernels, numpy
 from groupmap.backends._bits import BFLOAT16_INFINITY, INFINITY, limit_of
 from groupmap.backends._ops import LineOfRanks, OfFeatures, Scale, TieRule
+from groupmap.backends.kernels.threads import default_set_to
 from groupmap.backends.torch_tracing import is_plain
 
 if TYPE_CHECKING:
     from groupmap.backends.kernels.scaling import Scaling
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Those that both libraries have; and one that NumPy lacks, by the memory that it is seen as.
 _DTYPES = {
@@ -33,7 +36,7 @@ _DTYPES = {
 
 # More than NumPy's: torch's steps take longer to begin, and at each one thread waits for another.
 # Of no more entries torch has two threads of its own do a step, at most, beside ours.
-BLOCKS = numpy.Blocks(2**16, torch.get_num_threads)
+ENTRIES_PER_BLOCK = 2**16
 
 
 def shares_memory(*tensors: Array) -> bool:
@@ -49,6 +52,17 @@ def serve(*tensors: Array) -> bool:
 def serve_eagerly(*tensors: Array) -> bool:
     """Whether, besides, the first of them, the data, is worth a call."""
     return serve(*tensors) and tensors[0].numel() >= kernels.LEAST_SIZE
+
+
+def _on_torchs_threads(function: Function) -> Function:
+    """The function, in which NumPy's functions have as many threads as torch has."""
+
+    @wraps(function)
+    def called(*arguments: Any) -> Any:
+        with default_set_to(torch.get_num_threads()):
+            return function(*arguments)
+
+    return cast(Function, called)
 
 
 def as_array(tensor: Array) -> np.ndarray[Any, Any]:
@@ -175,6 +189,7 @@ def count_less(rows: Array) -> tuple[Array, Array]:
     return torch.from_numpy(less), torch.from_numpy(less_equal)
 
 
+@_on_torchs_threads
 def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
     """A table of the values, and between each two the middle."""
     if dtype not in (torch.float32, torch.float64):
@@ -183,6 +198,7 @@ def with_middles(ascending: Array, dtype: torch.dtype) -> Array | None:
     return None if table is None else torch.from_numpy(table)
 
 
+@_on_torchs_threads
 def map_incomplete(
     rows: Array,
     missing: Array,
@@ -199,7 +215,6 @@ def map_incomplete(
         lambda counts: [as_array(each) for each in tables_of(counts)],
         tie_rule,
         _DTYPES[dtype],
-        torch.get_num_threads,
     )
     return None if y is None else as_tensor(y, dtype)
 
@@ -210,9 +225,7 @@ def interpolator(
     """NumPy's, for doubles."""
     if not serve(knots, values):
         return None
-    native = numpy.interpolator(
-        as_array(knots), as_array(values), on_runs, threads_of=torch.get_num_threads
-    )
+    native = numpy.interpolator(as_array(knots), as_array(values), on_runs)
     return None if native is None else partial(_by_numpy, native)
 
 
@@ -220,14 +233,12 @@ def order_statistics(sorted_rows: Array, index: Array) -> Array | None:
     """NumPy's, but of bfloat16, of which it knows not the numbers."""
     if not serve(sorted_rows, index) or sorted_rows.dtype == torch.bfloat16:
         return None
-    native = partial(numpy.order_statistics, threads_of=torch.get_num_threads)
-    return _by_numpy(native, sorted_rows, index)
+    return _by_numpy(numpy.order_statistics, sorted_rows, index)
 
 
 def sums_in_order(values: Array, order: Array) -> Array | None:
     """NumPy's."""
-    native = partial(numpy.sums_in_order, threads_of=torch.get_num_threads)
-    return _by_numpy(native, values, order) if serve(values, order) else None
+    return _by_numpy(numpy.sums_in_order, values, order) if serve(values, order) else None
 
 
 def stable_argsort(rows: Array) -> Array:
@@ -248,12 +259,14 @@ def normal_quantiles(p: Array, complement: Array, clamp: float) -> Array | None:
     return _by_numpy(partial(numpy.normal_quantiles, clamp=clamp), p, complement)
 
 
+@_on_torchs_threads
 def _by_numpy(function: Callable[..., Any], *tensors: Array) -> Array | None:
     """What the function makes of their memory, if NumPy sees it; or None, as it says."""
     y = function(*map(in_place, tensors)) if shares_memory(*tensors) else None
     return None if y is None else torch.from_numpy(y)
 
 
+@_on_torchs_threads
 def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: torch.dtype) -> Array:
     """As NumPy's, of functions of tensors."""
 
@@ -261,10 +274,11 @@ def by_features(function_of: OfFeatures, table: Array, at_once: int, dtype: torc
         function = function_of(features)
         return lambda samples: in_place(function(as_tensor(samples, table.dtype)))
 
-    y = numpy.by_features(of_arrays, in_place(table), at_once, _DTYPES[dtype], BLOCKS)
+    y = numpy.by_features(of_arrays, in_place(table), at_once, _DTYPES[dtype], ENTRIES_PER_BLOCK)
     return as_tensor(y, dtype)
 
 
+@_on_torchs_threads
 def sort_rows(rows: Array) -> Array:
     """Each row in ascending order."""
     return as_tensor(numpy.sort_rows(in_place(rows), np), rows.dtype)

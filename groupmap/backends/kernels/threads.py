@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from functools import partial
 from itertools import pairwise
 from threading import Lock
@@ -49,8 +50,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_shared.__init__)  # type: ignore[misc]
 
 
+_wanted: ContextVar[int | None] = ContextVar("wanted", default=None)
+
+
+@contextmanager
+def default_set_to(threads: int) -> Iterator[None]:
+    """So many threads are the default meanwhile, for this caller."""
+    before = _wanted.set(threads)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
+
+
 def default_threads() -> int:
-    """``OMP_NUM_THREADS``, as other numerical libraries read it; else the cores we may use."""
+    """What the caller has set; else ``OMP_NUM_THREADS``, as other numerical libraries read it; else
+    the cores we may use."""
+    set_by_caller = _wanted.get()
+    if set_by_caller is not None:
+        return set_by_caller
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
