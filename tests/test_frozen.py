@@ -58,6 +58,16 @@ def test_the_numbers_of_the_transformer(X, new, target, tails, n_quantiles):
     np.testing.assert_allclose(single.numpy(), of_single, rtol=1e-6, atol=1e-7)
 
 
+def test_tails_of_great_values():
+    """Between knots whose difference is greater than any number."""
+    X = np.array([[-1.5e308], [1.5e308]])
+    fitted = fitted_to(X, "uniform", "linear", 2)
+    new = np.array([[1.7e308], [-1.7e308], [0.0]])
+    found = fitted.to_module()(torch.from_numpy(new)).numpy()
+    np.testing.assert_allclose(found, fitted.transform(new), rtol=1e-14)
+    np.testing.assert_allclose(found, [[1.0 + 1 / 15], [-1 / 15], [0.5]], rtol=1e-14)
+
+
 def test_a_feature_without_values_stays_without(X):
     X[:, 0] = np.nan
     fitted = fitted_to(X, "gaussian")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from groupmap._typing import Array
 from groupmap.backends import namespace_and_ops
 from groupmap.backends.torch_portable import OPS, XP
+from groupmap.interpolation import continued
 from groupmap.nn._piecewise import middles_of_runs, through_knots
 from groupmap.positions import Probabilities
 from groupmap.references import ReferenceTarget
@@ -83,28 +84,20 @@ class FrozenMap(nn.Module):
         x = input.mT.to(self.knots.dtype)
         missing = torch.isnan(x) | self.is_absent
         x = torch.where(missing, self.knots[:, :1], x)
-        p = self.probabilities.unsqueeze(0)
-        p = through_knots(x, self.knots, p, self.at_knots, is_continued=False)
-        y = self._quantiles(p.clamp(0.0, 1.0))
-        if self.is_continued:
-            y = self._continued(x, y)
+        y = self._continued(x) if self.is_continued else self._inside(x)
         return torch.where(missing, torch.nan, y).mT.to(dtype)
 
-    def _continued(self, x: Tensor, y: Tensor) -> Tensor:
-        """Y, and outside of the knots the outermost segments."""
-        for end, inner, is_outside in (
-            (0, 1, x < self.knots[:, :1]),
-            (-1, -2, x > self.knots[:, -1:]),
-        ):
-            p = self.probabilities[[end, inner]].expand(self.knots.shape[0], 2)
-            heights = self._quantiles(p)
-            run = (self.knots[:, inner] - self.knots[:, end]).unsqueeze(1)
-            rise = heights[:, 1:] - heights[:, :1]
-            slope = torch.where(run != 0.0, rise / torch.where(run != 0.0, run, 1.0), 0.0)
-            beyond = torch.where(
-                is_outside & (run != 0.0), x - self.knots[:, end].unsqueeze(1), 0.0
-            )
-            y = torch.where(is_outside, heights[:, :1] + beyond * slope, y)
+    def _inside(self, x: Tensor) -> Tensor:
+        """Q(F(x)), which outside of the knots keeps the value of the nearest end."""
+        p = self.probabilities.unsqueeze(0)
+        p = through_knots(x, self.knots, p, self.at_knots, is_continued=False)
+        return self._quantiles(p.clamp(0.0, 1.0))
+
+    def _continued(self, x: Tensor) -> Tensor:
+        """The same, and outside of the knots the outermost segments."""
+        ends = [0, 1, -2, -1]
+        heights = self._quantiles(self.probabilities[ends].expand(self.knots.shape[0], len(ends)))
+        y: Tensor = continued(self._inside, self.knots[:, ends], heights, None, XP, OPS)(x)
         return y
 
     def _quantiles(self, p: Tensor) -> Tensor:
