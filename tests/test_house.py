@@ -14,12 +14,14 @@ import groupmap as gm
 PACKAGE = Path(gm.__file__).parent
 
 # From the ground up. A module imports from its own storey or from below, never from above.
+KERNELS = "backends.kernels.*"  # those that have no storey of their own
 STOREYS = (
     {"_typing", "counts", "files"},
     {"backends._bits", "backends._layout", "backends.kernels.threads"},
-    {"backends.kernels", "backends.kernels.keys", "backends.kernels.compiled"},
-    {"backends._ops", "backends._normal", "backends.generic", "backends.cuda",
-     "backends.cuda.programs"},
+    {"backends.kernels"},
+    {"backends._ops", "backends._normal"},
+    {KERNELS},
+    {"backends.generic", "backends.cuda", "backends.cuda.programs"},
     {"backends.cuda.launching", "backends.cuda.requests"},
     {"backends.cuda.partitions", "backends.cuda.plans"},
     {"backends.cuda.short_rows", "backends.cuda.long_rows"},
@@ -29,32 +31,10 @@ STOREYS = (
     {"backends.cuda.on_arrays"},
     {"backends.cuda.steps"},
     {"backends", "backends.numpy", "backends.numpy_incomplete", "backends.numpy_normal",
-     "backends.numpy_sorts",
-     "backends.torch", "backends.torch_kernels", "backends.torch_cuda", "backends.torch_estimates",
-     "backends.torch_scaling", "backends.torch_sorts", "backends.torch_tracing",
-     "backends.torch_connection", "backends.torch_random",
-     "backends.torch_portable", "backends.cupy",
-     "backends.jax", "backends.dask", "backends.kernels.rank", "backends.kernels.words",
-     "backends.kernels.knots", "backends.kernels.knot_buckets", "backends.kernels.lines",
-     "backends.kernels.estimates", "backends.kernels.transport",
-     "backends.kernels.window_means", "backends.kernels.affine",
-     "backends.kernels.elementwise", "backends.kernels.filling",
-     "backends.kernels.weights", "backends.kernels.searching", "backends.kernels.exponential",
-     "backends.kernels.normal", "backends.kernels.values",
-     "backends.kernels.emission", "backends.kernels.ordering", "backends.kernels.vectors",
-     "backends.kernels.dealing", "backends.kernels.collecting",
-     "backends.kernels.buckets", "backends.kernels.bucket_words", "backends.kernels.bucket_lanes",
-     "backends.kernels.bucket_lines", "backends.kernels.digits",
-     "backends.kernels.several_rows", "backends.kernels.long_row",
-     "backends.kernels.common", "backends.kernels.runs", "backends.kernels.task",
-     "backends.kernels.memory", "backends.kernels.columns",
-     "backends.kernels.bins", "backends.kernels.sampling",
-     "backends.kernels.scaling", "backends.kernels.ways", "backends.kernels.normalizing",
-     "backends.kernels.levels", "backends.kernels.equals", "backends.kernels.eight_bits",
-     "backends.kernels.few_values", "backends.kernels.counted_values",
-     "backends.kernels.places", "backends.kernels.lanes", "backends.kernels.rounding",
-     "backends.kernels.short_rows", "backends.kernels.side_by_side", "backends.kernels.halves",
-     "backends.kernels.network"},
+     "backends.numpy_sorts", "backends.torch", "backends.torch_kernels", "backends.torch_cuda",
+     "backends.torch_estimates", "backends.torch_scaling", "backends.torch_sorts",
+     "backends.torch_tracing", "backends.torch_connection", "backends.torch_random",
+     "backends.torch_portable", "backends.cupy", "backends.jax", "backends.dask"},
     {"dtypes", "incomplete", "positions", "windows"},
     {"interpolation", "targets"},
     {"references", "ranks", "sorted_rows"},
@@ -83,6 +63,15 @@ STOREYS = (
 STOREY_OF = {module: height for height, modules in enumerate(STOREYS) for module in modules}
 
 
+def is_kernel(module):
+    return module.startswith(KERNELS.removesuffix("*"))
+
+
+def storey_of(module):
+    """Its storey, or that of the kernels; None where it has none."""
+    return STOREY_OF.get(module, STOREY_OF[KERNELS] if is_kernel(module) else None)
+
+
 def run(code):
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -94,13 +83,16 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+MODULES = {module_name(path) for path in PACKAGE.rglob("*.py")}
+
+
 def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("groupmap"):
             below = node.module.removeprefix("groupmap").lstrip(".")
             for alias in node.names:
                 inner = f"{below}.{alias.name}".lstrip(".")
-                yield inner if inner in STOREY_OF else below
+                yield inner if inner in MODULES else below
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 assert not alias.name.startswith("groupmap"), f"{path}: import {alias.name}"
@@ -121,48 +113,31 @@ print("GroupMap" in groupmap.__all__, "GroupMapTransformer" in groupmap.__all__)
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
 def test_nothing_imports_upward(path):
     name = module_name(path)
-    assert name in STOREY_OF, f"{name} has no storey; give it one"
+    assert storey_of(name) is not None, f"{name} has no storey; give it one"
     for imported in imports_of(path):
-        assert STOREY_OF[imported] <= STOREY_OF[name], f"{name} imports {imported} from above"
+        assert storey_of(imported) <= storey_of(name), f"{name} imports {imported} from above"
+
+
+def test_all_storeys_are_of_modules_that_exist():
+    assert {*STOREY_OF} - {KERNELS} == {name for name in MODULES if not is_kernel(name)} | {
+        "backends.kernels.threads"
+    }
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
 def test_the_core_knows_no_library(path):
     """Only the backends, and the faces made for one library, import it."""
+    module = module_name(path)
     allowed = {
-        "backends.torch": {"torch"}, "backends.torch_kernels": {"torch"},
-        "backends.torch_cuda": {"torch"}, "backends.torch_scaling": {"torch"},
-        "backends.torch_sorts": {"torch"}, "backends.torch_tracing": {"torch"},
-        "backends.torch_connection": {"torch"}, "backends.torch_random": {"torch"},
-        "backends.cuda.launching": {"cuda"},
-        "backends.torch_estimates": {"torch"}, "backends.torch_portable": {"torch"},
-        "nn._libraries": {"torch"}, "backends.kernels.words": {"numba"},
-        "backends.kernels.keys": {"numba"}, "backends.kernels.compiled": {"numba"},
-        "backends.kernels.normal": {"numba"}, "backends.kernels.knot_buckets": {"numba"},
-        "backends.kernels.values": {"numba"},
-        "backends.kernels.emission": {"numba"}, "backends.kernels.vectors": {"numba"},
-        "backends.kernels.bins": {"numba"}, "backends.kernels.dealing": {"numba"},
-        "backends.kernels.collecting": {"numba"},
-        "backends.kernels.sampling": {"numba"},
-        "backends.kernels.buckets": {"numba"}, "backends.kernels.bucket_words": {"numba"},
-        "backends.kernels.bucket_lines": {"numba"}, "backends.kernels.digits": {"numba"},
-        "backends.kernels.ordering": {"numba"},
-        "backends.kernels.several_rows": {"numba"},
-        "backends.kernels.common": {"numba"}, "backends.kernels.runs": {"numba"},
-        "backends.kernels.scaling": {"numba"},
-        "backends.kernels.normalizing": {"numba"}, "backends.kernels.levels": {"numba"},
-        "backends.kernels.columns": {"numba"}, "backends.kernels.eight_bits": {"numba"},
-        "backends.kernels.places": {"numba"}, "backends.kernels.lanes": {"numba"},
-        "backends.kernels.rounding": {"numba"}, "backends.kernels.short_rows": {"numba"},
-        "backends.kernels.side_by_side": {"numba"}, "backends.kernels.network": {"numba"},
-        "backends.kernels.equals": {"numba"},
-        "backends.kernels.knots": {"numba"}, "backends.kernels.lines": {"numba"},
-        "backends.kernels.elementwise": {"numba"}, "backends.kernels.exponential": {"numba"},
-        "backends.cupy": {"cupy", "cupyx"}, "backends.jax": {"jax"},
-        "backends.dask": {"dask"},
+        "backends.cuda.launching": {"cuda"}, "backends.cupy": {"cupy", "cupyx"},
+        "backends.jax": {"jax"}, "backends.dask": {"dask"},
         "transformer": {"sklearn"}, "table_input": {"sklearn"}, "fitting": {"sklearn"},
-        "demo": {"torch", "sklearn"}, "plots": set(),
-    }.get(module_name(path), {"torch"} if path.parent.name == "nn" else set())  # fmt: skip
+        "demo": {"torch", "sklearn"},
+    }.get(module, set())  # fmt: skip
+    if module.startswith(("nn", "backends.torch")):
+        allowed = {"torch"}
+    elif is_kernel(module):
+        allowed = {"numba"}
     libraries = {"torch", "cuda", "cupy", "cupyx", "jax", "dask", "sklearn", "numba"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import rankdata
 
 pytest.importorskip("numba")
 from groupmap.backends._bits import as_bits, code_of, keys_of
@@ -22,6 +21,7 @@ from groupmap.backends.kernels.side_by_side import Sorter
 from groupmap.backends.kernels.vectors import BITS_OF_VECTOR
 from groupmap.ranks import COUNTING_TIES
 from tests.kernel_calls import bits_to_read
+from tests.rows import counted_ranks
 
 HALVES = ("float16", "int16", "uint16")
 WIDTH = {f"uint{bits}": BITS_OF_VECTOR // bits for bits in (16, 32, 64)}
@@ -56,10 +56,6 @@ def halves_of(kind, dtype, shape, rng):
         if kind == "few":
             x = np.round(x)  # with zeros of both signs
     return np.where(np.isnan(x), x.dtype.type(0), x)
-
-
-def doubled_midranks(x, ties):
-    return np.stack([2 * rankdata(row + row.dtype.type(0), method=ties) - 2 for row in x])
 
 
 @pytest.mark.parametrize("longest", ANY_VECTORS)
@@ -119,7 +115,7 @@ def test_short_rows_are_ranked_side_by_side(dtype, kind, n, n_rows, ties, some, 
         asked = (code_of(x.dtype), table, tie, memory, out, None)
         magnitude = rank_side_by_side(bits_to_read(x), which, *asked)
     expected = np.zeros(x.shape)
-    expected[which] = doubled_midranks(x, ties)[which]
+    expected[which] = counted_ranks(x, ties)[which]
     np.testing.assert_array_equal(out, expected)
     if dtype == "float16" and len(which) > 0:
         assert magnitude == np.max(as_bits(np.abs(x[which] + x.dtype.type(0))))
@@ -147,7 +143,7 @@ def test_rows_are_counted_in_lanes(dtype, kinds, n, ties, seed):
     assert n_left == 0 or not np.all(fits)
     assert not np.any(fits[0] & is_left[0])
     assert np.all(is_left[~fits])
-    expected = np.where(is_left[:, np.newaxis], 0, doubled_midranks(x, ties))
+    expected = np.where(is_left[:, np.newaxis], 0, counted_ranks(x, ties))
     np.testing.assert_array_equal(out, expected)
 
 
