@@ -84,7 +84,9 @@ def rank_and_gather(
 
 def order_of(rows: Bits, *, threads: int) -> Bits:
     """The order of each row, equals in order of appearance."""
-    _, order = _ranked(rows, None, (0, 0, 0), np.dtype(np.uint64), True, None, None, threads)
+    # By a table of no meaning, since the kernels that take one are compiled for maps, most likely.
+    table = np.zeros(2 * rows.shape[-1] - 1, dtype=f"u{max(rows.dtype.itemsize, 2)}")
+    _, order = rank_and_gather(rows, table, None, with_order=True, threads=threads)
     return order  # type: ignore[return-value]  # it was asked for
 
 
