@@ -52,8 +52,9 @@ class BatchMap(ChannelMapLayer):
         - Input: :math:`(N, C, *)`
         - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
           come out 0, count for nothing and get no gradient. Default: all count.
-        - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
-          for nothing; infinite values count for their ranks, not for running quantiles.
+        - Output: the same shape, dtype (integers: torch's default one) and memory format. NaN stays
+          NaN in its place and counts for nothing; infinite values count for their ranks, not for
+          running quantiles.
         - ``running_quantiles``: :math:`(C, K)`, which start as those of the target
 
     Raises:

@@ -52,7 +52,8 @@ class Map(MapLayer):
             one a group; a module learns. Default: the standard normal distribution.
         eps: standard deviation of Gaussian noise that is added to the input before the map, in
             training and evaluation. Default: 0.
-        device, dtype: as of all layers; a reference sample is placed there.
+        device: where a reference sample is placed.
+        dtype: of the parameters, as in the other layers; this one has none.
 
     Keyword Args:
         positions, ties, gradient, gradient_window, gradient_floor: as in
@@ -62,8 +63,8 @@ class Map(MapLayer):
         - Input: :math:`(N, C, *)`
         - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
           come out 0, count for nothing and get no gradient. Default: all count.
-        - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
-          for nothing.
+        - Output: the same shape, dtype (integers: torch's default one) and memory format. NaN stays
+          NaN in its place and counts for nothing.
 
     Raises:
         ValueError: if num_groups does not divide num_channels, or an option is unknown.
@@ -148,8 +149,8 @@ class GroupMap(AffineMapLayer):
         - Input: :math:`(N, C, *)`
         - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
           come out 0, count for nothing and get no gradient. Default: all count.
-        - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
-          for nothing.
+        - Output: the same shape, dtype (integers: torch's default one) and memory format. NaN stays
+          NaN in its place and counts for nothing.
 
     Raises:
         ValueError: if num_groups does not divide num_channels, or an option is unknown.

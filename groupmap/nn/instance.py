@@ -48,8 +48,8 @@ class InstanceMap(ChannelMapLayer):
         - Input: :math:`(N, C, *)`
         - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
           come out 0, count for nothing and get no gradient. Default: all count.
-        - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
-          for nothing.
+        - Output: the same shape, dtype (integers: torch's default one) and memory format. NaN stays
+          NaN in its place and counts for nothing.
 
     Raises:
         ValueError: if the input has other channels or axes, or an option is unknown.

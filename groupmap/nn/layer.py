@@ -37,10 +37,12 @@ class LayerMap(AffineMapLayer):
         - Input: :math:`(*, \text{normalized\_shape})`
         - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
           come out 0, count for nothing and get no gradient. Default: all count.
-        - Output: the same shape and dtype. NaN stays NaN in its place and counts for nothing.
+        - Output: the same shape and dtype (integers: torch's default one). NaN stays NaN in its
+          place and counts for nothing.
 
     Raises:
         ValueError: if normalized_shape is empty, or an option is unknown.
+        TypeError: if target_quantiles is a sequence, since the groups are as many as the input has.
         RuntimeError: if the input has another trailing shape.
 
     Examples::

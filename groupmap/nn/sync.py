@@ -66,8 +66,8 @@ class SyncBatchMap(BatchMap):
         - Input: :math:`(N, C, *)`, of every process its own :math:`N`
         - ``where``: a mask that broadcasts to the input, true where an entry counts; the others
           come out 0, count for nothing and get no gradient. Default: all count.
-        - Output: the same shape, dtype and memory format. NaN stays NaN in its place and counts
-          for nothing.
+        - Output: the same shape, dtype (integers: torch's default one) and memory format. NaN stays
+          NaN in its place and counts for nothing.
 
     Raises:
         ValueError: as :class:`BatchMap`; or if num_knots meets other ties, or a target that is
