@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Literal
 
 import numpy as np
@@ -50,26 +49,11 @@ def at_least_single(dtype: DType, xp: Namespace) -> DType:
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
-def is_widest(dtype: DType, other: DType, xp: Namespace) -> bool:
-    """Whether arithmetic of both dtypes has the first."""
+def holds_without_rounding(dtype: DType, other: DType, xp: Namespace) -> bool:
+    """Whether numbers of the other dtype, met by some of the first, become such."""
     return bool(xp.result_type(dtype, other) == dtype)
 
 
 def as_widest_real(x: Array, xp: Namespace, ops: Ops) -> Array:
     """X in the widest real dtype of its device."""
     return xp.astype(x, ops.widest_real(x, xp), copy=False)
-
-
-def is_torch_object(value: object, *path: str) -> bool:
-    """Whether value is an instance of ``torch.<path>``, without importing torch to find out."""
-    found: object = sys.modules.get("torch")
-    for name in path:
-        found = getattr(found, name, None)
-    return isinstance(found, type) and isinstance(value, found)
-
-
-def sorted_in_widest_real(rows: Array, xp: Namespace, ops: Ops) -> Array:
-    """Each row in ascending order, in the widest real dtype."""
-    if ops.sortable(rows, xp) is rows:  # as they are: narrow numbers sort faster
-        return ops.sort_rows(rows, xp, ops.widest_real(rows, xp))
-    return ops.sort_rows(as_widest_real(rows, xp, ops), xp)

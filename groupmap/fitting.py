@@ -15,11 +15,12 @@ from sklearn.utils import check_random_state
 
 from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import Ops, is_array, namespace_and_ops
-from groupmap.dtypes import result_dtype
 from groupmap.feature_groups import FeatureGroups, TableLayout, feature_groups
 from groupmap.grouping import pool_axes
 from groupmap.learned import Learned, Learning
 from groupmap.mapping import MapRule
+from groupmap.pipeline import with_noise
+from groupmap.positions import plotting_parameters
 from groupmap.table_input import check_same_place, checked_table, checked_weights
 from groupmap.targets import Target
 from groupmap.user_targets import as_target
@@ -150,8 +151,7 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
         if not rule.eps:
             return X
         xp, ops = namespace_and_ops(X=X)
-        X = xp.astype(X, result_dtype(X, xp), copy=False)
-        return X + rule.eps * ops.standard_normal(X, X.dtype, seed_of(random), xp)
+        return with_noise(X, rule.eps, seed_of(random), xp, ops)
 
     def _learned_from(
         self, X: Array, weights: Array | None, rule: MapRule, random: np.random.RandomState
@@ -174,7 +174,7 @@ class TableLearner(BaseEstimator):  # type: ignore[misc]  # sklearn has no types
     def _learnings(self, n_rows: int, xp: Namespace, ops: Ops) -> list[Learning]:
         """How to learn from so many rows what groups of each size are like: all of them not more
         quantiles than the smallest has values."""
-        parameters = MapRule.checked(self.positions, "average", 0.0).plotting_parameters
+        parameters = plotting_parameters(self.positions)
         sizes = TableLayout(self.groups_).sizes.tolist()
         n_quantiles = min(self.n_quantiles, n_rows * sizes[0])
         return [

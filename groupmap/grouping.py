@@ -184,7 +184,7 @@ def channel_groups(shape: tuple[int, ...], num_groups: object, channel_axis: int
 
 
 def blocks_of_channels(ndim: int, num_groups: int, channel_axis: int) -> Grouping:
-    """The same for arrays of which all that is known to be right."""
+    """As `channel_groups`, of arguments that are known to fit."""
     pooled = (*range(1, channel_axis), *range(channel_axis + 1, ndim + 1))
     return Grouping(pooled, channel_axis, num_groups)
 
@@ -227,7 +227,7 @@ def trailing_axes(shape: tuple[int, ...], normalized_shape: int | Sequence[int])
 
 
 def last_axes(shape: tuple[int, ...], expected: tuple[int, ...]) -> Grouping:
-    """The same for lengths that are known to be some."""
+    """As `trailing_axes`, of a shape that was checked before."""
     if len(shape) < len(expected) or tuple(shape[len(shape) - len(expected) :]) != expected:
         star = "".join(f", {size}" for size in expected)
         raise ValueError(

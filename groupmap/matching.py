@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import array_api_compat.numpy as np
+import numpy as np
 
 from groupmap._typing import Array, Namespace, RandomSource
 from groupmap.backends import namespace_and_ops

@@ -223,8 +223,8 @@ def _mapped_block(
     else:
         if target is None:
             samples = _samples(reference, grouping, xp)
-            # Where nothing is mapped, or by whom one cannot see the values, the sample is put in
-            # order at once: what cannot serve is refused, and what is traced has one way.
+            # Where nothing is mapped, or the values cannot be seen, the sample is put in order at
+            # once: what cannot serve is refused, and what is traced has one way.
             is_asked_for_some = ops.can_read(x) and 0 not in x.shape
             made = target_of_given_samples if is_asked_for_some else target_of_samples
             target = made(samples, rule.plotting_parameters, xp, ops)
@@ -240,7 +240,7 @@ def _samples(reference: Array, grouping: Grouping, xp: Namespace) -> Array:
 def _check_one_each(
     targets: Sequence[Target | Array], grouping: Grouping, shape: tuple[int, ...]
 ) -> None:
-    """Refuse as many targets as there are not groups."""
+    """Refuse a sequence that is not one target a group."""
     n_groups = (1, *grouping.layout(shape).rows)[-2]
     if n_groups != len(targets):
         raise ValueError(

@@ -7,7 +7,7 @@ from functools import partial
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Ops
-from groupmap.dtypes import as_widest_real, default_dtype, sorted_in_widest_real
+from groupmap.dtypes import as_widest_real, default_dtype
 from groupmap.grouping import Grouping
 from groupmap.interpolation import order_statistics, ordered_statistics
 from groupmap.positions import Positions, RankPositions
@@ -42,7 +42,7 @@ def sorted_valid(
     there are none): it adds nothing to what interpolates between them.
     """
     if missing is None and ops.can_read(rows) and _is_finite(rows, xp, ops):
-        ascending = sorted_in_widest_real(rows, xp, ops)
+        ascending = _sorted_in_widest_real(rows, xp, ops)
         on = ops.device(ascending)
         shape = (*ascending.shape[:-1], 1)
         counts = xp.full(shape, rows.shape[-1], dtype=default_dtype(xp, "integral"), device=on)
@@ -138,6 +138,13 @@ def mean_quantiles(
     count = xp.maximum(count, xp.ones_like(count))
     # Divided first: the sum of great values may overflow, their mean does not.
     return xp.sum(xp.where(absent, 0.0, quantiles) / count, axis=free)
+
+
+def _sorted_in_widest_real(rows: Array, xp: Namespace, ops: Ops) -> Array:
+    """Each row in ascending order, in the widest real dtype."""
+    if ops.sortable(rows, xp) is rows:  # as they are: narrow numbers sort faster
+        return ops.sort_rows(rows, xp, ops.widest_real(rows, xp))
+    return ops.sort_rows(as_widest_real(rows, xp, ops), xp)
 
 
 def _row_quantiles(

@@ -144,7 +144,8 @@ def _restored(
         parameters[TARGET] = _target(parameters[TARGET], arrays)
     if isinstance(parameters.get("positions"), list):
         parameters["positions"] = tuple(parameters["positions"])
-    transformer = cls(**_only_known(cls, parameters))
+    _check_parameter_names(cls, parameters)
+    transformer = cls(**parameters)
     transformer._validate_params()  # by sklearn's rules
     plotting_parameters(transformer.positions)
 
@@ -193,10 +194,9 @@ def _require(condition: bool, reason: str) -> None:
         raise RefusedError(reason)
 
 
-def _only_known(cls: type[Any], parameters: dict[str, Any]) -> dict[str, Any]:
+def _check_parameter_names(cls: type[Any], parameters: dict[str, Any]) -> None:
     known = set(cls().get_params(deep=False))
     _require(set(parameters) == known, f"has parameters {sorted(parameters)}")
-    return parameters
 
 
 def _target(described: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> object:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ask, Kind, Kinds, Ops
-from groupmap.dtypes import at_least_single, is_widest
+from groupmap.dtypes import at_least_single, holds_without_rounding
 from groupmap.grouping import Grouping, shape_along_axis
 from groupmap.mapping import MapRule
 from groupmap.ranks import COUNTING_TIES
@@ -77,7 +77,9 @@ def spans_of_scale(
 ) -> tuple[int, int, int, int] | None:
     """The spans that serve all parameters of these shapes and dtypes, if they fit into one step."""
     # Wider parameters are not rounded to the dtype of the map.
-    if 0 in shape or not all(is_widest(map_dtype, dtype, xp) for _, dtype in of_parameters):
+    if 0 in shape or not all(
+        holds_without_rounding(map_dtype, dtype, xp) for _, dtype in of_parameters
+    ):
         return None
     shapes = [own for own, _ in of_parameters]
     if parameter_axis is not None:

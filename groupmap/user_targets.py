@@ -13,7 +13,7 @@ import numpy as np
 
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import Ops, is_array
-from groupmap.dtypes import as_widest_real, at_least_single, is_torch_object
+from groupmap.dtypes import as_widest_real, at_least_single
 from groupmap.positions import Positions
 from groupmap.references import reference_target
 from groupmap.targets import (
@@ -42,7 +42,7 @@ class CallableTarget(Target):
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         xp = positions.xp
         p = xp.astype(positions.p, at_least_single(dtype, xp), copy=False)
-        if is_torch_object(self.function, "nn", "Module"):
+        if _is_torch_object(self.function, "nn", "Module"):
             p = _as_its_parameters(p, self.function)
         values = self.function(p)
         _check_values(values, p, self.function, xp)
@@ -72,7 +72,7 @@ class TorchDistributionTarget(Target):
     def quantiles(self, positions: Positions, dtype: DType, ops: Ops) -> Array:
         del dtype
         xp, p = positions.xp, positions.p
-        if not is_torch_object(p, "Tensor"):
+        if not _is_torch_object(p, "Tensor"):
             raise TypeError(
                 f"target_quantiles={self.distribution!r} is a torch distribution and maps torch "
                 "tensors only; use a named target or a SciPy distribution for other arrays."
@@ -195,11 +195,11 @@ def as_target(  # noqa: PLR0911 (one return a kind of target)
         return target_quantiles
     if isinstance(target_quantiles, str):
         return _named_target(target_quantiles)
-    if is_torch_object(target_quantiles, "device"):
+    if _is_torch_object(target_quantiles, "device"):
         raise TypeError(_device_message(target_quantiles))
-    if is_torch_object(target_quantiles, "nn", "Module"):
+    if _is_torch_object(target_quantiles, "nn", "Module"):
         return CallableTarget(target_quantiles)  # type: ignore[arg-type]  # a Module is callable
-    if is_torch_object(target_quantiles, "distributions", "Distribution"):
+    if _is_torch_object(target_quantiles, "distributions", "Distribution"):
         return _torch_distribution_target(target_quantiles)
     if is_array(target_quantiles):
         return reference_target(target_quantiles, positions)
@@ -242,3 +242,11 @@ def _device_message(device: object) -> str:
         f"target_quantiles={device!r} is a device, not a target; "
         "pass it by keyword, as device=..., and the target as target_quantiles=..."
     )
+
+
+def _is_torch_object(value: object, *path: str) -> bool:
+    """Whether value is an instance of ``torch.<path>``, without importing torch to find out."""
+    found: object = sys.modules.get("torch")
+    for name in path:
+        found = getattr(found, name, None)
+    return isinstance(found, type) and isinstance(value, found)

@@ -17,7 +17,7 @@ from tests.backends import kernels_for_all_sizes, no_kernels
 
 pytest.importorskip("numba")
 
-from groupmap.backends.kernels import elementwise, normal, rounding
+from groupmap.backends.kernels import normal, rounding, screening
 from groupmap.backends.kernels.affine import affine
 from groupmap.backends.kernels.columns import AT_ONCE, copy_rows
 from groupmap.backends.kernels.compiled import kernel
@@ -32,7 +32,7 @@ NUMBERS = st.floats(-9, 9) | st.sampled_from([np.nan, np.inf, -np.inf, 1e200, -1
 @given(st.sampled_from(FLOATS).flatmap(lambda dtype: hnp.arrays(dtype, st.integers(1, 300))))
 def test_screening(x):
     infinity = INFINITY[x.dtype.itemsize]
-    found = elementwise.screen(x, infinity, threads=1)
+    found = screening.screen(x, infinity, threads=1)
     assert found == (bool(np.any(np.isnan(x))), not np.all(np.isfinite(x)))
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Rows = np.ndarray[Any, Any]  # of numbers
 Bits = np.ndarray[Any, Any]
 Unsigned = Any  # an unsigned integer of the width at hand; compiled code has no name for it
 

@@ -143,9 +143,9 @@ def normalize_rows(
 def screen(x: Array, xp: Namespace) -> tuple[bool, bool]:
     """Whether any float is NaN, and whether any is infinite or NaN."""
     if kernels.serve(x):
-        from groupmap.backends.kernels import elementwise
+        from groupmap.backends.kernels import screening
 
-        return elementwise.screen(x, INFINITY[x.dtype.itemsize], threads=kernels.default_threads())
+        return screening.screen(x, INFINITY[x.dtype.itemsize], threads=kernels.default_threads())
     return generic.screen(x, xp)
 
 

@@ -288,9 +288,9 @@ def through_knots(
     x: Array, knots: Array, heights: Array, at_knots: Array, slopes: Array, *, with_slopes: bool
 ) -> tuple[Array, Array | None]:
     """The heights at x ``(g, n)`` of the line through (knots, heights), and the slopes there."""
-    from groupmap.backends.kernels import lines
+    from groupmap.backends.kernels import segments
 
-    y, slopes_there = lines.through_knots(
+    y, slopes_there = segments.through_knots(
         in_place(x), *(as_array(each) for each in (knots, heights, at_knots, slopes)),
         with_slopes=with_slopes, threads=torch.get_num_threads(),
     )  # fmt: skip
@@ -299,9 +299,9 @@ def through_knots(
 
 def screen(x: Array) -> tuple[bool, bool]:
     """Whether any float is NaN, and whether any is infinite or NaN."""
-    from groupmap.backends.kernels import elementwise
+    from groupmap.backends.kernels import screening
 
-    return elementwise.screen(in_place(x), _infinity(x.dtype), threads=torch.get_num_threads())
+    return screening.screen(in_place(x), _infinity(x.dtype), threads=torch.get_num_threads())
 
 
 def eager_or_traced(function: Callable[..., Array], operator: Any) -> Callable[..., Array]:

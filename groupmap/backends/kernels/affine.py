@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from groupmap.backends._bits import Rows
 from groupmap.backends.kernels.columns import contiguous, written_together
 from groupmap.backends.kernels.compiled import kernel, part, summing_part
-from groupmap.backends.kernels.estimates import Rows, entries_at_once, inverse_power_of_two
+from groupmap.backends.kernels.estimates import entries_at_once, inverse_power_of_two
 from groupmap.backends.kernels.threads import over_rows
 
 

@@ -20,7 +20,7 @@ from groupmap.backends.kernels.bucket_words import (
     least_and_greatest,
     write_words,
 )
-from groupmap.backends.kernels.buckets import Ranking, emit_level, emit_unless_crowded, rank_left
+from groupmap.backends.kernels.buckets import Ranking, emit_bucket, emit_equal_bucket, rank_left
 from groupmap.backends.kernels.compiled import uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.dealing import Buckets
 from groupmap.backends.kernels.digits import N_DIGITS, sort_by_digits
@@ -94,11 +94,11 @@ def rank_in_lanes(
             fetched += entries
             if memory.has_words[lane]:
                 own_words = memory.words[begin : begin + buckets.ends[k] - buckets.begins[k]]
-                memory.is_left[k] = emit_unless_crowded(
+                memory.is_left[k] = emit_bucket(
                     own_words, k, memory.is_whole[lane], buckets, table, ranking
                 )
             elif memory.is_level[lane]:
-                emit_level(k, buckets, table, ranking)
+                emit_equal_bucket(k, buckets, table, ranking)
             n_left += memory.is_left[k]
         first += some.size
     return n_left

@@ -10,7 +10,7 @@ import numpy as np
 
 from groupmap.backends._bits import Bits
 from groupmap.backends.kernels.bucket_words import bits_lost, least_and_greatest, write_words
-from groupmap.backends.kernels.buckets import Ranking, emit_unless_crowded
+from groupmap.backends.kernels.buckets import Ranking, emit_bucket
 from groupmap.backends.kernels.compiled import short_kernel, uncounted_kernel
 from groupmap.backends.kernels.dealing import Buckets
 from groupmap.backends.kernels.words import LONGEST_IN_PLACES
@@ -91,6 +91,4 @@ def emit_lines(buckets: Buckets, lines: Lines, table: Bits | None, ranking: Rank
         begin, size = lines.first[k] * length, buckets.ends[k] - buckets.begins[k]
         if size > 0 and not lines.is_left[k]:
             own_words = words[begin : begin + size]
-            lines.is_left[k] = emit_unless_crowded(
-                own_words, k, lines.is_whole[k], buckets, table, ranking
-            )
+            lines.is_left[k] = emit_bucket(own_words, k, lines.is_whole[k], buckets, table, ranking)

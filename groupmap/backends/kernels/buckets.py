@@ -127,7 +127,7 @@ def _rank_some(
 
 
 @uncounted_part
-def emit_unless_crowded(
+def emit_bucket(
     words: Bits, k: int, is_whole: bool, buckets: Buckets, table: Bits | None, ranking: Ranking
 ) -> bool:
     """The sorted words of a bucket, which may hold the whole of its keys, to values, and to the
@@ -162,7 +162,7 @@ def emit_unless_crowded(
 
 
 @uncounted_part
-def emit_level(k: int, buckets: Buckets, table: Bits | None, ranking: Ranking) -> None:
+def emit_equal_bucket(k: int, buckets: Buckets, table: Bits | None, ranking: Ranking) -> None:
     """The values and the order of a bucket whose entries are equal."""
     begin, first, tie = buckets.begins[k], buckets.ranks[k], ranking.tie
     size, less = buckets.ends[k] - begin, first + left_out(ranking.gaps, first)

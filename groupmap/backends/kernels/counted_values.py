@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from groupmap.backends._bits import Bits
+from groupmap.backends._bits import Bits, Rows
 from groupmap.backends.kernels.eight_bits import EightBits
 from groupmap.backends.kernels.few_values import values_if_few
-
-Rows = np.ndarray[Any, Any]
 
 
 class CountedValues(Protocol):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, Unsigned, as_bits, code_of
+from groupmap.backends._bits import Bits, Rows, Unsigned, as_bits, code_of
 from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.threads import over_rows
 
@@ -20,8 +20,6 @@ COPIES = 4  # of each count: the same one would often be awaited
 ENTRIES_PER_BLOCK = 2**16
 MOST_BY_COLUMNS = 16  # rows
 SIDE_BY_SIDE = 2**9  # so many lines stay in the nearest cache
-
-Rows = np.ndarray[Any, Any]
 
 
 class EightBits:

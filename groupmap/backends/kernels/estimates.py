@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
-
+from groupmap.backends._bits import Rows
 from groupmap.backends._layout import entries_per_block
 from groupmap.backends.kernels.compiled import part
 
-Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**15
 COPIES = 4  # at most: of x, y, dL/dy and the result, where they are the columns of a table
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import Bits, as_bits
+from groupmap.backends._bits import Bits, Rows, as_bits
 from groupmap.backends.kernels.eight_bits import take
 from groupmap.backends.kernels.memory import Lend, Memory, lent
 from groupmap.backends.kernels.places import (
@@ -27,8 +27,6 @@ from groupmap.backends.kernels.places import (
     may_be_few,
 )
 from groupmap.backends.kernels.threads import over_rows
-
-Rows = np.ndarray[Any, Any]
 
 SHORTEST = 2**16  # of shorter rows the few calls of NumPy's take as long as a sort
 MOST_ROWS = 16  # that are counted side by side, so that their counts stay in the cache

@@ -12,14 +12,14 @@ since each of its operations does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from groupmap.backends._bits import Rows
 from groupmap.backends.kernels.compiled import inlined, numpy_part, part
 from groupmap.backends.kernels.vectors import bit_length
 
-Rows = np.ndarray[Any, Any]
 BUCKETS_PER_KNOT = 8  # so that most buckets hold no knot or one
 FEW_STEPS = 3  # for fewer it does not pay to look for a line that is bent
 STEPS_OF_BENDING = 1  # that it takes as long as

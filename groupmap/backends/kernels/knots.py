@@ -7,11 +7,11 @@ wrong guess takes as long as all the rest.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import for_reading
+from groupmap.backends._bits import Rows, for_reading
 from groupmap.backends.kernels.columns import contiguous
 from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel
 from groupmap.backends.kernels.knot_buckets import (
@@ -23,7 +23,6 @@ from groupmap.backends.kernels.knot_buckets import (
 )
 from groupmap.backends.kernels.threads import over_rows
 
-Rows = np.ndarray[Any, Any]
 ENTRIES_PER_BLOCK = 2**16
 MIDDLES_PER_BLOCK = 2**15
 MIDDLE, FIRST, LAST = 0, 1, 2

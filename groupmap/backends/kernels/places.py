@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groupmap.backends._bits import INFINITY, Bits, Code, Unsigned, code_of
+from groupmap.backends._bits import INFINITY, Bits, Code, Rows, Unsigned, code_of
 from groupmap.backends.kernels.compiled import inlined, uncounted_kernel, uncounted_part
 from groupmap.backends.kernels.memory import Memory
 from groupmap.backends.kernels.sampling import sampled_indices
-
-Rows = np.ndarray[Any, Any]
 
 TRIED_FIRST = 2**7  # entries of one row, which are all different where no two are equal
 SAMPLE = 2**10  # entries of each

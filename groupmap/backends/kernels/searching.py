@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from groupmap._typing import Side
-from groupmap.backends._bits import for_reading
+from groupmap.backends._bits import Rows, for_reading
 from groupmap.backends.kernels.columns import contiguous
 from groupmap.backends.kernels.compiled import inlined, kernel
 from groupmap.backends.kernels.threads import over_rows
-
-Rows = np.ndarray[Any, Any]
 
 ENTRIES_PER_BLOCK = 2**16
 

@@ -5,10 +5,11 @@ As `groupmap.nn._piecewise` says, and to the same bits.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from groupmap.backends._bits import Rows
 from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
@@ -19,8 +20,6 @@ from groupmap.backends.kernels.knot_buckets import (
 )
 from groupmap.backends.kernels.knots import ENTRIES_PER_BLOCK
 from groupmap.backends.kernels.threads import over_rows
-
-Rows = np.ndarray[Any, Any]
 
 
 class Segments(NamedTuple):

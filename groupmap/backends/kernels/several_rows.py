@@ -151,9 +151,9 @@ def rank_rows(
 ) -> tuple[int, int, Unsigned]:
     """Rank rows ``(r, n)``, or the rest of them, from the first one on.
 
-    Up to which is done comes back: all of them; or the one before some of whose buckets are left,
-    and how many buckets it has. And the greatest magnitude. If it exceeds the limit, no more rows
-    are ranked.
+    What comes back: the number of rows if all are done, else the row of which some buckets are
+    left; how many buckets that one has; and the greatest magnitude. If it exceeds the limit, no
+    more rows are ranked.
     """
     magnitude = rows.dtype.type(0)
     for r in range(first, rows.shape[0]):

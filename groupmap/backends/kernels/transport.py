@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from groupmap.backends._bits import Rows
 from groupmap.backends.kernels.columns import contiguous, written_together
 from groupmap.backends.kernels.compiled import part, summing_part, uncounted_kernel
-from groupmap.backends.kernels.estimates import Rows, entries_at_once, inverse_power_of_two
+from groupmap.backends.kernels.estimates import entries_at_once, inverse_power_of_two
 from groupmap.backends.kernels.threads import over_rows
 from groupmap.backends.kernels.window_means import subtract_adjoint_means, subtract_window_means
 

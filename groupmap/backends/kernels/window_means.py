@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from groupmap.backends._bits import Rows
 from groupmap.backends.kernels.compiled import part
-from groupmap.backends.kernels.estimates import Rows
 
 
 @part
