@@ -57,6 +57,9 @@ def _as_its_parameters(p: Any, module: Any) -> Any:
     return p.to(dtypes[0]) if dtypes else p
 
 
+FAR = 100.0  # times as far from the median as the quantile of the clamp
+
+
 @final
 @dataclass(frozen=True)
 class TorchDistributionTarget(Target):
@@ -77,8 +80,8 @@ class TorchDistributionTarget(Target):
                 f"target_quantiles={self.distribution!r} is a torch distribution and maps torch "
                 "tensors only; use a named target or a SciPy distribution for other arrays."
             )
-        ends = self.distribution.icdf(xp.asarray([0.0, 1.0], dtype=p.dtype, device=p.device))
-        low = xp.where(xp.any(xp.isinf(ends)), self.clamp, xp.zeros_like(p))
+        is_unbounded, _, _ = self._ends(p, xp)
+        low = xp.where(is_unbounded, self.clamp, xp.zeros_like(p))
         p = xp.maximum(xp.minimum(p, 1.0 - low), low)
         values = self.distribution.icdf(p)
         _check_values(values, p, self.distribution, xp)
@@ -87,11 +90,21 @@ class TorchDistributionTarget(Target):
     def probabilities(self, x: Array, xp: Namespace, ops: Ops) -> Array:
         wide = as_widest_real(x, xp, ops)
         p = self.distribution.cdf(wide)
-        probabilities = [0.0, self.clamp, 1.0 - self.clamp, 1.0]
-        at = xp.asarray(probabilities, dtype=wide.dtype, device=wide.device)
-        least, first, last, greatest = self.distribution.icdf(at)
-        is_unbounded = xp.isinf(least) | xp.isinf(greatest)
+        is_unbounded, first, last = self._ends(wide, xp)
         return xp.where(is_unbounded, with_clamped_ends(p, x, first, last, xp), p)
+
+    def _ends(self, like: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+        """Whether an end is infinite, and the quantiles of the clamp."""
+        probabilities = [0.0, self.clamp, 0.5, 1.0 - self.clamp, 1.0]
+        at = xp.asarray(probabilities, dtype=like.dtype, device=like.device)
+        least, first, middle, last, greatest = self.distribution.icdf(at)
+        is_unbounded = xp.isinf(least) | xp.isinf(greatest)
+        if not _has_two_bounds(self.distribution):
+            # An infinite one may be rounded to a number, as tan(π/2) is, which lies far beyond.
+            is_far_below = middle - least > FAR * (middle - first)
+            is_far_above = greatest - middle > FAR * (last - middle)
+            is_unbounded = is_unbounded | is_far_below | is_far_above
+        return is_unbounded, first, last
 
 
 @final
@@ -145,6 +158,15 @@ class SciPyDistributionTarget(Target):
             return p
         first, last = self.ppf(np.asarray([self.clamp, 1.0 - self.clamp]))
         return with_clamped_ends(p, x, np.asarray(first), np.asarray(last), xp)
+
+
+def _has_two_bounds(distribution: object) -> bool:
+    """Whether a torch distribution says so."""
+    try:
+        support = getattr(distribution, "support", None)
+    except NotImplementedError:
+        return False
+    return hasattr(support, "lower_bound") and hasattr(support, "upper_bound")
 
 
 def _check_is_one(distribution: object, count: int) -> None:

@@ -175,6 +175,29 @@ def test_distributions_whose_support_has_no_end_are_clamped(rng):
     np.testing.assert_allclose([y.min(), y.max()], expected, rtol=1e-9)
 
 
+def test_torch_distributions_without_bounds_are_clamped():
+    """Also where torch rounds an infinite end to a number; and those that have bounds are not."""
+    torch = pytest.importorskip("torch")
+    from torch import distributions as dist
+
+    x = torch.arange(5.0, dtype=torch.float64)
+    clamped = torch.tensor([1e-5, 1 - 1e-5], dtype=torch.float64)
+    doubled = dist.AffineTransform(1.0, 2.0)
+    for unbounded in (
+        dist.Normal(0.0, 1.0), dist.Cauchy(0.0, 1.0), dist.HalfCauchy(1.0), dist.Pareto(1.0, 0.5),
+        dist.TransformedDistribution(dist.Cauchy(0.0, 1.0), doubled),
+    ):  # fmt: skip
+        y = gm.quantile_map(x, unbounded)
+        torch.testing.assert_close(y[[0, -1]], unbounded.icdf(clamped))
+    bounded = {
+        dist.Uniform(2.0, 5.0): [2.0, 5.0],
+        dist.TransformedDistribution(dist.Uniform(0.0, 1.0), doubled): [1.0, 3.0],
+        dist.Kumaraswamy(0.01, 100.0): [0.0, 1.0],
+    }
+    for distribution, ends in bounded.items():
+        assert gm.quantile_map(x, distribution)[[0, -1]].tolist() == ends
+
+
 @pytest.mark.parametrize("name", ["gaussian", "cauchy", "laplace", "logistic"])
 def test_derivatives_in_the_middle_are_whole(name):
     torch = pytest.importorskip("torch")
