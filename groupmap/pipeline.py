@@ -158,7 +158,7 @@ def scaled(
     native = ops.scale_learning(y, weight, bias, dtype)
     if native is not None:
         return native
-    learns = weight is not None and ops.wants_gradient(weight)
+    learns = ops.wants_gradient(*(each for each in (weight, bias) if each is not None))
     if not learns or 0 in y.shape or (ops.reads_at_once(y) and not ops.screen(y, xp)[0]):
         return ops.scale(y, weight, bias)
     missing = xp.isnan(y)

@@ -404,6 +404,21 @@ def test_missing_values_do_not_spoil_the_gradient_of_the_scale(case):
     torch.testing.assert_close(found, layer.weight.grad)
 
 
+def test_missing_values_do_not_spoil_the_gradient_of_the_bias(case):
+    """Nor where it alone learns."""
+    make, _, shape = case
+    layer, x = make(), torch.randn(shape)
+    x.view(-1)[::7] = torch.nan
+    found = []
+    for weight_learns in (True, False):
+        layer.weight.requires_grad_(weight_learns)
+        layer.zero_grad()
+        layer(x).square().nansum().backward()
+        found.append(layer.bias.grad.clone())
+    torch.testing.assert_close(*found)
+    assert not found[0].isnan().any()
+
+
 INDIVISIBLE = r"num_channels \(10\) must be divisible by num_groups \(3\)"
 
 
