@@ -227,6 +227,33 @@ def test_function_transforms_of_straight_through():
     torch.testing.assert_close(jacobian, torch.eye(9))
 
 
+@pytest.mark.parametrize("n", [6, 5000])  # by torch's operations, and by kernels
+@pytest.mark.parametrize("gradient", ["transport", "affine"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_several_gradients_at_once(n, gradient, missing):
+    """By a vmap of torch's that is older than that of `torch.func`."""
+    layer = gm.GroupMap(1, 2, dtype=torch.float64, gradient=gradient)
+    x = torch.randn(2, 2, n, dtype=torch.float64)
+    if missing:
+        x[0, 0, 0] = torch.nan
+    inputs = [x.requires_grad_(), layer.weight, layer.bias]
+    y = layer(x)
+    given = torch.randn(3, *y.shape, dtype=y.dtype)
+    together = torch.autograd.grad(y, inputs, given, is_grads_batched=True, retain_graph=True)
+    apart = [torch.autograd.grad(y, inputs, each, retain_graph=True) for each in given]
+    for found, expected in zip(together, zip(*apart, strict=True), strict=True):
+        torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_jacobians_at_once():
+    x = torch.randn(1, 2, 6, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.functional.jacobian(gm.Map(1, 2), x, vectorize=at_once)
+        for at_once in (True, False)
+    )
+    torch.testing.assert_close(found, expected)
+
+
 def test_noise_is_on_the_caller_s_generator():
     x = torch.randn(3, 9)
     one, two = (gm.quantile_map(x, eps=0.3, rng=torch.Generator().manual_seed(7)) for _ in range(2))

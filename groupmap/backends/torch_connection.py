@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from groupmap._typing import Array
-from groupmap.backends.torch_tracing import is_plain
+from groupmap.backends.torch_tracing import is_batched_gradient, is_plain
 
 
 def connect(
@@ -26,6 +27,17 @@ def with_signature_at_hand(function: Callable[..., Any]) -> Callable[..., Any]:
     """The forward of an autograd.Function, whose signature torch asks for at each call."""
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
+
+
+def _estimated(vjp: Callable[..., Array], grad: Array, saved: Sequence[Array | None]) -> Array:
+    """What the estimate makes of dL/dy; of several of these, one after the other."""
+    if not is_batched_gradient(grad):
+        return vjp(grad, *saved)
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    grads = torch._remove_batch_dim(grad, level, 1, 0)
+    to_x = torch.stack([vjp(each, *saved) for each in grads.unbind()])
+    return torch._add_batch_dim(to_x, 0, level)
 
 
 class _Connection(torch.autograd.Function):
@@ -50,7 +62,7 @@ class _Connection(torch.autograd.Function):
         (grad,) = grads
         y, x, *saved = ctx.saved_tensors
         # Detached, so that a second derivative takes the estimate for what multiplies dL/dy.
-        to_x = ctx.vjp(x.detach(), y.detach(), grad, *saved)
+        to_x = _estimated(partial(ctx.vjp, x.detach(), y.detach()), grad, saved)
         return grad, to_x.to(x.dtype), None, *(None for _ in saved)
 
 
@@ -69,5 +81,5 @@ class _ConnectionInPlace(torch.autograd.Function):
     def backward(ctx: Any, *grads: Array) -> tuple[Array | None, ...]:
         (grad,) = grads
         x, *saved = ctx.saved_tensors
-        to_x = ctx.vjp(x.detach(), None, grad, *saved)
+        to_x = _estimated(partial(ctx.vjp, x.detach(), None), grad, saved)
         return None, to_x.to(x.dtype), None, *(None for _ in saved)

@@ -59,6 +59,12 @@ def is_batched(x: Array) -> bool:
     return bool(torch._C._functorch.is_batchedtensor(x))
 
 
+def is_batched_gradient(grad: Array) -> bool:
+    """Whether `torch.autograd.grad` has several gradients at once in it, by ``is_grads_batched``:
+    a vmap of torch's from before `torch.vmap`, which few operations know."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(grad)
+
+
 def is_sharded(x: object) -> bool:
     """Whether x is a DTensor; without importing what makes them, as most programs have none."""
     return type(x).__name__ == "DTensor"
