@@ -78,9 +78,14 @@ class Ask(NamedTuple):
     spans: tuple[int, int, int, int] | None
 
 
+def no_native_form(*_: object) -> None:
+    """None: the core does it in its own way, by what every library has."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ops:
-    """The primitives of one array library.
+    """The primitives of one array library: what every one has, and then native forms of what the
+    core can do by these, None where there are none.
 
     A backend replaces only those that it does better than `groupmap.backends.generic`. Every
     `rows` is shaped ``(..., n)``, its last axis is the group, and it holds no NaN.
@@ -100,54 +105,11 @@ class Ops:
     less, less_equal) of each entry, or, where the rule is None, h = 2·(rank in order of appearance
     among equals); and the order of each row, if it is wanted and comes to light."""
 
-    map_rows: Callable[..., tuple[Array, Array | None] | None]
-    """``(rows, where, table, tie_rule, formula, parameters, with_order, scale, is_connected)``:
-    ``table()[h]`` as above of rows that may hold NaN, or False in the mask `where` (or None), both
-    NaN in the result; their rows evaluate the `Formula` at the plotting parameters of their own n.
-    Scaled, if there is a `Scale`. And the order, if it is wanted, −1 in place of what does not
-    count. None where there is no native form: for rows of that kind, or for these, which hold NaN,
-    or infinity though they are connected to a gradient."""
-
-    map_incomplete: Callable[..., Array | None]
-    """``(rows, missing, tables_of, tie_rule, dtype)``: ``tables_of([n])[0][h]`` of rows of which n
-    entries are not missing, of that dtype; NaN for those that are. None where there is no native
-    form."""
-
-    repeats: Callable[..., Kinds | None]
-    """``(x, weight, bias)``: their kinds, as tuples like `Kind`, where a `step` may be there for
-    them and may be used: they are contiguous, nothing is traced and nothing learns. Else None."""
-
-    step: Callable[..., Callable[[Array, Array | None, Array | None], Array] | None]
-    """``(ask, table)``: `map_rows`, scaled, as a function of contiguous x, weight and bias of the
-    kinds that the `Ask` names, for many calls; None where there is none."""
-
-    map_by_value: Callable[..., Array | None]
-    """``(rows, quantiles)``: the map of rows of few different values, by these alone: what becomes
-    of an entry's value, of ``quantiles(less, less_equal)``, which takes the two counts of
-    `count_less` for each of k values, ``(..., k)``, and may learn. None where there is no native
-    form: for rows of that kind, or for these, of many values or with NaN."""
-
-    count_values: Callable[..., tuple[Array, Array] | None]
-    """``(rows)``: k values of each row in ascending order, all that occur among them, and how many
-    entries are at most equal to each, both ``(..., k)``. None where there is no native form, or the
-    values are many or not finite."""
-
     settle: Callable[..., None]
     """``(array)``: waits until all that a device does later, in whatever order, finds it made."""
 
     has_native_map: Callable[..., bool]
     """``(x)``: whether `map_rows` may have a native form for the rows of x."""
-
-    normalize_rows: Callable[..., Array | None]
-    """``(x, rows, tie_rule, line)``: a native form of quantile normalisation, each of the
-    ``rows()`` of x to the mean quantile function of all; ties as in `rank_and_gather`. The
-    quantile at the doubled mid-rank h among n values is, among m in ascending order, the one at
-    ``h/2 * ratio + offset``, the two that ``line(n, m)`` gives. None where there is none for x, or
-    its entries are infinite or too great to be summed."""
-
-    table_of_formula: Callable[..., Array | None]
-    """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that
-    `map_rows` evaluates; None where there is none."""
 
     runs: Callable[..., tuple[Array, Array] | None]
     """``(sorted_rows, xp)``: for each entry of sorted rows where its run of equals begins, and
@@ -156,27 +118,11 @@ class Ops:
     prefix_sums: Callable[..., Array]
     """``(values, xp)``: the sums of the first 0, 1, … n entries of each row, ``(..., n + 1)``."""
 
-    sums_in_order: Callable[..., Array | None]
-    """``(values, order)``: a native form of the sums of the first 1, 2, … entries of each row,
-    taken in that order; None where it is not for these."""
-
     unsort: Callable[..., Array]
     """``(values, order, xp)``: the values of rows taken in that order, back where they stood."""
 
     search_rows: Callable[..., Array]
     """``(sorted_rows, values, side, xp)``: `searchsorted`, each row of values in its own row."""
-
-    interpolator: Callable[..., Callable[[Array], Array | None] | None]
-    """``(knots, values, on_runs)``: a native form of `groupmap.interpolation.interpolator`, or
-    None; and in place of its result None, where it is not for that x."""
-
-    order_statistics: Callable[..., Array | None]
-    """``(sorted_rows, index)``: a native form of `groupmap.interpolation.order_statistics`; None
-    where it is not for these."""
-
-    with_middles: Callable[..., Array | None]
-    """``(ascending, dtype)``: a native form of `groupmap.interpolation.with_middles`; None where it
-    is not for these."""
 
     sort_rows: Callable[..., Array]
     """``(rows, xp, dtype=None)``: each row in ascending order; in that dtype, which holds all."""
@@ -203,14 +149,6 @@ class Ops:
 
     ndtr: Callable[..., Array]
     """``(x, xp)``: the cdf of the standard normal distribution."""
-
-    normal_probabilities: Callable[..., Array | None]
-    """``(x, last)``: a native form of the normal cdf with 0 at or below −last and 1 at or above
-    last; None where it is not for that x."""
-
-    normal_quantiles: Callable[..., Array | None]
-    """``(p, complement, clamp)``: a native form of the normal quantile function, at p beside 1 − p,
-    both of them at least the clamp; None where it is not for that p."""
 
     standard_normal: Callable[..., Array]
     """``(like, dtype, rng, xp)``: normal draws shaped as `like`, on its device."""
@@ -248,14 +186,6 @@ class Ops:
     scale: Callable[..., Array]
     """``(y, weight, bias)``: y·weight + bias, either of them may be None; y may be overwritten."""
 
-    scale_learning: Callable[..., Array | None]
-    """``(y, weight, bias, dtype)``: a native form of the same in `dtype`, where something learns,
-    that keeps NaN out of the gradients; None where there is none."""
-
-    estimate: Callable[..., Callable[..., Array] | None]
-    """``(name, x)``: a native form of the estimate of that name in `groupmap.gradients`, for rows
-    like x; None where there is none."""
-
     to_host: Callable[..., Array]
     """``(x)``: the array as a NumPy array."""
 
@@ -279,3 +209,82 @@ class Ops:
     """``(function, x, companions, reference, *, whole_axes, dtype, xp, ops)``: the function of x,
     of its companions (of x's shape, or None) and of the reference (1-D, or with x's axes, or
     None), on whole arrays or block by block."""
+
+    # Native forms.
+
+    map_rows: Callable[..., tuple[Array, Array | None] | None] = no_native_form
+    """``(rows, where, table, tie_rule, formula, parameters, with_order, scale, is_connected)``:
+    ``table()[h]`` as by `rank_and_gather`, of rows that may hold NaN, or False in the mask `where`
+    (or None), both NaN in the result; their rows evaluate the `Formula` at the plotting parameters
+    of their own n. Scaled, if there is a `Scale`. And the order, if it is wanted, −1 in place of
+    what does not count. None where there is no native form: for rows of that kind, or for these,
+    which hold NaN, or infinity though they are connected to a gradient."""
+
+    map_incomplete: Callable[..., Array | None] = no_native_form
+    """``(rows, missing, tables_of, tie_rule, dtype)``: ``tables_of([n])[0][h]`` of rows of which n
+    entries are not missing, of that dtype; NaN for those that are. None where there is no native
+    form."""
+
+    repeats: Callable[..., Kinds | None] = no_native_form
+    """``(x, weight, bias)``: their kinds, as tuples like `Kind`, where a `step` may be there for
+    them and may be used: they are contiguous, nothing is traced and nothing learns. Else None."""
+
+    step: Callable[..., Callable[[Array, Array | None, Array | None], Array] | None] = (
+        no_native_form
+    )
+    """``(ask, table)``: `map_rows`, scaled, as a function of contiguous x, weight and bias of the
+    kinds that the `Ask` names, for many calls; None where there is none."""
+
+    map_by_value: Callable[..., Array | None] = no_native_form
+    """``(rows, quantiles)``: the map of rows of few different values, by these alone: what becomes
+    of an entry's value, of ``quantiles(less, less_equal)``, which takes the two counts of
+    `count_less` for each of k values, ``(..., k)``, and may learn. None where there is no native
+    form: for rows of that kind, or for these, of many values or with NaN."""
+
+    count_values: Callable[..., tuple[Array, Array] | None] = no_native_form
+    """``(rows)``: k values of each row in ascending order, all that occur among them, and how many
+    entries are at most equal to each, both ``(..., k)``. None where there is no native form, or the
+    values are many or not finite."""
+
+    normalize_rows: Callable[..., Array | None] = no_native_form
+    """``(x, rows, tie_rule, line)``: a native form of quantile normalisation, each of the
+    ``rows()`` of x to the mean quantile function of all; ties as in `rank_and_gather`. The
+    quantile at the doubled mid-rank h among n values is, among m in ascending order, the one at
+    ``h/2 * ratio + offset``, the two that ``line(n, m)`` gives. None where there is none for x, or
+    its entries are infinite or too great to be summed."""
+
+    table_of_formula: Callable[..., Array | None] = no_native_form
+    """``(formula, n, parameters, dtype, device)``: a native form of the table, of the bits that
+    `map_rows` evaluates; None where there is none."""
+
+    sums_in_order: Callable[..., Array | None] = no_native_form
+    """``(values, order)``: a native form of the sums of the first 1, 2, … entries of each row,
+    taken in that order; None where it is not for these."""
+
+    interpolator: Callable[..., Callable[[Array], Array | None] | None] = no_native_form
+    """``(knots, values, on_runs)``: a native form of `groupmap.interpolation.interpolator`, or
+    None; and in place of its result None, where it is not for that x."""
+
+    order_statistics: Callable[..., Array | None] = no_native_form
+    """``(sorted_rows, index)``: a native form of `groupmap.interpolation.order_statistics`; None
+    where it is not for these."""
+
+    with_middles: Callable[..., Array | None] = no_native_form
+    """``(ascending, dtype)``: a native form of `groupmap.interpolation.with_middles`; None where it
+    is not for these."""
+
+    normal_probabilities: Callable[..., Array | None] = no_native_form
+    """``(x, last)``: a native form of the normal cdf with 0 at or below −last and 1 at or above
+    last; None where it is not for that x."""
+
+    normal_quantiles: Callable[..., Array | None] = no_native_form
+    """``(p, complement, clamp)``: a native form of the normal quantile function, at p beside 1 − p,
+    both of them at least the clamp; None where it is not for that p."""
+
+    scale_learning: Callable[..., Array | None] = no_native_form
+    """``(y, weight, bias, dtype)``: a native form of `scale` in `dtype`, where something
+    learns, that keeps NaN out of the gradients; None where there is none."""
+
+    estimate: Callable[..., Callable[..., Array] | None] = no_native_form
+    """``(name, x)``: a native form of the estimate of that name in `groupmap.gradients`, for rows
+    like x; None where there is none."""

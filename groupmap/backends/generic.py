@@ -49,30 +49,6 @@ def rank_and_gather(
     return xp.reshape(xp.take(table, xp.reshape(h, (-1,)), axis=0), h.shape), order
 
 
-def map_rows(*_: object) -> None:
-    """None: the core tells rows that miss entries from those that do not."""
-
-
-def map_incomplete(*_: object) -> None:
-    """None: the core asks the target at each entry's own rank."""
-
-
-def repeats(*_: object) -> None:
-    """None: what is asked again is answered again."""
-
-
-def step(*_: object) -> None:
-    """None, as nothing repeats."""
-
-
-def map_by_value(*_: object) -> None:
-    """None: the core maps few different values as it does many."""
-
-
-def count_values(*_: object) -> None:
-    """None: the core sorts few different values as it does many."""
-
-
 def settle(array: Array) -> None:
     """What is made here is there."""
     del array
@@ -82,14 +58,6 @@ def has_native_map(x: Array) -> bool:
     """There is none."""
     del x
     return False
-
-
-def normalize_rows(*_: object) -> None:
-    """None: the core takes the mean, and maps to it."""
-
-
-def table_of_formula(*_: object) -> None:
-    """None: the target computes."""
 
 
 def runs(sorted_rows: Array, xp: Namespace) -> tuple[Array, Array] | None:
@@ -105,11 +73,6 @@ def prefix_sums(values: Array, xp: Namespace) -> Array:
     return xp.cumulative_sum(values, axis=-1, include_initial=True)
 
 
-def sums_in_order(values: Array, order: Array) -> None:
-    """None: the core adds them up."""
-    del values, order
-
-
 def unsort(values: Array, order: Array, xp: Namespace) -> Array:
     """Back where the values stood: by the inverse permutation, as the standard has no scatter."""
     return xp.take_along_axis(values, stable_argsort(order, xp), axis=-1)
@@ -118,31 +81,6 @@ def unsort(values: Array, order: Array, xp: Namespace) -> Array:
 def search_rows(sorted_rows: Array, values: Array, side: Side, xp: Namespace) -> Array:
     """`searchsorted` on the last axis, each row of values in its own sorted row."""
     return xpx.searchsorted(sorted_rows, values, side=side, xp=xp)
-
-
-def interpolator(knots: Array, values: Array, on_runs: str) -> None:
-    """None: the core interpolates."""
-    del knots, values, on_runs
-
-
-def order_statistics(sorted_rows: Array, index: Array) -> None:
-    """None: the core interpolates."""
-    del sorted_rows, index
-
-
-def with_middles(ascending: Array, dtype: DType) -> None:
-    """None: the core interpolates."""
-    del ascending, dtype
-
-
-def normal_probabilities(x: Array, last: Array) -> None:
-    """None: the target computes."""
-    del x, last
-
-
-def normal_quantiles(p: Array, complement: Array, clamp: float) -> None:
-    """None: the target computes."""
-    del p, complement, clamp
 
 
 def sort_rows(rows: Array, xp: Namespace, dtype: DType | None = None) -> Array:
@@ -245,21 +183,11 @@ def connect(
     return y
 
 
-def estimate(name: str, x: Array) -> Callable[..., Array] | None:
-    """None: the estimates are the core's."""
-    del name, x
-    return None
-
-
 def scale(y: Array, weight: Array | None, bias: Array | None) -> Array:
     """y·weight + bias, in two roundings; what is None is left out."""
     if weight is not None:
         y = y * weight
     return y if bias is None else y + bias
-
-
-def scale_learning(*_: object) -> None:
-    """None: the core keeps NaN out of the gradients."""
 
 
 def to_host(x: Array) -> np.ndarray[Any, Any]:
@@ -308,26 +236,12 @@ OPS = Ops(
     sortable=sortable,
     count_less=count_less,
     rank_and_gather=rank_and_gather,
-    map_rows=map_rows,
-    map_incomplete=map_incomplete,
-    repeats=repeats,
-    step=step,
-    map_by_value=map_by_value,
-    count_values=count_values,
     settle=settle,
     has_native_map=has_native_map,
-    normalize_rows=normalize_rows,
-    table_of_formula=table_of_formula,
     runs=runs,
     prefix_sums=prefix_sums,
     unsort=unsort,
     search_rows=search_rows,
-    sums_in_order=sums_in_order,
-    interpolator=interpolator,
-    order_statistics=order_statistics,
-    with_middles=with_middles,
-    normal_probabilities=normal_probabilities,
-    normal_quantiles=normal_quantiles,
     sort_rows=sort_rows,
     in_blocks=in_blocks,
     by_features=by_features,
@@ -345,9 +259,7 @@ OPS = Ops(
     detach=detach,
     wants_gradient=wants_gradient,
     connect=connect,
-    estimate=estimate,
     scale=scale,
-    scale_learning=scale_learning,
     to_host=to_host,
     keep_layout=keep_layout,
     keeps_tables=True,

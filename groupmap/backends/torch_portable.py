@@ -17,7 +17,7 @@ import torch
 from groupmap._typing import Array, DType, Namespace
 from groupmap.backends import _normal, generic, torch_sorts
 from groupmap.backends import torch as native
-from groupmap.backends._ops import TieRule
+from groupmap.backends._ops import TieRule, no_native_form
 
 
 def tan(x: Array) -> Array:
@@ -90,12 +90,12 @@ XP = SimpleNamespace(**{**vars(TRACED_XP), "tan": tan})
 OPS = replace(
     native.OPS,
     count_less=count_less,
-    map_rows=generic.map_rows,
+    map_rows=no_native_form,
     has_native_map=generic.has_native_map,
-    normalize_rows=generic.normalize_rows,
-    with_middles=generic.with_middles,
-    interpolator=generic.interpolator,
-    order_statistics=generic.order_statistics,
+    normalize_rows=no_native_form,
+    with_middles=no_native_form,
+    interpolator=no_native_form,
+    order_statistics=no_native_form,
     rank_and_gather=rank_and_gather,
     sort_rows=sort_rows,
     stable_argsort=stable_argsort,
