@@ -14,7 +14,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 from groupmap._typing import Array, Namespace
 from groupmap.backends import Formula, Ops
@@ -143,14 +143,20 @@ def straight_through(
     return xp.where(xp.isnan(y), 0.0, grad)
 
 
-GRADIENTS: dict[str | None, Estimate | None] = {
-    "transport": transport,
-    "affine": affine,
-    "straight_through": straight_through,
-    None: None,
+class Gradient(NamedTuple):
+    """An estimate, and what it looks at."""
+
+    estimate: Estimate | None
+    uses_order: bool = False
+    sees_y: bool = False
+
+
+GRADIENTS: dict[str | None, Gradient] = {
+    "transport": Gradient(transport, uses_order=True),
+    "affine": Gradient(affine, sees_y=True),
+    "straight_through": Gradient(straight_through, sees_y=True),
+    None: Gradient(None),
 }
-SORTING = ("transport",)
-SEEING_Y = ("affine", "straight_through")
 
 
 @final
@@ -178,14 +184,14 @@ class GradientRule:
     @property
     def uses_order(self) -> bool:
         """Whether the estimate looks at rows in ascending order."""
-        return self.name in SORTING
+        return GRADIENTS[self.name].uses_order
 
     @property
     def sees_y(self) -> bool:
         """Whether the estimate looks at what came out."""
-        return self.name in SEEING_Y
+        return GRADIENTS[self.name].sees_y
 
     @property
     def estimate(self) -> Estimate | None:
         """The function that says dL/dx."""
-        return GRADIENTS[self.name]
+        return GRADIENTS[self.name].estimate
