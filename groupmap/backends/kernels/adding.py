@@ -13,7 +13,8 @@ from groupmap.backends._bits import Bits, Code
 from groupmap.backends._ops import LineOfRanks
 from groupmap.backends.kernels.compiled import kernel, part
 from groupmap.backends.kernels.keys import bits_of
-from groupmap.backends.kernels.knots import between
+from groupmap.backends.kernels.knot_buckets import CHUNK
+from groupmap.backends.kernels.knots import at_some_indices
 
 
 class Sums(NamedTuple):
@@ -24,26 +25,31 @@ class Sums(NamedTuple):
     counts: Bits  # (r,)
     ratios: np.ndarray[Any, Any]
     offsets: np.ndarray[Any, Any]
+    are_whole: bool  # no row misses an entry
 
     @classmethod
     def none(cls) -> Sums:
         """Where nothing is added up."""
         nothing = np.empty(0)
-        return cls(nothing, np.empty(0, dtype=np.int64), nothing, nothing)
+        return cls(nothing, np.empty(0, dtype=np.int64), nothing, nothing, True)
 
     @classmethod
     def of_rows(cls, values: np.ndarray[Any, Any], counts: Bits, line: LineOfRanks) -> Sums:
         """Of rows that have so many entries each."""
-        return cls(values, counts, *line(len(values), counts))
+        n = len(values)
+        if np.all(counts == n):
+            return cls(values, counts, np.ones(len(counts)), np.zeros(len(counts)), True)
+        return cls(values, counts, *line(n, counts), False)
 
-    @property
-    def are_whole(self) -> bool:
-        """Whether none of the rows misses an entry."""
-        return bool(np.all(self.counts == self.values.size))
+    def of_some(self, rows: slice, values: np.ndarray[Any, Any]) -> Sums:
+        """Other sums, of some of the rows."""
+        return Sums(
+            values, self.counts[rows], self.ratios[rows], self.offsets[rows], self.are_whole
+        )
 
     def since(self, r: int) -> Sums:
         """The same for the rows from that one on."""
-        return Sums(self.values, self.counts[r:], self.ratios[r:], self.offsets[r:])
+        return self.of_some(slice(r, None), self.values)
 
 
 @kernel
@@ -51,9 +57,10 @@ def add_keys(keys: Bits, code: Code, floats: np.ndarray[Any, Any], r: int, sums:
     """Add a row in ascending order, of which there are the keys, whose memory the floats share."""
     for i in range(keys.size):
         keys[i] = bits_of(keys[i], code)
-    if sums.counts[r] == floats.size:
-        for i in range(floats.size):
-            sums.values[i] += floats[i]
+    values = sums.values
+    if sums.counts[r] == values.size:
+        for i in range(values.size):
+            values[i] += floats[i]
     else:
         add_quantiles(floats, r, sums)
 
@@ -61,14 +68,19 @@ def add_keys(keys: Bits, code: Code, floats: np.ndarray[Any, Any], r: int, sums:
 @part
 def add_quantiles(floats: np.ndarray[Any, Any], r: int, sums: Sums) -> None:
     """Add the quantiles of the first entries of an ascending row; of none there are none."""
-    last, ratio, offset = sums.counts[r] - 1, sums.ratios[r], sums.offsets[r]
-    if last < 0:
+    values, count = sums.values, sums.counts[r]
+    if count == 0:
         return
-    for i in range(sums.values.size):
-        at = min(max(i * ratio + offset, 0.0), np.float64(last))
-        below = np.uint64(at)
-        low, high = floats[below], floats[min(below + np.uint64(1), np.uint64(last))]
-        sums.values[i] += between(np.float64(low), np.float64(high), at - np.float64(below))
+    ratio, offset = sums.ratios[r], sums.offsets[r]
+    at, fractions, own = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+    places = np.empty(CHUNK, dtype=np.int32)
+    for begin in range(0, values.size, CHUNK):
+        some = values[begin : begin + CHUNK]
+        for i in range(some.size):
+            at[i] = np.float64(begin + i) * ratio + offset
+        at_some_indices(floats[:count], at[: some.size], places, fractions, own)
+        for i in range(some.size):
+            some[i] += own[i]
 
 
 @kernel

@@ -13,7 +13,7 @@ import numpy as np
 
 from groupmap.backends._bits import Rows, for_reading
 from groupmap.backends.kernels.columns import contiguous
-from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel
+from groupmap.backends.kernels.compiled import inlined, kernel, numpy_kernel, part
 from groupmap.backends.kernels.knot_buckets import (
     CHUNK,
     Buckets,
@@ -24,6 +24,7 @@ from groupmap.backends.kernels.knot_buckets import (
 from groupmap.backends.kernels.threads import over_rows
 
 ENTRIES_PER_BLOCK = 2**16
+GREATEST_INT32 = 2**31 - 1
 MIDDLES_PER_BLOCK = 2**15
 MIDDLE, FIRST, LAST = 0, 1, 2
 ON_RUNS = {"middle": MIDDLE, "first": FIRST, "last": LAST}
@@ -218,13 +219,45 @@ def order_statistics_of_rows(ascending: Rows, index: Rows, *, threads: int) -> R
 @kernel
 def at_indices(ascending: Rows, index: Rows, result: Rows) -> None:
     """The values at real, zero-based indices of a sorted row, which the ends clip."""
+    if ascending.size > GREATEST_INT32:
+        at_indices_of_long_row(ascending, index, result)
+        return
+    places, fractions = np.empty(CHUNK, dtype=np.int32), np.empty(CHUNK)
+    for begin in range(0, index.size, CHUNK):
+        some, out = index[begin : begin + CHUNK], result[begin : begin + CHUNK]
+        at_some_indices(ascending, some, places, fractions, out)
+
+
+@inlined
+def at_some_indices(
+    ascending: Rows, index: Rows, places: Rows, fractions: Rows, result: Rows
+) -> None:
+    """The same of some, for which there is memory, and of no longer rows than integers of 32 bits
+    count, to which vectors convert.
+
+    First where they lie and then what they are: loops that do but one of these are done by vectors.
+    """
+    last, end = np.int32(ascending.size - 1), float(ascending.size - 1)
+    for i in range(index.size):
+        at = index[i] if index[i] > 0.0 else 0.0
+        at = at if at < end else end
+        places[i] = np.int32(at)
+        fractions[i] = at - np.float64(places[i])
+    for i in range(index.size):
+        above = min(np.int32(places[i] + np.int32(1)), last)
+        low, high = ascending[np.uint32(places[i])], ascending[np.uint32(above)]
+        result[i] = between(np.float64(low), np.float64(high), fractions[i])
+
+
+@part
+def at_indices_of_long_row(ascending: Rows, index: Rows, result: Rows) -> None:
+    """The same of any length."""
     last = ascending.size - 1
     for i in range(index.size):
         at = min(index[i], float(last)) if index[i] > 0.0 else 0.0
-        whole = np.floor(at)
-        below = int(whole)
-        high = ascending[min(below + 1, last)]
-        result[i] = between(ascending[below], high, at - whole)
+        below = int(at)
+        low, high = ascending[below], ascending[min(below + 1, last)]
+        result[i] = between(np.float64(low), np.float64(high), at - below)
 
 
 def fill_with_middles(ascending: Rows, table: Rows, *, threads: int) -> None:

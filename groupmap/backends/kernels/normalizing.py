@@ -6,7 +6,6 @@ it is known. Rows that miss entries are filled (see `filling`), and add their qu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from groupmap.backends._ops import LineOfRanks, TieRule
 from groupmap.backends.kernels.adding import Sums
 from groupmap.backends.kernels.compiled import kernel
 from groupmap.backends.kernels.filling import fill
-from groupmap.backends.kernels.knots import between, with_middles
+from groupmap.backends.kernels.knots import at_some_indices, with_middles
 from groupmap.backends.kernels.memory import Contiguous, Memory, lent
 from groupmap.backends.kernels.rank import tie_of, way_for
 from groupmap.backends.kernels.task import NotFiniteError, Task
@@ -84,10 +83,11 @@ class _Units:
         sums: np.ndarray[Any, Any],
     ) -> None:
         """Rank contiguous rows, and add them to the sums of their units."""
+        of_all = Sums.of_rows(sums[0], counts, line)
         for k, own_sums in enumerate(sums):
             unit = slice(k * self.size, (k + 1) * self.size)
-            own = Sums.of_rows(own_sums, counts[unit], line)
-            self.way.rank_and_add(rows[unit], ranks[unit], self.order[: len(counts[unit])], own)
+            own = of_all.of_some(unit, own_sums)
+            self.way.rank_and_add(rows[unit], ranks[unit], self.order[: len(own.counts)], own)
 
 
 def _mean_quantiles(
@@ -134,26 +134,21 @@ def _look_up(
     threads: int,
 ) -> None:
     """The mean at the ranks of rows, which have so many entries each."""
-    n = len(mean)
+    n, are_columns = len(mean), out.strides[0] < out.strides[1]
     if np.all(counts == n):
         table = np.empty(2 * n - 1, dtype=out.dtype)
         with_middles(mean, table)
-        _in_parts(partial(gather, table), ranks, out, threads=threads)
+        look_up = partial(gather, table)
     else:
-        of_rows = (each[:, np.newaxis] for each in (2 * counts - 2, *line(counts, n)))
-        of_entries = (np.broadcast_to(each, out.shape) for each in of_rows)
-        _in_parts(partial(gather_between, mean), ranks, *of_entries, out, threads=threads)
-
-
-def _in_parts(gather: Callable[..., None], *arrays: np.ndarray[Any, Any], threads: int) -> None:
-    """Of rows ``(r, n)`` what is gathered by some of them into the last, part by part."""
-    out = arrays[-1]
-    are_columns = out.strides[0] < out.strides[1]
+        # Columns change along the rows of their table.
+        ratios, offsets = line(counts, n)
+        look_up = partial(gather_between, mean, 2 * counts - 2, ratios / 2.0, offsets, are_columns)
 
     def work(_: None, begin: int, end: int) -> None:
-        parts = (each[:, begin:end] for each in arrays)
-        # Of columns the table is written row by row.
-        gather(*(each.T if are_columns else each for each in parts))
+        places, own = ranks[:, begin:end], out[:, begin:end]
+        if are_columns:  # whose table is written row by row
+            places, own = places.T, own.T
+        look_up(places, own)
 
     over_rows(
         work, lambda _: None, *reversed(out.shape),
@@ -176,22 +171,39 @@ def gather(table: np.ndarray[Any, Any], places: Bits, out: np.ndarray[Any, Any])
 @kernel
 def gather_between(
     mean: np.ndarray[Any, Any],
-    places: Bits,
     lasts: Bits,
     ratios: np.ndarray[Any, Any],
     offsets: np.ndarray[Any, Any],
+    are_of_entries: bool,
+    places: Bits,
     out: np.ndarray[Any, Any],
 ) -> None:
-    """The mean at ``place/2 * ratio + offset``, and NaN for the places beyond the last."""
+    """The mean at ``place * ratio + offset``, and NaN for the places beyond the last: numbers of
+    each row, or of each entry of a row."""
     n_rows, n = out.shape
-    last_of_all = np.uint64(mean.size - 1)
+    at, fractions, values = np.empty(IN_A_ROW), np.empty(IN_A_ROW), np.empty(IN_A_ROW)
+    own_places, whole = np.empty(IN_A_ROW, dtype=places.dtype), np.empty(IN_A_ROW, dtype=np.int32)
     for begin in range(0, n, IN_A_ROW):
+        size = min(IN_A_ROW, n - begin)
         for r in range(n_rows):
-            for i in range(begin, min(begin + IN_A_ROW, n)):
-                place = places[r, i]
-                at = np.float64(place) / 2.0 * ratios[r, i] + offsets[r, i]
-                at = min(max(at, 0.0), np.float64(last_of_all))
-                below = np.uint64(at)
-                above = min(below + np.uint64(1), last_of_all)
-                value = between(mean[below], mean[above], at - np.float64(below))
-                out[r, i] = value if np.int64(place) <= lasts[r, i] else np.nan
+            some, own_out = places[r, begin : begin + size], out[r, begin : begin + size]
+            for i in range(size):
+                own_places[i] = some[i]
+            if are_of_entries:
+                own_ratios, own_offsets = (
+                    ratios[begin : begin + size],
+                    offsets[begin : begin + size],
+                )
+                own_lasts = lasts[begin : begin + size]
+                for i in range(size):
+                    at[i] = np.float64(own_places[i]) * own_ratios[i] + own_offsets[i]
+                at_some_indices(mean, at[:size], whole, fractions, values)
+                for i in range(size):
+                    own_out[i] = values[i] if np.int64(own_places[i]) <= own_lasts[i] else np.nan
+            else:
+                ratio, offset, last = ratios[r], offsets[r], lasts[r]
+                for i in range(size):
+                    at[i] = np.float64(own_places[i]) * ratio + offset
+                at_some_indices(mean, at[:size], whole, fractions, values)
+                for i in range(size):
+                    own_out[i] = values[i] if np.int64(own_places[i]) <= last else np.nan
