@@ -205,6 +205,15 @@ def test_other_estimates_where_entries_are_missing(rng, gradient, masked):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
 
+def test_affine_gradients_of_constant_rows_are_zero(rng):
+    x = torch.full((3, 80), 0.3, dtype=torch.float64)
+    x[1, 7], x[2] = torch.inf, -0.1
+    with launches():
+        grad = torch.as_tensor(rng.normal(size=x.shape))
+        found = gradient_of(x, grad, gradient="affine", ties="ordinal")
+    assert not found.any()
+
+
 def test_only_what_is_traced_or_transformed_meets_the_operator():
     called = torch_kernels.eager_or_traced(lambda *_: "function", lambda *_: "operator")
     x = torch.randn(2, 3)

@@ -247,3 +247,18 @@ def test_affine_sums_lose_few_digits(rng, dtype, n, missing):
     expected = affine_in_long_doubles(x, y, grad, inside)
     scale = np.max(np.abs(expected), axis=-1, keepdims=True)
     assert np.all(np.abs(found - expected) <= 1e-7 * scale)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_affine_gradients_of_constant_rows_are_zero(rng, dtype, missing):
+    """Whatever the ties became: no digit that a mean lacks is taken for a spread."""
+    greatest = 0.9 * np.finfo(dtype).max
+    x = np.repeat([[0.1], [0.3], [-7.7e9], [greatest]], 5001, axis=1).astype(dtype)
+    y, grad = 1 + rng.normal(size=(2, *x.shape)).astype(dtype)
+    outside = np.zeros(x.shape, dtype=bool)
+    if missing:
+        outside[:, ::3] = True
+        x[outside] = 5.0
+    found = affine(x, y, grad, outside if missing else None, threads=1)
+    np.testing.assert_array_equal(found, 0.0)

@@ -75,6 +75,21 @@ class Sums(NamedTuple):
     with_grad: float  # ⟨x̃, dL/dy⟩
 
 
+@part
+def first_of(row: Rows, inside: Rows | None) -> int:
+    """The first entry that counts, or the last of all."""
+    first = 0
+    while inside is not None and first < row.size - 1 and not inside[first]:
+        first += 1
+    return first
+
+
+@part
+def scaled_difference(value: float, scale: float, origin: float) -> float:
+    """Apart from sums, so that these are not taken before the differences."""
+    return value * scale - origin
+
+
 @summing_part
 def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
     """Those of single precision, by the differences from one entry, which are exact in double.
@@ -82,10 +97,7 @@ def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
     No entry is further from the mean than √n standard deviations, so that no more than log₂ n of
     the 53 bits are lost where the mean is subtracted from sums.
     """
-    first = 0
-    while inside is not None and first < x.size - 1 and not inside[first]:
-        first += 1
-    origin, count = np.float64(x[first]), 0
+    origin, count = np.float64(x[first_of(x, inside)]), 0
     of_x, of_y, of_grad, square, with_y, with_grad = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(x.size):
         if inside is None or inside[i]:
@@ -109,15 +121,20 @@ def sums_in_one_pass(x: Rows, y: Rows, grad: Rows, inside: Rows | None) -> Sums:
 
 @summing_part
 def sums_in_two_passes(x: Rows, y: Rows, grad: Rows, inside: Rows | None, scale: float) -> Sums:
-    """Those of double precision, of the row times the scale."""
+    """Those of double precision, of the row times the scale.
+
+    The mean, too, by the differences from one entry: it is exact where all are equal, or what it
+    lacks of digits would be all that is left of them.
+    """
+    origin = x[first_of(x, inside)] * scale
     of_x, of_y, of_grad, count = 0.0, 0.0, 0.0, 0
     for i in range(x.size):
         if inside is None or inside[i]:
-            of_x += x[i] * scale
+            of_x += scaled_difference(x[i], scale, origin)
             of_y += y[i]
             of_grad += grad[i]
             count += 1
-    mean, mean_grad = of_x / max(count, 1), of_grad / max(count, 1)
+    mean, mean_grad = origin + of_x / max(count, 1), of_grad / max(count, 1)
     mean_y = of_y / max(count, 1)  # or what the mean lacks of digits would count as often as y
     square, with_y, with_grad = 0.0, 0.0, 0.0
     for i in range(x.size):

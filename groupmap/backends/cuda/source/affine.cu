@@ -37,22 +37,27 @@ extern "C" __global__ void __launch_bounds__(THREADS * TEAMS) affine(
     const Finite finite = {x + at, excluded == nullptr ? nullptr : excluded + at, n, thread};
 
     int count = 0;
-    double greatest = 0.0, of_grad = 0.0;
+    double highest = -GREATEST_DOUBLE, lowest = -highest, of_grad = 0.0;
     finite.each([&](int i, double value) {
         ++count;
-        greatest = fabs(value) > greatest ? fabs(value) : greatest;
+        highest = value > highest ? value : highest;
+        lowest = value < lowest ? value : lowest;
         of_grad += number_of<OUT_MANTISSA>(grad[i]);
     });
     count = of_all(count, Add(), partials, thread);
-    greatest = of_all(greatest, Greatest(), partials, thread);
+    highest = of_all(highest, Greatest(), partials, thread);
+    lowest = -of_all(-lowest, Greatest(), partials, thread);
     of_grad = of_all(of_grad, Add(), partials, thread) / (count ? count : 1);
+    if (count == 0) highest = lowest = 0.0;
     int exponent;
-    frexp(greatest, &exponent);
+    frexp(fabs(highest) > fabs(lowest) ? highest : lowest, &exponent);
     const double scale = ldexp(1.0, -(exponent > -1000 ? exponent : -1000));
 
+    // By the differences from one entry, so that the mean is exact where all are equal.
+    const double origin = highest * scale;
     double of_x = 0.0;
-    finite.each([&](int, double value) { of_x += value * scale; });
-    of_x = of_all(of_x, Add(), partials, thread) / (count ? count : 1);
+    finite.each([&](int, double value) { of_x += value * scale - origin; });
+    of_x = origin + of_all(of_x, Add(), partials, thread) / (count ? count : 1);
     double square = 0.0, with_y = 0.0, with_grad = 0.0;
     finite.each([&](int i, double value) {
         const double centred = value * scale - of_x;
