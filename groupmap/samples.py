@@ -130,14 +130,26 @@ def mean_quantiles(
         ops=ops,
     )
     free = tuple(axis for axis in range(x.ndim) if axis not in grouping.pooled)
-    if ops.can_read(quantiles) and not ops.screen(quantiles, xp)[0]:
-        rows = math.prod(x.shape[axis] for axis in free)
-        return xp.sum(quantiles / rows, axis=free)
+    return (
+        _mean_over(free, quantiles, xp) if free else xp.where(xp.isnan(quantiles), 0.0, quantiles)
+    )
+
+
+def _mean_over(axes: tuple[int, ...], quantiles: Array, xp: Namespace) -> Array:
+    """The mean of those that are not NaN, 0 where all are: between the least and the greatest of
+    them, also where their sum overflows, or is rounded."""
     absent = xp.isnan(quantiles)
-    count = xp.sum(xp.astype(~absent, quantiles.dtype), axis=free, keepdims=True)
-    count = xp.maximum(count, xp.ones_like(count))
-    # Divided first: the sum of great values may overflow, their mean does not.
-    return xp.sum(xp.where(absent, 0.0, quantiles) / count, axis=free)
+    count = xp.sum(xp.astype(~absent, quantiles.dtype), axis=axes, keepdims=True)
+    least = xp.min(xp.where(absent, xp.inf, quantiles), axis=axes, keepdims=True)
+    greatest = xp.max(xp.where(absent, -xp.inf, quantiles), axis=axes, keepdims=True)
+    # A power of two, times which great numbers keep all of their digits.
+    small = 2.0 ** -math.ceil(math.log2(2 * math.prod(quantiles.shape[axis] for axis in axes)))
+    are_great = xp.maximum(-least, greatest) > small * float(xp.finfo(quantiles.dtype).max)
+    scale = xp.where(are_great, small, xp.ones_like(least))
+    total = xp.sum(xp.where(absent, 0.0, quantiles) * scale, axis=axes, keepdims=True)
+    mean = total / xp.maximum(count, xp.ones_like(count))
+    mean = xp.minimum(xp.maximum(mean, least * scale), greatest * scale) / scale
+    return xp.squeeze(xp.where(count > 0, mean, 0.0), axis=axes)
 
 
 def _sorted_in_widest_real(rows: Array, xp: Namespace, ops: Ops) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -334,6 +335,23 @@ def test_normalizing_great_values_and_nothing():
     great = np.array([[1.7e308, -1.7e308], [-1.7e308, 1.7e308]])
     np.testing.assert_array_equal(gm.normalize_quantiles(great, axis=1), great)
     assert gm.normalize_quantiles(np.empty((3, 0)), axis=1).shape == (3, 0)
+
+
+@pytest.mark.parametrize("rows", [3, 9, 17, 39])
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_mean_of_equal_rows_is_what_they_are(eager_backend, rows, missing):
+    """Also of the greatest number of all, which a sum of shares is rounded beyond."""
+    backend = eager_backend
+    x = backend.asarray(np.full((rows, 4), 1.0))
+    greatest = float(np.finfo(np.float32 if "float32" in str(x.dtype) else np.float64).max)
+    table = np.tile([greatest, 0.1, 0.7, -greatest], (rows, 1))
+    if missing:
+        table = np.concatenate([table, np.full((1, 4), np.nan)])
+    x = backend.asarray(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y = gm.normalize_quantiles(x, axis=1)
+    np.testing.assert_array_equal(backend.to_numpy(y), backend.to_numpy(x))
 
 
 def test_an_unsorted_reference_is_sorted():
