@@ -19,7 +19,15 @@ def check_real(x: Array, name: str, xp: Namespace) -> None:
         )
     if x is None:
         raise TypeError(f"{name} is None; pass an array.")
-    if not (xp.isdtype(x.dtype, "real floating") or xp.isdtype(x.dtype, "integral")):
+    try:
+        is_real = xp.isdtype(x.dtype, ("real floating", "integral"))
+    except TypeError as error:  # NumPy does not answer for dtypes that a package adds to its own
+        library = xp.__name__.rpartition(".")[2]
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, which {library} does not know for a real one; convert "
+            "it to a dtype of its own, such as float32, first."
+        ) from error
+    if not is_real:
         is_time = str(x.dtype).startswith(("datetime64", "timedelta64"))
         remedy = "convert it to a real dtype such as float64 first."
         if is_time:

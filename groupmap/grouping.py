@@ -151,9 +151,11 @@ def _is_in_order(axes: tuple[int, ...]) -> bool:
 def normalized_axis(axis: object, ndim: int, name: str = "axis") -> int:
     """A valid axis, counted from the front."""
     try:
-        value = index(axis)  # type: ignore[arg-type]  # whether it can is the question
+        value = None if isinstance(axis, bool) else index(axis)  # type: ignore[arg-type]  # asked
     except TypeError:
-        raise TypeError(f"{name}={axis!r} is no axis; pass an integer.") from None
+        value = None
+    if value is None:
+        raise TypeError(f"{name}={axis!r} is no axis; pass an integer.")
     if ndim == 0:
         raise ValueError(f"{name}={value}, but the array has no axes; pass axis=None.")
     if not -ndim <= value < ndim:

@@ -127,13 +127,19 @@ class SciPyDistributionTarget(Target):
         ppf = getattr(self.distribution, "ppf", None) or getattr(self.distribution, "icdf", None)
         object.__setattr__(self, "ppf", ppf)
         try:
-            _check_is_one(self.distribution, np.size(self.ppf(np.asarray([0.5]))))
+            median = self.ppf(np.asarray([0.5]))
+            _check_is_one(self.distribution, np.size(median))
             ends = np.asarray([self.ppf(np.asarray([0.0, 1.0])), *self._support()])
         except TypeError as error:
             raise TypeError(
                 f"target_quantiles={self.distribution!r} does not say its quantiles ({error}); "
                 "give the distribution its parameters first, as in scipy.stats.gamma(2.0)."
             ) from error
+        if np.any(np.isnan(median)):
+            raise ValueError(
+                f"target_quantiles={self.distribution!r} has the median {median}; give it "
+                "parameters that it is defined for."
+            )
         object.__setattr__(self, "is_unbounded", bool(np.any(np.isinf(ends))))
 
     def _support(self) -> list[Any]:

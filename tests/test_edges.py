@@ -82,6 +82,12 @@ def test_bool_names_itself(backend):
         gm.quantile_map(backend.asarray(np.array([[True, False]])))
 
 
+def test_dtypes_that_numpy_only_carries():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with pytest.raises(TypeError, match=r"x has dtype bfloat16, which numpy .* such as float32"):
+        gm.quantile_map(X.astype(ml_dtypes.bfloat16))
+
+
 @pytest.mark.parametrize(
     ("x", "name"),
     [
@@ -294,6 +300,8 @@ def test_options_are_checked(options, error, text):
             "infinity",
         ),
         (lambda: gm.normalize_quantiles(X, axis=None), TypeError, "axis=None"),
+        (lambda: gm.quantile_map(X, axis=True), TypeError, "axis=True is no axis"),
+        (lambda: gm.quantile_map(X, stats.norm(0.0, -1.0)), ValueError, r"has the median \[nan\]"),
         (lambda: gm.quantile_map(np.array(3.0)), ValueError, "pass axis=None"),
         (lambda: gm.quantile_map(X, stats.gamma), TypeError, r"as in scipy\.stats\.gamma"),
         (lambda: gm.match_quantiles(X, [1.0, 2.0]), TypeError, "reference is of type list"),
