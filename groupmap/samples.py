@@ -130,9 +130,9 @@ def mean_quantiles(
         ops=ops,
     )
     free = tuple(axis for axis in range(x.ndim) if axis not in grouping.pooled)
-    return (
-        _mean_over(free, quantiles, xp) if free else xp.where(xp.isnan(quantiles), 0.0, quantiles)
-    )
+    if not free:
+        return xp.where(xp.isnan(quantiles), 0.0, quantiles)
+    return _mean_over(free, quantiles, xp)
 
 
 def _mean_over(axes: tuple[int, ...], quantiles: Array, xp: Namespace) -> Array:

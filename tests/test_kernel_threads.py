@@ -25,8 +25,12 @@ from groupmap.backends.kernels import rank, threads
 from groupmap.backends.kernels.memory import BYTES_KEPT, lent
 
 
-def test_threads_change_no_bit_of_a_mean(rng, monkeypatch):
-    x = rng.normal(size=(9000, 43))
+@pytest.mark.parametrize("n", [900, 9000])
+@pytest.mark.parametrize("missing", [False, True])
+def test_threads_change_no_bit_of_a_mean(rng, monkeypatch, n, missing):
+    x = rng.normal(size=(n, 387_000 // n))
+    if missing:
+        x[::7, 5::9] = np.nan
     results = []
     for n_threads in ("1", "2", "5"):
         monkeypatch.setenv("OMP_NUM_THREADS", n_threads)

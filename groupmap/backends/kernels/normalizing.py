@@ -184,17 +184,15 @@ def gather_between(
     at, fractions, values = np.empty(IN_A_ROW), np.empty(IN_A_ROW), np.empty(IN_A_ROW)
     own_places, whole = np.empty(IN_A_ROW, dtype=places.dtype), np.empty(IN_A_ROW, dtype=np.int32)
     for begin in range(0, n, IN_A_ROW):
-        size = min(IN_A_ROW, n - begin)
+        end = min(begin + IN_A_ROW, n)
+        size = end - begin
         for r in range(n_rows):
-            some, own_out = places[r, begin : begin + size], out[r, begin : begin + size]
+            some, own_out = places[r, begin:end], out[r, begin:end]
             for i in range(size):
                 own_places[i] = some[i]
             if are_of_entries:
-                own_ratios, own_offsets = (
-                    ratios[begin : begin + size],
-                    offsets[begin : begin + size],
-                )
-                own_lasts = lasts[begin : begin + size]
+                own_ratios, own_offsets = ratios[begin:end], offsets[begin:end]
+                own_lasts = lasts[begin:end]
                 for i in range(size):
                     at[i] = np.float64(own_places[i]) * own_ratios[i] + own_offsets[i]
                 at_some_indices(mean, at[:size], whole, fractions, values)
