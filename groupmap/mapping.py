@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from groupmap._typing import Array, DType, Namespace
-from groupmap.backends import Formula, Ops, Scale
+from groupmap.backends import Formula, MapWanted, Ops, Scale
 from groupmap.dtypes import at_least_single
 from groupmap.gradients import GradientRule, Saved
 from groupmap.incomplete import RowsApart
@@ -85,8 +85,9 @@ def map_rows(
             return by_value
     with_order = is_connected and rule.gradient.uses_order
     native = _mapped_natively(
-        values, where, target, rule, dtype, with_order, None, is_connected, xp, ops
-    )
+        values, where, target, rule, dtype,
+        with_order=with_order, is_connected=is_connected, xp=xp, ops=ops,
+    )  # fmt: skip
     if native is not None:
         y, order = native
         if not is_connected:
@@ -145,7 +146,7 @@ def map_rows_scaled(
 
     None where there is no such step.
     """
-    native = _mapped_natively(rows, where, target, rule, dtype, False, scale, False, xp, ops)
+    native = _mapped_natively(rows, where, target, rule, dtype, scale=scale, xp=xp, ops=ops)
     return None if native is None else native[0]
 
 
@@ -155,9 +156,10 @@ def _mapped_natively(
     target: Target,
     rule: MapRule,
     dtype: DType,
-    with_order: bool,
-    scale: Scale | None,
-    is_connected: bool,
+    *,
+    with_order: bool = False,
+    scale: Scale | None = None,
+    is_connected: bool = False,
     xp: Namespace,
     ops: Ops,
 ) -> tuple[Array, Array | None] | None:
@@ -166,10 +168,9 @@ def _mapped_natively(
         return None
     n, parameters = values.shape[-1], rule.plotting_parameters
     table = partial(table_of_quantiles, target, n, parameters, dtype, values, xp=xp, ops=ops)
-    return ops.map_rows(
-        values, where, table, COUNTING_TIES.get(rule.ties), target.formula, parameters,
-        with_order, scale, is_connected,
-    )  # fmt: skip
+    tie_rule = COUNTING_TIES.get(rule.ties)
+    wanted = MapWanted(tie_rule, target.formula, parameters, with_order, scale, is_connected)
+    return ops.map_rows(values, where, table, wanted)
 
 
 def _mapped(

@@ -16,7 +16,7 @@ import pytest
 from scipy import special
 
 import groupmap.backends
-from groupmap.backends._ops import Formula, Scale, TieRule
+from groupmap.backends._ops import Formula, MapWanted, Scale, TieRule
 from tests import cuda_emulation
 from tests.emulated_gpu import emulated_launches
 from tests.oracle import doubled_ranks, map_row
@@ -101,8 +101,8 @@ def test_map_with_missing_entries(backend, rng):
     for mask in (None, where):
         y, order = backend.OPS.map_rows(
             stood(x), None if mask is None else stood(mask),
-            lambda: table_of(backend, formula, 300), EVERY_RANK, formula, (1.0, 1.0), False, None,
-            False,
+            lambda: table_of(backend, formula, 300),
+            MapWanted(EVERY_RANK, formula, (1.0, 1.0), False, None, False),
         )  # fmt: skip
         assert order is None
         expected = [
@@ -118,8 +118,8 @@ def test_scaled(backend, rng):
     formula = Formula("uniform", 0.0)
     scale = Scale(stood(weight), stood(bias), (1, 6, 40, 1), np.float16)
     y, _ = backend.OPS.map_rows(
-        stood(x), None, lambda: table_of(backend, formula, 40), EVERY_RANK, formula, (1.0, 1.0),
-        False, scale, False,
+        stood(x), None, lambda: table_of(backend, formula, 40),
+        MapWanted(EVERY_RANK, formula, (1.0, 1.0), False, scale, False),
     )  # fmt: skip
     p = (x.argsort(axis=-1).argsort(axis=-1) / 39).astype(np.float32)
     np.testing.assert_array_equal(y, (p * weight[:, None] + bias[:, None]).astype(np.float16))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import array_api_compat as compat
 
 from groupmap._typing import Array, Namespace
-from groupmap.backends._ops import Ask, Formula, Kind, Kinds, Ops, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kind, Kinds, MapWanted, Ops, Scale, TieRule
 
 __all__ = [
     "Ask",
     "Formula",
     "Kind",
     "Kinds",
+    "MapWanted",
     "Ops",
     "Scale",
     "TieRule",

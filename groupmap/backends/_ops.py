@@ -78,6 +78,17 @@ class Ask(NamedTuple):
     spans: tuple[int, int, int, int] | None
 
 
+class MapWanted(NamedTuple):
+    """What a native form of the map is asked, besides rows, a mask and a table of Q."""
+
+    tie_rule: TieRule | None  # as in `Ops.rank_and_gather`
+    formula: Formula  # of the table
+    parameters: tuple[float, float]  # of its plotting positions
+    with_order: bool
+    scale: Scale | None
+    is_connected: bool  # to a gradient
+
+
 def no_native_form(*_: object) -> None:
     """None: the core does it in its own way, by what every library has."""
 
@@ -213,12 +224,12 @@ class Ops:
     # Native forms.
 
     map_rows: Callable[..., tuple[Array, Array | None] | None] = no_native_form
-    """``(rows, where, table, tie_rule, formula, parameters, with_order, scale, is_connected)``:
-    ``table()[h]`` as by `rank_and_gather`, of rows that may hold NaN, or False in the mask `where`
-    (or None), both NaN in the result; their rows evaluate the `Formula` at the plotting parameters
-    of their own n. Scaled, if there is a `Scale`. And the order, if it is wanted, −1 in place of
-    what does not count. None where there is no native form: for rows of that kind, or for these,
-    which hold NaN, or infinity though they are connected to a gradient."""
+    """``(rows, where, table, wanted)``: ``table()[h]`` as by `rank_and_gather`, of rows that may
+    hold NaN, or False in the mask `where` (or None), both NaN in the result; their rows evaluate
+    the formula at the plotting parameters of their own n. Scaled, if there is a scale. And the
+    order, if it is wanted, −1 in place of what does not count. `MapWanted` says which. None where
+    there is no native form: for rows of that kind, or for these, which hold NaN, or infinity though
+    they are connected to a gradient."""
 
     map_incomplete: Callable[..., Array | None] = no_native_form
     """``(rows, missing, tables_of, tie_rule, dtype)``: ``tables_of([n])[0][h]`` of rows of which n

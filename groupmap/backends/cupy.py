@@ -12,7 +12,7 @@ from cupyx.scipy import special
 
 from groupmap._typing import Array, DType, Namespace, RandomSource
 from groupmap.backends import cuda, generic
-from groupmap.backends._ops import Ask, Formula, Kind, Kinds, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kind, Kinds, MapWanted, TieRule
 from groupmap.backends.cuda import launching, on_arrays, steps
 from groupmap.backends.cuda.launching import Place
 
@@ -124,23 +124,15 @@ def rank_and_gather(
 
 
 def map_rows(
-    rows: Array,
-    where: Array | None,
-    table: Callable[[], Array],
-    tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
-    with_order: bool,
-    scale: Scale | None,
-    is_connected: bool,
+    rows: Array, where: Array | None, table: Callable[[], Array], wanted: MapWanted
 ) -> tuple[Array, Array | None] | None:
-    """The whole map by kernels that need not know what is missing."""
-    del with_order, is_connected
+    """The whole map by kernels that need not know what is missing; nothing differentiates here."""
     if not on_arrays.serve(MEMORY, rows):
         return None
     return on_arrays.map_rows(
-        MEMORY, rows, where, table(), tie_rule, formula, parameters, with_order=False, scale=scale
-    )
+        MEMORY, rows, where, table(), wanted.tie_rule, wanted.formula, wanted.parameters,
+        with_order=False, scale=wanted.scale,
+    )  # fmt: skip
 
 
 def repeats(x: Array, weight: Array | None, bias: Array | None) -> Kinds | None:

@@ -11,7 +11,7 @@ import numpy as np
 from groupmap._typing import Array, DType, Namespace, Side
 from groupmap.backends import generic, kernels, numpy_incomplete, numpy_normal, numpy_sorts
 from groupmap.backends._bits import INFINITY
-from groupmap.backends._ops import Formula, LineOfRanks, OfFeatures, Scale, TieRule
+from groupmap.backends._ops import LineOfRanks, MapWanted, OfFeatures, TieRule
 from groupmap.backends.kernels import threads
 
 LEAST_ENTRIES = 2 * kernels.LEAST_SIZE  # of a block of some features
@@ -50,28 +50,19 @@ def rank_and_gather(
 
 
 def map_rows(
-    rows: Array,
-    where: Array | None,
-    table: Callable[[], Array],
-    tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
-    with_order: bool,
-    scale: Scale | None,
-    is_connected: bool,
+    rows: Array, where: Array | None, table: Callable[[], Array], wanted: MapWanted
 ) -> tuple[Array, None] | None:
-    """The whole map by a kernel, for rows that miss nothing."""
-    del formula, parameters, with_order, is_connected  # nothing differentiates here
+    """The whole map by a kernel, for rows that miss nothing; nothing differentiates here."""
     if where is not None or not has_native_map(rows):
         return None
     from groupmap.backends.kernels import rank
     from groupmap.backends.kernels.scaling import Scaling
 
-    scaling = None
+    scaling, scale = None, wanted.scale
     if scale is not None:
         scaling = Scaling.of(scale.weight, scale.bias, scale.spans, scale.dtype)
     found = rank.map_rows(
-        rows, table(), tie_rule, with_order=False, scaling=scaling,
+        rows, table(), wanted.tie_rule, with_order=False, scaling=scaling,
         limit=INFINITY[rows.dtype.itemsize] if rows.dtype.kind == "f" else None,
         threads=kernels.default_threads(),
     )  # fmt: skip

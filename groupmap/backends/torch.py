@@ -20,7 +20,7 @@ from groupmap.backends import (
     torch_sorts,
     torch_tracing,
 )
-from groupmap.backends._ops import Ask, Formula, Kinds, LineOfRanks, OfFeatures, Scale, TieRule
+from groupmap.backends._ops import Ask, Formula, Kinds, LineOfRanks, MapWanted, OfFeatures, TieRule
 from groupmap.backends.torch_connection import connect
 from groupmap.backends.torch_scaling import scale_learning
 from groupmap.backends.torch_tracing import (
@@ -90,32 +90,23 @@ def rank_and_gather(
 
 
 def map_rows(
-    rows: Array,
-    where: Array | None,
-    table: Callable[[], Array],
-    tie_rule: TieRule | None,
-    formula: Formula | None,
-    parameters: tuple[float, float],
-    with_order: bool,
-    scale: Scale | None,
-    is_connected: bool,
+    rows: Array, where: Array | None, table: Callable[[], Array], wanted: MapWanted
 ) -> tuple[Array, Array | None] | None:
     """The whole map by one kernel; on GPUs it need not know what is missing."""
     are_plain = is_plain(rows, where)
     if not torch_cuda.serve(rows):
         if where is not None or not are_plain or not torch_kernels.serve_eagerly(rows):
             return None
-        return torch_kernels.map_rows(
-            rows, table(), tie_rule, with_order=with_order, scale=scale, only_finite=is_connected
-        )
+        return torch_kernels.map_rows(rows, table(), wanted)
+    rule, formula, parameters, with_order, scale, _ = wanted
     if are_plain:
         return torch_cuda.map_rows(
-            rows, where, table(), tie_rule, formula, parameters, with_order=with_order, scale=scale
+            rows, where, table(), rule, formula, parameters, with_order=with_order, scale=scale
         )
-    if formula is None or scale is not None:
+    if scale is not None:
         return None
     return torch_cuda.map_rows_traced(
-        rows, where, table(), tie_rule, formula, parameters, with_order=with_order
+        rows, where, table(), rule, formula, parameters, with_order=with_order
     )
 
 

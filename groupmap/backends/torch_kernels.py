@@ -16,7 +16,7 @@ import torch
 from groupmap._typing import Array
 from groupmap.backends import kernels, numpy
 from groupmap.backends._bits import BFLOAT16_INFINITY, INFINITY, limit_of
-from groupmap.backends._ops import LineOfRanks, OfFeatures, Scale, TieRule
+from groupmap.backends._ops import LineOfRanks, MapWanted, OfFeatures, Scale, TieRule
 from groupmap.backends.kernels.threads import default_set_to
 from groupmap.backends.torch_tracing import is_plain
 
@@ -104,23 +104,15 @@ def rank_and_gather(
     return y, None if order is None else torch.from_numpy(order)
 
 
-def map_rows(
-    rows: Array,
-    table: Array,
-    tie_rule: TieRule | None,
-    *,
-    with_order: bool,
-    scale: Scale | None,
-    only_finite: bool,
-) -> tuple[Array, Array | None] | None:
+def map_rows(rows: Array, table: Array, wanted: MapWanted) -> tuple[Array, Array | None] | None:
     """``table[h]``, scaled, and the order; None if the rows hold NaN, or what is not finite."""
     from groupmap.backends.kernels import rank
 
-    limit = None
+    scale, limit = wanted.scale, None
     if rows.dtype.is_floating_point:
-        limit = limit_of(_infinity(rows.dtype), only_finite=only_finite)
+        limit = limit_of(_infinity(rows.dtype), only_finite=wanted.is_connected)
     found = rank.map_rows(
-        in_place(rows), as_array(table), tie_rule, with_order=with_order,
+        in_place(rows), as_array(table), wanted.tie_rule, with_order=wanted.with_order,
         scaling=None if scale is None else _scaling(scale), limit=limit,
         threads=torch.get_num_threads(),
     )  # fmt: skip
