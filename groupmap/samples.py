@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from groupmap._typing import Array, Namespace
@@ -11,6 +10,10 @@ from groupmap.dtypes import as_widest_real, default_dtype
 from groupmap.grouping import Grouping
 from groupmap.interpolation import order_statistics, ordered_statistics
 from groupmap.positions import Positions, RankPositions
+
+# A power of two, times which great numbers keep all of their digits, and no number of them
+# overflows.
+SMALL = 2.0**-64
 
 
 def check_no_infinity(rows: Array, missing: Array | None, xp: Namespace, ops: Ops) -> None:
@@ -142,10 +145,8 @@ def _mean_over(axes: tuple[int, ...], quantiles: Array, xp: Namespace) -> Array:
     count = xp.sum(xp.astype(~absent, quantiles.dtype), axis=axes, keepdims=True)
     least = xp.min(xp.where(absent, xp.inf, quantiles), axis=axes, keepdims=True)
     greatest = xp.max(xp.where(absent, -xp.inf, quantiles), axis=axes, keepdims=True)
-    # A power of two, times which great numbers keep all of their digits.
-    small = 2.0 ** -math.ceil(math.log2(2 * math.prod(quantiles.shape[axis] for axis in axes)))
-    are_great = xp.maximum(-least, greatest) > small * float(xp.finfo(quantiles.dtype).max)
-    scale = xp.where(are_great, small, xp.ones_like(least))
+    are_great = xp.maximum(-least, greatest) > SMALL * float(xp.finfo(quantiles.dtype).max)
+    scale = xp.where(are_great, SMALL, xp.ones_like(least))
     total = xp.sum(xp.where(absent, 0.0, quantiles) * scale, axis=axes, keepdims=True)
     mean = total / xp.maximum(count, xp.ones_like(count))
     mean = xp.minimum(xp.maximum(mean, least * scale), greatest * scale) / scale

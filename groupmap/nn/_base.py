@@ -51,23 +51,9 @@ class MapLayer(TargetHolder):
     rule: MapRule
     _positions: object
 
-    def __init__(
-        self,
-        target_quantiles: object,
-        eps: float,
-        device: Device,
-        *,
-        positions: object,
-        ties: str,
-        gradient: str | None,
-        gradient_window: int | None,
-        gradient_floor: float,
-    ) -> None:
+    def __init__(self, target_quantiles: object, eps: float, device: Device, **rule: Any) -> None:
         super().__init__()
-        self._set_rule(
-            positions=positions, ties=ties, eps=eps, gradient=gradient,
-            gradient_window=gradient_window, gradient_floor=gradient_floor,
-        )  # fmt: skip
+        self._set_rule(eps=eps, **rule)
         self.hold_target("target_quantiles", target_quantiles, device)
 
     def _set_rule(

@@ -64,22 +64,9 @@ class ChannelMapLayer(AffineMapLayer):
         bias: bool,
         num_quantiles: int,
         tails: str,
-        positions: object,
-        ties: str,
-        gradient: str | None,
-        gradient_window: int | None,
-        gradient_floor: float,
+        **rule: Any,
     ) -> None:
-        super().__init__(
-            target_quantiles,
-            eps,
-            device,
-            positions=positions,
-            ties=ties,
-            gradient=gradient,
-            gradient_window=gradient_window,
-            gradient_floor=gradient_floor,
-        )
+        super().__init__(target_quantiles, eps, device, **rule)
         self.num_features = checked_count(num_features, "num_features", least=0)
         check_target_count(self, "target_quantiles", self.num_features, "channels")
         self.momentum = checked_momentum(momentum)
